@@ -1,0 +1,64 @@
+//! The table `book_details`.
+
+use sqlx::{query, query_as};
+use telemetry_common::db::Session;
+
+use super::Details;
+
+/// The details of these books, in the order of their ids.
+pub async fn of_books<'c>(db: impl Session<'c>, ids: &[i32]) -> sqlx::Result<Vec<Details>> {
+    query_as!(
+        Details,
+        r#"
+        select book_id, slug, initials, sort_title, checksum,
+               derived_at as "derived_at: jiff_sqlx::Timestamp"
+        from book_details
+        where book_id = any($1)
+        order by book_id
+        "#,
+        ids
+    )
+    .fetch_all(db.on("SELECT", "book_details"))
+    .await
+}
+
+/// The details of one book.
+pub async fn of_book<'c>(db: impl Session<'c>, book_id: i32) -> sqlx::Result<Option<Details>> {
+    query_as!(
+        Details,
+        r#"
+        select book_id, slug, initials, sort_title, checksum,
+               derived_at as "derived_at: jiff_sqlx::Timestamp"
+        from book_details
+        where book_id = $1
+        "#,
+        book_id
+    )
+    .fetch_optional(db.on("SELECT", "book_details"))
+    .await
+}
+
+/// Stores what was derived; a book derived before is derived anew.
+pub async fn put<'c>(db: impl Session<'c>, details: &Details) -> sqlx::Result<()> {
+    query!(
+        r#"
+        insert into book_details (book_id, slug, initials, sort_title, checksum, derived_at)
+        values ($1, $2, $3, $4, $5, $6)
+        on conflict (book_id) do update
+        set slug = excluded.slug,
+            initials = excluded.initials,
+            sort_title = excluded.sort_title,
+            checksum = excluded.checksum,
+            derived_at = excluded.derived_at
+        "#,
+        details.book_id,
+        details.slug,
+        details.initials,
+        details.sort_title,
+        details.checksum,
+        jiff_sqlx::Timestamp::from(details.derived_at) as _
+    )
+    .execute(db.on("INSERT", "book_details"))
+    .await?;
+    Ok(())
+}

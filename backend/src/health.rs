@@ -1,0 +1,27 @@
+//! The worker can work when the database answers and the consumer has its partitions.
+
+use service_common::health::Readiness;
+use telemetry_common::db::Database;
+
+use crate::consumer::Liveness;
+
+pub(crate) struct Ready {
+    pub(crate) db: Database,
+    pub(crate) consumer: Liveness,
+}
+
+impl Readiness for Ready {
+    async fn ready(&self) -> Result<(), String> {
+        if sqlx::raw_sql("select 1")
+            .execute(self.db.untraced())
+            .await
+            .is_err()
+        {
+            return Err("the database does not answer".to_owned());
+        }
+        if !self.consumer.has_joined() {
+            return Err("the consumer has not joined its group".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! What is done with an added book: read it, derive its details, write them, once per event.
+
+mod derive;
+mod repository;
+
+use std::time::Duration;
+
+use book_events::{BOOK_ID, BookAdded, DecodeError};
+use telemetry_common::db::Database;
+use tokio::time::sleep;
+use tracing::{info, instrument, warn};
+
+use crate::details;
+
+/// The newest migration this code needs.
+const SCHEMA_VERSION: i64 = 3;
+
+/// What an event led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ingested {
+    /// The details were written.
+    Derived,
+    /// The event took effect before; it was delivered again.
+    Duplicate,
+    /// The book is gone; there is nothing to describe.
+    Skipped,
+}
+
+/// Why an event could not be ingested.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestionError {
+    /// The message is no event.
+    #[error("the message is no event")]
+    Decode(#[from] DecodeError),
+    /// The database did not do its part.
+    #[error("could not ingest book {book_id}")]
+    Database {
+        /// The book.
+        book_id: i32,
+        /// What the database said.
+        #[source]
+        source: sqlx::Error,
+    },
+}
+
+impl IngestionError {
+    /// Whether another try may go well.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Decode(_) => false,
+            Self::Database { source, .. } => match source.as_database_error() {
+                // Connection, serialization, resources, operator, system: PostgreSQL's own trouble.
+                Some(error) => error.code().is_some_and(|code| {
+                    ["08", "40", "53", "55", "57", "58"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
+                }),
+                None => true,
+            },
+        }
+    }
+
+    /// `error.type`: a word from a fixed set.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Decode(DecodeError::Null) => "null_value",
+            Self::Decode(DecodeError::Json(_)) => "bad_json",
+            Self::Decode(DecodeError::UnknownVersion { .. }) => "unknown_version",
+            Self::Database { .. } => "database",
+        }
+    }
+}
+
+/// Ingests one event: its effect and its row in the ledger commit together.
+#[instrument(name = "ingestion.enrich", skip_all, fields({ BOOK_ID } = event.book_id))]
+pub async fn enrich(db: &Database, event: &BookAdded) -> Result<Ingested, IngestionError> {
+    let book_id = event.book_id;
+    let ingested = derive_once(db, event)
+        .await
+        .map_err(|source| IngestionError::Database { book_id, source })?;
+    match ingested {
+        Ingested::Derived => info!({ BOOK_ID } = book_id, "book {book_id} ingested"),
+        Ingested::Duplicate => info!({ BOOK_ID } = book_id, "book {book_id} was ingested before"),
+        Ingested::Skipped => info!({ BOOK_ID } = book_id, "book {book_id} is gone, skipped"),
+    }
+    Ok(ingested)
+}
+
+async fn derive_once(db: &Database, event: &BookAdded) -> sqlx::Result<Ingested> {
+    let mut tx = db.begin().await?;
+    if !repository::enter_in_ledger(&mut tx, &event.event_id.to_string()).await? {
+        return Ok(Ingested::Duplicate);
+    }
+    let ingested = match repository::book(&mut tx, event.book_id).await? {
+        Some(book) => {
+            details::repository::put(&mut tx, &derive::details(event.book_id, &book)).await?;
+            Ingested::Derived
+        }
+        None => Ingested::Skipped,
+    };
+    tx.commit().await?;
+    Ok(ingested)
+}
+
+/// Waits until bookapp has migrated the database as far as this code needs.
+pub async fn wait_for_schema(db: &Database) {
+    let mut said = false;
+    loop {
+        match repository::schema_version(db.untraced()).await {
+            Ok(version) if version >= SCHEMA_VERSION => return,
+            _ if said => {}
+            _ => {
+                warn!("waiting for bookapp to migrate the database to version {SCHEMA_VERSION}");
+                said = true;
+            }
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}

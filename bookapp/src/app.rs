@@ -1,0 +1,52 @@
+//! What the handlers share, the router, and the layers around it, outermost first.
+
+use anyhow::{Context, Result};
+use axum::{Router, middleware::from_fn};
+use service_common::{health, problem, problem::Problem};
+use telemetry_common::{db::Database, http::server};
+use tower::ServiceBuilder;
+
+use crate::{books, config::Config, health::Ready, metrics::Metrics, outbox::Outbox};
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct AppState {
+    pub(crate) db: Database,
+    pub(crate) outbox: Outbox,
+    pub(crate) backend: backend_client::Client,
+    pub(crate) metrics: Metrics,
+}
+
+impl AppState {
+    pub(crate) fn new(config: &Config, db: Database) -> Result<Self> {
+        let http = reqwest::Client::builder()
+            .timeout(config.backend_timeout)
+            .build()
+            .context("could not build the HTTP client")?;
+        let base_url = config.backend_url.as_str().trim_end_matches('/');
+        Ok(Self {
+            db,
+            outbox: Outbox::default(),
+            backend: backend_client::new(base_url, http),
+            metrics: Metrics::new(),
+        })
+    }
+}
+
+pub(crate) fn router(state: AppState) -> Router {
+    let layers = ServiceBuilder::new()
+        .layer(from_fn(server::identify)) // the request's id, known to all below
+        .layer(server::span()) // the server span: everything below is inside it
+        .layer(from_fn(server::observe)) // what the span lacks, the metrics, the access log
+        .layer(problem::catch_panic()); // a panic becomes a 500 on that span
+    let ready = Ready {
+        db: state.db.clone(),
+    };
+    Router::new()
+        .nest("/books", books::routes())
+        .fallback(Problem::unknown_path)
+        .method_not_allowed_fallback(Problem::unknown_method)
+        .layer(layers)
+        .with_state(state)
+        .merge(health::routes(ready)) // outside: probes leave no trace
+}

@@ -1,0 +1,41 @@
+//! What the worker derived from books, asked of the backend.
+
+use std::collections::HashMap;
+
+use backend_client::{Client, Error, types::Details};
+use tracing::warn;
+
+/// The details of these books in one call; none when the backend cannot tell, for a list without
+/// details is better than no list.
+pub(super) async fn of_books(backend: &Client, ids: &[i32]) -> HashMap<i32, Details> {
+    if ids.is_empty() {
+        return HashMap::new();
+    }
+    let ids = ids
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
+    match backend.list_details(&ids).await {
+        Ok(found) => {
+            let found = found.into_inner().into_iter();
+            found.map(|details| (details.book_id, details)).collect()
+        }
+        Err(error) => {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "the list goes without details"
+            );
+            HashMap::new()
+        }
+    }
+}
+
+/// The details of one book; `None` where nothing was derived.
+pub(super) async fn of_book(backend: &Client, id: i32) -> Result<Option<Details>, Error> {
+    match backend.get_details(id).await {
+        Ok(details) => Ok(Some(details.into_inner())),
+        Err(error) if error.status().is_some_and(|status| status.as_u16() == 404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

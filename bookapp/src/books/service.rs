@@ -1,0 +1,84 @@
+//! What can be done with books. The business row and its announcement commit together.
+
+use backend_client::types::Details;
+use book_events::{BOOK_ID, BookAdded};
+use serde::Serialize;
+use telemetry_common::RequestId;
+use tracing::{Span, field::Empty, info, instrument};
+
+use super::{Book, NewBook, details, repository};
+use crate::{app::AppState, error::ApiError, outbox};
+
+/// A book as the list shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct BookWithDetails {
+    #[serde(flatten)]
+    book: Book,
+    /// `None` while nothing is derived, or the backend cannot tell.
+    details: Option<Details>,
+}
+
+/// Adds a book and announces it; answers its id without waiting for Kafka.
+#[instrument(name = "books.add", skip_all, fields({ BOOK_ID } = Empty))]
+pub(crate) async fn add(app: &AppState, book: NewBook) -> Result<i32, ApiError> {
+    let failed = ApiError::database("add the book");
+    let id = add_and_announce(app, &book).await.map_err(failed)?;
+    Span::current().record(BOOK_ID, id);
+    app.outbox.wake();
+    app.metrics.books_added.add(1, &[]);
+    info!({ BOOK_ID } = id, "book {id} added");
+    Ok(id)
+}
+
+async fn add_and_announce(app: &AppState, book: &NewBook) -> sqlx::Result<i32> {
+    let request_id = RequestId::current().unwrap_or_else(RequestId::generate);
+    let mut tx = app.db.begin().await?;
+    let id = repository::insert(&mut tx, book).await?;
+    outbox::enqueue(&mut tx, &BookAdded::now(id, request_id.to_string())).await?;
+    tx.commit().await?;
+    Ok(id)
+}
+
+/// A page of books after `after` with their details, and where the next page begins.
+pub(crate) async fn list(
+    app: &AppState,
+    after: i32,
+    limit: i64,
+) -> Result<(Vec<BookWithDetails>, Option<i32>), ApiError> {
+    // One more than asked for tells whether there is a next page.
+    let mut books = repository::list(&app.db, after, limit + 1)
+        .await
+        .map_err(ApiError::database("list the books"))?;
+    let full = usize::try_from(limit).is_ok_and(|limit| {
+        let full = books.len() > limit;
+        books.truncate(limit);
+        full
+    });
+    let next = books.last().map(|book| book.id).filter(|_| full);
+    let ids: Vec<i32> = books.iter().map(|book| book.id).collect();
+    let mut details = details::of_books(&app.backend, &ids).await;
+    let books = books
+        .into_iter()
+        .map(|book| BookWithDetails {
+            details: details.remove(&book.id),
+            book,
+        })
+        .collect();
+    Ok((books, next))
+}
+
+/// One book.
+pub(crate) async fn get(app: &AppState, id: i32) -> Result<Book, ApiError> {
+    let book = repository::get(&app.db, id)
+        .await
+        .map_err(ApiError::database("read the book"))?;
+    book.ok_or(ApiError::NotFound { id })
+}
+
+/// What the worker derived from one book.
+pub(crate) async fn details(app: &AppState, id: i32) -> Result<Details, ApiError> {
+    let details = details::of_book(&app.backend, id)
+        .await
+        .map_err(ApiError::Backend)?;
+    details.ok_or(ApiError::NoDetails { id })
+}

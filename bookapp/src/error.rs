@@ -1,0 +1,90 @@
+//! What can go wrong in an answer: a status, a text that is safe to show, and the one log line.
+
+use std::error::Error;
+
+use axum::{
+    extract::rejection::{JsonRejection, PathRejection, QueryRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use service_common::problem::Problem;
+use tracing::error;
+
+use crate::books::Invalid;
+
+/// Why a request is not answered as asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// There is no such book.
+    #[error("there is no book {id}")]
+    NotFound { id: i32 },
+    /// The worker has derived nothing from this book, yet or ever.
+    #[error("there are no details of book {id}")]
+    NoDetails { id: i32 },
+    /// The path holds no id.
+    #[error("there is nothing under this path")]
+    Path(#[from] PathRejection),
+    /// The query string is wrong.
+    #[error("{0}")]
+    Query(String),
+    /// The body is no JSON, or not the JSON it should be.
+    #[error("{}", .0.body_text())]
+    Body(JsonRejection),
+    /// A field holds what it must not.
+    #[error("{0}")]
+    Invalid(#[from] Invalid),
+    /// The database did not do its part.
+    #[error("could not {action}")]
+    Database {
+        action: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The backend did not do its part.
+    #[error("the backend did not answer")]
+    Backend(#[source] backend_client::Error),
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::Query(rejection.body_text())
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::Body(rejection)
+    }
+}
+
+impl ApiError {
+    /// For `map_err`: what the database was asked to do.
+    pub(crate) fn database(action: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Database { action, source }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound { .. } | Self::NoDetails { .. } | Self::Path(_) => StatusCode::NOT_FOUND,
+            Self::Query(_) | Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            // Malformed 400, wrong type or missing field 422, media type 415, too large 413.
+            Self::Body(rejection) => rejection.status(),
+            Self::Database {
+                source: sqlx::Error::Database(_),
+                ..
+            } => StatusCode::INTERNAL_SERVER_ERROR,
+            // No connection to be had.
+            Self::Database { .. } | Self::Backend(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        if status.is_server_error() {
+            error!(error = &self as &dyn Error, "the request failed");
+        }
+        Problem::new(status, self.to_string()).into_response()
+    }
+}

@@ -1,0 +1,105 @@
+//! The HTTP API: owns books, writes them, announces them.
+//!
+//! The map, in the order of a request: [`app`] (router and layers) → `books` (handlers → service →
+//! repository) → [`outbox`] (what is announced, and the relay that sends it). `error` is what a
+//! client is told when something is wrong, [`config`] every setting, `metrics` the instruments.
+
+pub mod app;
+mod books;
+pub mod config;
+mod error;
+mod extract;
+mod health;
+mod metrics;
+pub mod outbox;
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use service_common::lifecycle::supervise;
+use telemetry_common::db::Database;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{app::AppState, config::Config, outbox::Relay};
+
+/// The service, bound to its address, its database migrated.
+pub struct App {
+    listener: TcpListener,
+    router: Router,
+    relay: Relay,
+    config: Config,
+    db: Database,
+}
+
+impl App {
+    /// Migrates the database, binds the address and prepares the clients; Kafka and the backend
+    /// need not be there yet.
+    pub async fn build(config: Config) -> Result<Self> {
+        let db = config.postgres.connect("bookapp")?;
+        // One instance at a time: the migrator holds an advisory lock.
+        sqlx::migrate!("../migrations")
+            .run(db.untraced())
+            .await
+            .context("could not migrate the database")?;
+        let listener = TcpListener::bind(config.listen_addr)
+            .await
+            .with_context(|| format!("could not listen on {}", config.listen_addr))?;
+        let state = AppState::new(&config, db.clone())?;
+        let relay = Relay::new(&config, db.clone(), state.outbox.clone())?;
+        Ok(Self {
+            listener,
+            router: app::router(state),
+            relay,
+            config,
+            db,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// Serves and relays until told to stop.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        let mut tasks = JoinSet::new();
+        let stopped = stop.clone().cancelled_owned();
+        let service = self
+            .router
+            .into_make_service_with_connect_info::<SocketAddr>();
+        let server = axum::serve(self.listener, service).with_graceful_shutdown(stopped);
+        tasks.spawn(async { Ok(server.await?) });
+        let (kafka, relay, stopping) = (self.config.kafka.clone(), self.relay, stop.clone());
+        tasks.spawn(async move {
+            let topics = kafka.create_topics(&outbox::TOPICS, book_events::PARTITIONS);
+            match stopping.run_until_cancelled(topics).await {
+                Some(ready) => ready?,
+                None => return Ok(()),
+            }
+            relay.run(stopping).await;
+            Ok(())
+        });
+        supervise(tasks, stop, self.config.shutdown_timeout).await?;
+        self.db.untraced().close().await;
+        Ok(())
+    }
+}
+
+/// Builds the service, says where it listens, and runs it until told to stop.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
+    let app = App::build(config).await?;
+    announce(app.address()?);
+    app.run(stop).await
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "what starts the service reads its address"
+)]
+fn announce(address: SocketAddr) {
+    println!("listening on {address}");
+    info!("listening on {address}");
+}

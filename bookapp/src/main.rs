@@ -1,0 +1,20 @@
+//! Settings → telemetry → run → flush; nothing else.
+
+use std::process::ExitCode;
+
+use bookapp::config::{Command, Config};
+use service_common::{health, lifecycle, settings};
+use telemetry_common::service;
+
+fn main() -> ExitCode {
+    let config: Config = settings::read();
+    match config.command {
+        Some(Command::Healthcheck) => health::check(config.listen_addr),
+        None => {
+            let (telemetry, grace) = (config.telemetry.clone(), config.shutdown_timeout);
+            lifecycle::main(service!(), &telemetry, grace, |stop| {
+                bookapp::run(config, stop)
+            })
+        }
+    }
+}

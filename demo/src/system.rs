@@ -1,0 +1,235 @@
+//! Both services as processes, with PostgreSQL, Kafka and an OTLP sink of their own.
+//!
+//! It imports no service: it builds their binaries with cargo, as a user would, and talks to them
+//! over HTTP.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, PARTITIONS};
+use serde_json::Value;
+use testbed::{
+    eventually,
+    kafka::Kafka,
+    postgres::Postgres,
+    process::{Process, Spec},
+    sink::Sink,
+};
+use tokio::task::spawn_blocking;
+
+const START: Duration = Duration::from_secs(30);
+
+/// The running system; gone on drop.
+pub struct System {
+    /// Everything the services tell.
+    pub sink: Sink,
+    /// The API.
+    pub bookapp: Service,
+    /// The worker.
+    pub backend: Service,
+    /// Where the database is.
+    pub database_url: String,
+    /// Where Kafka is.
+    pub kafka_servers: String,
+    kafka: Option<Kafka>,
+    _postgres: Option<Postgres>,
+}
+
+/// A running service.
+pub struct Service {
+    /// Where it listens, as a URL without a slash at its end.
+    pub url: String,
+    /// Its process.
+    pub process: Process,
+}
+
+/// The binaries of both services, built.
+pub struct Binaries {
+    bookapp: PathBuf,
+    backend: PathBuf,
+}
+
+/// The parts the services need, running.
+pub struct Parts {
+    database_url: String,
+    kafka_servers: String,
+    kafka: Option<Kafka>,
+    postgres: Option<Postgres>,
+}
+
+impl Binaries {
+    /// Builds them; cargo shows its progress on stderr.
+    pub async fn build() -> Result<Self> {
+        spawn_blocking(|| {
+            let mut executables = build_with_cargo(&["bookapp", "backend"])?;
+            let mut take = |name| {
+                executables
+                    .remove(name)
+                    .with_context(|| format!("no {name}"))
+            };
+            Ok(Self {
+                bookapp: take("bookapp")?,
+                backend: take("backend")?,
+            })
+        })
+        .await?
+    }
+}
+
+impl Parts {
+    /// A PostgreSQL of its own; the broker at `kafka_servers` if given, else a mock cluster.
+    pub async fn start(kafka_servers: Option<String>) -> Result<Self> {
+        let postgres = Postgres::start().await?;
+        let database_url = postgres.database().await?;
+        Self::with_database(database_url, Some(postgres), kafka_servers)
+    }
+
+    /// A database of the PostgreSQL that all tests of this process share, and a mock cluster.
+    pub async fn for_test() -> Result<Self> {
+        Self::with_database(Postgres::shared().await?.database().await?, None, None)
+    }
+
+    fn with_database(
+        database_url: String,
+        postgres: Option<Postgres>,
+        kafka_servers: Option<String>,
+    ) -> Result<Self> {
+        let kafka = match kafka_servers {
+            Some(_) => None,
+            None => Some(Kafka::start(
+                &[BOOK_ADDED, BOOK_ADDED_DEAD_LETTER],
+                PARTITIONS,
+            )?),
+        };
+        let kafka_servers = kafka_servers
+            .or_else(|| kafka.as_ref().map(Kafka::bootstrap_servers))
+            .context("there is a broker")?;
+        Ok(Self {
+            database_url,
+            kafka_servers,
+            kafka,
+            postgres,
+        })
+    }
+
+    /// What a service must be told, beside what is its own.
+    fn spec(&self, name: &str, program: &PathBuf, sink: &Sink) -> Spec {
+        Spec::new(name, program)
+            .env("LISTEN_ADDR", "127.0.0.1:0")
+            .env("DATABASE_URL", &self.database_url)
+            .env("KAFKA_BOOTSTRAP_SERVERS", &self.kafka_servers)
+            // The mock cluster has no Admin API; its topics are there already.
+            .env("KAFKA_CREATE_TOPICS", self.kafka.is_none().to_string())
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint())
+            .env("OTEL_BSP_SCHEDULE_DELAY", "100")
+            .env("OTEL_BLRP_SCHEDULE_DELAY", "100")
+            .env("OTEL_METRIC_EXPORT_INTERVAL", "500")
+            .env("LOG_FORMAT", "json")
+            .env("RUST_LOG", "info")
+    }
+}
+
+impl System {
+    /// Starts both services and waits until they are ready.
+    pub async fn start(binaries: &Binaries, parts: Parts) -> Result<Self> {
+        Self::start_with(binaries, parts, |spec| spec).await
+    }
+
+    /// As [`start`](Self::start), each service's settings changed by `adjust`.
+    pub async fn start_with(
+        binaries: &Binaries,
+        parts: Parts,
+        adjust: impl Fn(Spec) -> Spec,
+    ) -> Result<Self> {
+        let sink = Sink::start().await?;
+        let backend = adjust(parts.spec("backend", &binaries.backend, &sink));
+        let backend = Service::start(&backend).await?;
+        let bookapp = parts.spec("bookapp", &binaries.bookapp, &sink);
+        let bookapp = adjust(bookapp.env("BACKEND_URL", &backend.url));
+        let bookapp = Service::start(&bookapp).await?;
+        bookapp.ready().await?;
+        backend.ready().await?;
+        let Parts {
+            database_url,
+            kafka_servers,
+            kafka,
+            postgres,
+        } = parts;
+        Ok(Self {
+            sink,
+            bookapp,
+            backend,
+            database_url,
+            kafka_servers,
+            kafka,
+            _postgres: postgres,
+        })
+    }
+
+    /// The mock cluster, unless a real broker was given.
+    pub fn mock_kafka(&self) -> Option<&Kafka> {
+        self.kafka.as_ref()
+    }
+}
+
+impl Service {
+    /// Starts a service and waits for its address.
+    pub async fn start(spec: &Spec) -> Result<Self> {
+        let process = Process::start(spec)?;
+        let url = process
+            .line(START, |line| {
+                Some(format!("http://{}", line.strip_prefix("listening on ")?))
+            })
+            .await?;
+        Ok(Self { url, process })
+    }
+
+    async fn ready(&self) -> Result<()> {
+        let url = format!("{}/health/ready", self.url);
+        let client = http()?;
+        let ready = || async {
+            let answer = client.get(&url).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        };
+        eventually(START, &url, ready)
+            .await
+            .with_context(|| format!("it said:\n{}", self.process.lines().join("\n")))
+    }
+}
+
+/// A plain HTTP client: the user's, who sends no trace.
+pub fn http() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .build()?)
+}
+
+/// Builds the binaries of these packages; answers where they are.
+fn build_with_cargo(packages: &[&str]) -> Result<HashMap<String, PathBuf>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--message-format=json-render-diagnostics"]);
+    command.args(packages.iter().flat_map(|package| ["--package", package]));
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit());
+    let output = command.output().context("could not run cargo")?;
+    if !output.status.success() {
+        bail!("the services do not build");
+    }
+    let messages = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
+    let executables: HashMap<String, PathBuf> = messages
+        .filter_map(|message| {
+            let message = message.ok()?;
+            let name = message["target"]["name"].as_str()?.to_owned();
+            Some((name, PathBuf::from(message["executable"].as_str()?)))
+        })
+        .collect();
+    ensure!(!executables.is_empty(), "cargo named no executable");
+    Ok(executables)
+}

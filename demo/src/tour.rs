@@ -1,0 +1,249 @@
+//! One book through the system: add it, wait for the worker, read it back, and look at what can be
+//! seen of it: three linked traces, the logs of both services, the metrics that moved.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use testbed::{
+    eventually,
+    sink::{Log, Point, Sink, Span},
+};
+use ulid::Ulid;
+
+use crate::{System, system::http, trace::Trace};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What was seen of one book.
+#[derive(Debug)]
+pub struct Tour {
+    /// The id of the request that added it.
+    pub request_id: String,
+    /// The book.
+    pub book_id: i64,
+    /// As the list shows it in the end.
+    pub book: Value,
+    /// `POST /books/add`, in bookapp.
+    pub adding: Trace,
+    /// `outbox.relay`, in bookapp.
+    pub relaying: Trace,
+    /// `process book.added.v1`, in backend.
+    pub processing: Trace,
+    /// `GET /books`, in both.
+    pub listing: Trace,
+    /// The log records found by the request's id, oldest first.
+    pub logs: Vec<Log>,
+    /// The newest point of every series.
+    pub points: Vec<Point>,
+}
+
+impl Tour {
+    /// Adds one book and follows it.
+    pub async fn take(system: &System, title: &str, author: &str) -> Result<Self> {
+        let client = http()?;
+        let request_id = Ulid::generate().to_string();
+        let added = client
+            .post(format!("{}/books/add", system.bookapp.url))
+            .header("x-request-id", &request_id)
+            .json(&json!({"title": title, "author": author}))
+            .send()
+            .await?;
+        ensure!(
+            added.status() == 201,
+            "the book was not added: {}",
+            added.status()
+        );
+        let adding = trace_id(&added)?;
+        let book_id: i64 = added.json().await?;
+
+        let details = format!("{}/books/{book_id}/details", system.bookapp.url);
+        let derived = || async {
+            client
+                .get(&details)
+                .send()
+                .await
+                .ok()?
+                .error_for_status()
+                .ok()
+                .map(drop)
+        };
+        eventually(PATIENCE, "the worker derives the details", derived).await?;
+
+        let page = format!("{}/books?limit=1&after={}", system.bookapp.url, book_id - 1);
+        let listed = client.get(page).send().await?.error_for_status()?;
+        let listing = trace_id(&listed)?;
+        let book = listed.json::<Value>().await?[0].clone();
+
+        let sink = &system.sink;
+        let (relaying, processing) = eventually(PATIENCE, "the linked traces arrive", || async {
+            let spans = sink.spans();
+            let create = span(&spans, &adding, "create book.added.v1")?;
+            let linked = |name: &str| linked_to(&spans, create, name);
+            let (send, process) = (
+                linked("send book.added.v1")?,
+                linked("process book.added.v1")?,
+            );
+            // The last to end in each trace: all of it is here.
+            span(&spans, &adding, "POST /books/add")?;
+            span(&spans, &send.trace_id, "outbox.relay")?;
+            span(&spans, &listing, "GET /books")?;
+            Some((send.trace_id.clone(), process.trace_id.clone()))
+        })
+        .await?;
+        let logs = eventually(PATIENCE, "both services log the request's id", || async {
+            let logs = logs_of(sink, &request_id);
+            ["bookapp", "backend"]
+                .iter()
+                .all(|service| logs.iter().any(|log| log.service() == *service))
+                .then_some(logs)
+        })
+        .await?;
+        let points = eventually(PATIENCE, "the metrics arrive", || async {
+            let points = sink.points();
+            moved(&points, "messaging.process.duration")
+                .is_some()
+                .then_some(points)
+        })
+        .await?;
+
+        let spans = sink.spans();
+        Ok(Self {
+            request_id,
+            book_id,
+            book,
+            adding: Trace::of(&spans, &adding),
+            relaying: Trace::of(&spans, &relaying),
+            processing: Trace::of(&spans, &processing),
+            listing: Trace::of(&spans, &listing),
+            logs,
+            points,
+        })
+    }
+
+    /// What must hold, in words, and whether it does.
+    pub fn checks(&self) -> Vec<(String, bool)> {
+        let mut checks = Vec::new();
+        let mut check = |what: &str, holds: bool| checks.push((what.to_owned(), holds));
+        let create = self.adding.named("create book.added.v1");
+        let links_to_create = |trace: &Trace, name: &str| {
+            create
+                .zip(trace.named(name))
+                .is_some_and(|(create, span)| links(span, create))
+        };
+        let services = |trace: &Trace| {
+            ["bookapp", "backend"]
+                .iter()
+                .all(|service| trace.spans().iter().any(|span| span.service() == *service))
+        };
+        let log_in = |service: &str, trace: &Trace| {
+            self.logs.iter().any(|log| {
+                log.service() == service
+                    && trace.spans().iter().any(|span| {
+                        (&span.trace_id, &span.span_id) == (&log.trace_id, &log.span_id)
+                    })
+            })
+        };
+
+        check(
+            "the list shows the book with its details",
+            self.book["details"].is_object(),
+        );
+        for (name, trace) in [
+            ("POST /books/add", &self.adding),
+            ("outbox.relay", &self.relaying),
+            ("process book.added.v1", &self.processing),
+            ("GET /books", &self.listing),
+        ] {
+            let whole = trace
+                .roots()
+                .iter()
+                .map(|root| &*root.name)
+                .collect::<Vec<_>>()
+                == [name];
+            check(&format!("the trace of {name} is whole"), whole);
+        }
+        check(
+            "send links to create",
+            links_to_create(&self.relaying, "send book.added.v1"),
+        );
+        check(
+            "process links to create",
+            links_to_create(&self.processing, "process book.added.v1"),
+        );
+        check(
+            "GET /books is one trace through both services",
+            services(&self.listing),
+        );
+        check(
+            "bookapp's log stands in its trace",
+            log_in("bookapp", &self.adding),
+        );
+        check(
+            "backend's log stands in its trace",
+            log_in("backend", &self.processing),
+        );
+        for metric in METRICS {
+            check(
+                &format!("{metric} moved"),
+                moved(&self.points, metric).is_some(),
+            );
+        }
+        checks
+    }
+}
+
+/// The metrics one book moves.
+pub const METRICS: [&str; 6] = [
+    "bookapp.books.added",
+    "http.server.request.duration",
+    "http.client.request.duration",
+    "db.client.operation.duration",
+    "messaging.client.operation.duration",
+    "messaging.process.duration",
+];
+
+/// The series of `metric` that moved most.
+pub fn moved<'p>(points: &'p [Point], metric: &str) -> Option<&'p Point> {
+    points
+        .iter()
+        .filter(|point| point.name == metric && point.value > 0.0)
+        .max_by(|a, b| a.value.total_cmp(&b.value))
+}
+
+fn trace_id(answer: &reqwest::Response) -> Result<String> {
+    let traceparent = answer
+        .headers()
+        .get("traceparent")
+        .context("no traceparent")?
+        .to_str()?;
+    Ok(traceparent
+        .split('-')
+        .nth(1)
+        .context("no trace id in traceparent")?
+        .to_owned())
+}
+
+fn span<'s>(spans: &'s [Span], trace: &str, name: &str) -> Option<&'s Span> {
+    spans
+        .iter()
+        .find(|span| span.trace_id == trace && span.name == name)
+}
+
+fn linked_to<'s>(spans: &'s [Span], target: &Span, name: &str) -> Option<&'s Span> {
+    spans
+        .iter()
+        .find(|span| span.name == name && links(span, target))
+}
+
+fn links(span: &Span, target: &Span) -> bool {
+    span.links
+        .iter()
+        .any(|link| *link == (target.trace_id.clone(), target.span_id.clone()))
+}
+
+fn logs_of(sink: &Sink, request_id: &str) -> Vec<Log> {
+    let mut logs = sink.logs();
+    logs.retain(|log| log.attributes.get("telemetry.request.id") == Some(&json!(request_id)));
+    logs
+}

@@ -1,0 +1,94 @@
+//! One value owns stopping: a token says "finish", the tasks are waited for, a deadline ends the
+//! wait.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Result, anyhow};
+use telemetry_common::{Service, TelemetryConfig};
+use tokio::{
+    runtime::Runtime,
+    select,
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// The life of a service's process: telemetry → `run` until told to stop → flush → exit code.
+pub fn main<F: Future<Output = Result<()>>>(
+    service: Service,
+    telemetry: &TelemetryConfig,
+    grace: Duration,
+    run: impl FnOnce(CancellationToken) -> F,
+) -> ExitCode {
+    let runtime = Runtime::new().expect("the system gives a process its threads");
+    let _entered = runtime.enter();
+    let telemetry = match telemetry_common::init(telemetry, service) {
+        Ok(telemetry) => telemetry,
+        Err(error) => crate::settings::refuse(&error.into()),
+    };
+    let result = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let signalled = stop.clone();
+        let mut watch = JoinSet::new();
+        watch.spawn(async move { told_to_stop().await.map(|()| signalled.cancel()) });
+        run(stop).await
+    });
+    if let Err(error) = &result {
+        error!(
+            error = &**error as &dyn std::error::Error,
+            "{} failed", service.name
+        );
+    }
+    // On success and failure alike: a failing start is when telemetry is needed most.
+    telemetry.shutdown(grace);
+    if result.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+async fn told_to_stop() -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let name = select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    info!("{name} received, stopping");
+    Ok(())
+}
+
+/// Waits until `stop` is called or the first task ends, then gives the others `grace` to finish.
+pub async fn supervise(
+    mut tasks: JoinSet<Result<()>>,
+    stop: CancellationToken,
+    grace: Duration,
+) -> Result<()> {
+    let mut result = select! {
+        () = stop.cancelled() => Ok(()),
+        Some(ended) = tasks.join_next() => match ended {
+            Ok(Ok(())) if stop.is_cancelled() => Ok(()),
+            Ok(Ok(())) => Err(anyhow!("a task ended before it was told to")),
+            Ok(Err(error)) => Err(error),
+            Err(panic) => Err(panic.into()),
+        },
+    };
+    stop.cancel();
+    let drained = timeout(grace, async {
+        while let Some(ended) = tasks.join_next().await {
+            let ended = ended.map_err(Into::into).and_then(|ended| ended);
+            if result.is_ok() {
+                result = ended;
+            }
+        }
+    });
+    if drained.await.is_err() {
+        warn!("{} tasks were still busy after {grace:?}", tasks.len());
+    }
+    result
+}

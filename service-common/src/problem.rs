@@ -1,0 +1,91 @@
+//! What a client is told when something is wrong: `application/problem+json`, RFC 9457.
+
+use std::any::Any;
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use telemetry_common::trace_id;
+use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
+use tracing::error;
+
+/// Seconds after which a client may try again what cannot be served now.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// A problem; its detail is safe to show, its trace id finds the rest.
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem {
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    #[serde(skip)]
+    code: StatusCode,
+}
+
+impl Problem {
+    /// A problem of this status, with a text that gives no secret away.
+    pub fn new(code: StatusCode, detail: impl Into<String>) -> Self {
+        let title = code.canonical_reason().unwrap_or("Error");
+        Self {
+            title,
+            status: code.as_u16(),
+            detail: detail.into(),
+            trace_id: trace_id(),
+            code,
+        }
+    }
+
+    /// The problem of a path that leads nowhere.
+    pub async fn unknown_path() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "there is nothing under this path")
+    }
+
+    /// The problem of a method the path does not know.
+    pub async fn unknown_method() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "this path does not know that method",
+        )
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.code, Json(&self)).into_response();
+        let headers = response.headers_mut();
+        let media_type = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, media_type);
+        if self.code == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        response
+    }
+}
+
+/// Turns a handler's panic into a 500; the one log line of it is written here.
+pub fn catch_panic() -> CatchPanicLayer<PanicProblem> {
+    CatchPanicLayer::custom(PanicProblem)
+}
+
+/// The answer of [`catch_panic`].
+#[derive(Clone, Copy, Debug)]
+pub struct PanicProblem;
+
+impl ResponseForPanic for PanicProblem {
+    type ResponseBody = axum::body::Body;
+
+    fn response_for_panic(&mut self, panic: Box<dyn Any + Send>) -> Response {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no text");
+        error!(error.type = "panic", exception.message = text, "a handler panicked");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request failed").into_response()
+    }
+}

@@ -1,0 +1,82 @@
+//! Telemetry's settings, flattened into each service's own.
+//!
+//! `OTEL_EXPORTER_OTLP_*`, `OTEL_BSP_*`, `OTEL_BLRP_*`, `OTEL_TRACES_SAMPLER*` and
+//! `OTEL_RESOURCE_ATTRIBUTES` are read by the SDK itself; here stand those it leaves to us, under
+//! their standard names (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>).
+
+use clap::{ArgAction, Args, ValueEnum};
+
+/// How this process speaks about itself.
+#[derive(Args, Clone, Debug)]
+#[command(
+    next_help_heading = "Telemetry (beside OTEL_EXPORTER_OTLP_* and the SDK's other variables)"
+)]
+pub struct TelemetryConfig {
+    /// Turns traces, metrics and exported logs off; the console stays.
+    #[arg(long, env, action = ArgAction::Set, default_value_t = false, value_name = "BOOL")]
+    pub otel_sdk_disabled: bool,
+
+    /// `service.name`, when it is not the binary's own name.
+    #[arg(long, env, value_name = "NAME")]
+    pub otel_service_name: Option<String>,
+
+    /// Where spans go.
+    #[arg(long, env, default_value = "otlp", value_name = "EXPORTER")]
+    pub otel_traces_exporter: Exporter,
+
+    /// Where metrics go.
+    #[arg(long, env, default_value = "otlp", value_name = "EXPORTER")]
+    pub otel_metrics_exporter: Exporter,
+
+    /// Where log records go, beside the console.
+    #[arg(long, env, default_value = "otlp", value_name = "EXPORTER")]
+    pub otel_logs_exporter: Exporter,
+
+    /// How context travels between processes.
+    #[arg(
+        long,
+        env,
+        value_delimiter = ',',
+        default_value = "tracecontext,baggage",
+        value_name = "LIST"
+    )]
+    pub otel_propagators: Vec<Propagator>,
+
+    /// The console's lines: text for people, json for machines [default: text on a terminal].
+    #[arg(long, env, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+
+    /// What the console shows, as `tracing` directives; it filters the console alone.
+    #[arg(long, env, default_value = "info", value_name = "FILTER")]
+    pub rust_log: String,
+}
+
+/// Where a signal goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Exporter {
+    /// To `OTEL_EXPORTER_OTLP_ENDPOINT`, by `OTEL_EXPORTER_OTLP_PROTOCOL`.
+    Otlp,
+    /// Nowhere.
+    None,
+}
+
+/// A format in which context crosses a process boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Propagator {
+    /// W3C Trace Context: `traceparent`, `tracestate`.
+    #[value(name = "tracecontext")]
+    TraceContext,
+    /// W3C Baggage.
+    Baggage,
+    /// None at all.
+    None,
+}
+
+/// The shape of a console line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one object a line.
+    Json,
+}

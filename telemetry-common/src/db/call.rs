@@ -1,0 +1,136 @@
+//! One statement: its span and its measurement, reported when it ends, however it ends.
+
+use std::{borrow::Cow, sync::LazyLock, time::Instant};
+
+use opentelemetry::{KeyValue, global, metrics::Histogram};
+use sqlx::Error;
+use tracing::{Span, field::Empty, info_span};
+
+use super::Target;
+use crate::{failure, semconv};
+
+/// Reports on drop, so that success, failure and a dropped future all take the same way out.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) span: Span,
+    started: Instant,
+    labels: Vec<KeyValue>,
+    /// `None` where no rows are expected.
+    pub(super) rows: Option<i64>,
+    failure: Option<Cow<'static, str>>,
+}
+
+impl Call {
+    /// `collection` is empty for statements about no table: BEGIN, COMMIT.
+    pub(super) fn begin(
+        target: &Target,
+        operation: &'static str,
+        collection: &'static str,
+    ) -> Self {
+        let summary = match collection {
+            "" => Cow::Borrowed(operation),
+            collection => Cow::Owned(format!("{operation} {collection}")),
+        };
+        let collection = Some(collection).filter(|name| !name.is_empty());
+        let span = info_span!(
+            "db.client",
+            otel.kind = "client",
+            otel.name = &*summary,
+            { semconv::DB_SYSTEM_NAME } = "postgresql",
+            { semconv::DB_NAMESPACE } = target.namespace,
+            { semconv::DB_OPERATION_NAME } = operation,
+            { semconv::DB_COLLECTION_NAME } = collection,
+            { semconv::DB_QUERY_SUMMARY } = &*summary,
+            { semconv::DB_QUERY_TEXT } = Empty,
+            { semconv::DB_RESPONSE_RETURNED_ROWS } = Empty,
+            { semconv::DB_RESPONSE_STATUS_CODE } = Empty,
+            { semconv::SERVER_ADDRESS } = target.address,
+            { semconv::SERVER_PORT } = target.port,
+        );
+        let mut labels = Vec::with_capacity(8);
+        labels.push(KeyValue::new(semconv::DB_SYSTEM_NAME, "postgresql"));
+        labels.push(KeyValue::new(
+            semconv::DB_NAMESPACE,
+            target.namespace.clone(),
+        ));
+        labels.push(KeyValue::new(semconv::DB_OPERATION_NAME, operation));
+        labels.extend(collection.map(|name| KeyValue::new(semconv::DB_COLLECTION_NAME, name)));
+        labels.push(KeyValue::new(
+            semconv::SERVER_ADDRESS,
+            target.address.clone(),
+        ));
+        labels.push(KeyValue::new(semconv::SERVER_PORT, target.port));
+        let rows = (operation == "SELECT").then_some(0);
+        Self {
+            span,
+            started: Instant::now(),
+            labels,
+            rows,
+            failure: Some("cancelled".into()),
+        }
+    }
+
+    /// The statement's text, its parameters not among it.
+    pub(super) fn says(&self, text: &str) {
+        self.span.record(semconv::DB_QUERY_TEXT, text);
+    }
+
+    /// The statement ended; without this call it was cancelled.
+    pub(super) fn ended<T>(&mut self, outcome: Result<&T, &Error>) {
+        // No row is an answer, not a failure.
+        let error = outcome
+            .err()
+            .filter(|error| !matches!(error, Error::RowNotFound));
+        self.failure = error.map(error_type);
+        if let Some(code) = error
+            .and_then(Error::as_database_error)
+            .and_then(|error| error.code())
+        {
+            self.span.record(semconv::DB_RESPONSE_STATUS_CODE, &*code);
+            self.labels.push(KeyValue::new(
+                semconv::DB_RESPONSE_STATUS_CODE,
+                code.into_owned(),
+            ));
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(failure) = self.failure.take() {
+            failure::mark(&self.span, failure.clone(), failure.clone());
+            self.labels
+                .push(KeyValue::new(semconv::ERROR_TYPE, failure));
+        } else if let Some(rows) = self.rows {
+            self.span.record(semconv::DB_RESPONSE_RETURNED_ROWS, rows);
+        }
+        DURATION.record(self.started.elapsed().as_secs_f64(), &self.labels);
+    }
+}
+
+/// The SQLSTATE where PostgreSQL answered, else what kept it from answering. The error's own text
+/// is no attribute: it names values and source lines.
+fn error_type(error: &Error) -> Cow<'static, str> {
+    match error {
+        Error::Database(error) => error
+            .code()
+            .map_or("_OTHER".into(), |code| code.into_owned().into()),
+        Error::PoolTimedOut => "pool_timeout".into(),
+        Error::PoolClosed => "pool_closed".into(),
+        Error::Io(_) => "io".into(),
+        Error::Tls(_) => "tls".into(),
+        Error::Protocol(_) => "protocol".into(),
+        Error::ColumnDecode { .. } | Error::Decode(_) => "decode".into(),
+        _ => "_OTHER".into(),
+    }
+}
+
+/// First touched by the first statement, after `init`.
+static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
+    global::meter("telemetry-common")
+        .f64_histogram(semconv::DB_CLIENT_OPERATION_DURATION)
+        .with_unit("s")
+        .with_description("Duration of database client operations")
+        .with_boundaries(semconv::DB_DURATION_BOUNDARIES.to_vec())
+        .build()
+});

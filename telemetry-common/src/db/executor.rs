@@ -1,0 +1,167 @@
+//! An sqlx executor that wraps another and reports each statement as a [`Call`].
+//!
+//! Only four methods are our own: `fetch_one`, `fetch_all`, `execute` and `fetch` have defaults
+//! that end in these, so that a missing row arises outside the span.
+
+use std::task::ready;
+
+use futures::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use sqlx::{
+    Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
+    error::BoxDynError,
+    postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+};
+use tracing::Instrument;
+
+use super::{Target, call::Call};
+
+/// Runs one statement inside its span; made by [`Session::on`](super::Session::on).
+#[derive(Debug)]
+pub struct Traced<'c> {
+    inner: Inner<'c>,
+    call: Call,
+}
+
+/// What the statement really runs on.
+#[derive(Debug)]
+pub(super) enum Inner<'c> {
+    Pool(&'c PgPool),
+    Connection(&'c mut PgConnection),
+}
+
+impl<'c> Traced<'c> {
+    pub(super) fn new(
+        inner: Inner<'c>,
+        target: &Target,
+        operation: &'static str,
+        collection: &'static str,
+    ) -> Self {
+        Self {
+            inner,
+            call: Call::begin(target, operation, collection),
+        }
+    }
+}
+
+impl<'c> Executor<'c> for Traced<'c> {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, Q>(
+        self,
+        query: Q,
+    ) -> BoxStream<'e, sqlx::Result<Either<PgQueryResult, PgRow>>>
+    where
+        'c: 'e,
+        Q: 'q + Execute<'q, Postgres>,
+    {
+        let Self { inner, mut call } = self;
+        let query = Query::of(query, &call);
+        let mut steps = match inner {
+            Inner::Pool(pool) => pool.fetch_many(query),
+            Inner::Connection(connection) => connection.fetch_many(query),
+        };
+        stream::poll_fn(move |context| {
+            let step = ready!(call.span.in_scope(|| steps.poll_next_unpin(context)));
+            match &step {
+                Some(Ok(Either::Right(_))) => call.rows = call.rows.map(|rows| rows + 1),
+                Some(Ok(Either::Left(end))) => call.ended(Ok(end)),
+                Some(Err(error)) => call.ended::<()>(Err(error)),
+                None => {}
+            }
+            step.into()
+        })
+        .boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, Q>(self, query: Q) -> BoxFuture<'e, sqlx::Result<Option<PgRow>>>
+    where
+        'c: 'e,
+        Q: 'q + Execute<'q, Postgres>,
+    {
+        let Self { inner, mut call } = self;
+        let query = Query::of(query, &call);
+        let row = match inner {
+            Inner::Pool(pool) => pool.fetch_optional(query),
+            Inner::Connection(connection) => connection.fetch_optional(query),
+        };
+        async move {
+            let row = row.instrument(call.span.clone()).await;
+            if let Ok(Some(_)) = row {
+                call.rows = call.rows.map(|rows| rows + 1);
+            }
+            call.ended(row.as_ref());
+            row
+        }
+        .boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, sqlx::Result<PgStatement>>
+    where
+        'c: 'e,
+    {
+        match self.inner {
+            Inner::Pool(pool) => pool.prepare_with(sql, parameters),
+            Inner::Connection(connection) => connection.prepare_with(sql, parameters),
+        }
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, sqlx::Result<Describe<Postgres>>>
+    where
+        'c: 'e,
+    {
+        match self.inner {
+            Inner::Pool(pool) => pool.describe(sql),
+            Inner::Connection(connection) => connection.describe(sql),
+        }
+    }
+}
+
+/// A query taken apart to read its text, and put together again.
+struct Query {
+    statement: Option<PgStatement>,
+    arguments: Option<Result<Option<PgArguments>, BoxDynError>>,
+    persistent: bool,
+    sql: SqlStr,
+}
+
+impl Query {
+    fn of<'q>(mut query: impl Execute<'q, Postgres>, call: &Call) -> Self {
+        let statement = query.statement().cloned();
+        let arguments = Some(query.take_arguments());
+        let persistent = query.persistent();
+        let sql = query.sql();
+        call.says(sql.as_str());
+        Self {
+            statement,
+            arguments,
+            persistent,
+            sql,
+        }
+    }
+}
+
+impl Execute<'_, Postgres> for Query {
+    fn sql(self) -> SqlStr {
+        self.sql
+    }
+
+    fn statement(&self) -> Option<&PgStatement> {
+        self.statement.as_ref()
+    }
+
+    fn take_arguments(&mut self) -> Result<Option<PgArguments>, BoxDynError> {
+        self.arguments.take().unwrap_or(Ok(None))
+    }
+
+    fn persistent(&self) -> bool {
+        self.persistent
+    }
+}

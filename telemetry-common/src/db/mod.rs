@@ -1,0 +1,150 @@
+//! Spans and metrics around sqlx on PostgreSQL.
+//!
+//! sqlx itself emits events after the fact, without a span. Here each statement goes through an
+//! executor that is told the words of its summary, where the statement stands:
+//!
+//! ```ignore
+//! query_as!(Book, "select … where id = $1", id).fetch_optional(db.on("SELECT", "books"))
+//! ```
+//!
+//! [`Session::on`] is the same on a [`Database`] and in a [`Transaction`], so a repository
+//! function serves both. Text, rows, address, failure and duration are recorded here, once.
+//!
+//! Conventions: <https://opentelemetry.io/docs/specs/semconv/db/postgresql/>.
+
+mod call;
+mod executor;
+mod transaction;
+
+use std::sync::Arc;
+
+use opentelemetry::global;
+use sqlx::{
+    PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use executor::Inner;
+pub use executor::Traced;
+pub use transaction::Transaction;
+
+/// A pool whose statements are spans.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pool: PgPool,
+    target: Arc<Target>,
+}
+
+/// Where statements go, as their spans tell it.
+#[derive(Debug)]
+struct Target {
+    /// `{database}|{schema}`.
+    namespace: String,
+    address: String,
+    port: i64,
+    application: String,
+}
+
+impl Database {
+    /// A pool that connects when it is first used; `application` is what PostgreSQL calls us.
+    pub fn new(pool: PgPoolOptions, options: PgConnectOptions, application: &str) -> Self {
+        let database = options
+            .get_database()
+            .unwrap_or_else(|| options.get_username());
+        let target = Target {
+            namespace: format!("{database}|public"),
+            address: options.get_host().to_owned(),
+            port: i64::from(options.get_port()),
+            application: application.to_owned(),
+        };
+        let pool = pool.connect_lazy_with(options.application_name(application));
+        observe(&pool, &target);
+        Self {
+            pool,
+            target: Arc::new(target),
+        }
+    }
+
+    /// The plain pool, for what shall leave no trace: migrations, health, polling.
+    pub fn untraced(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// A connection outside the pool, for a lock that lives as long as it does.
+    pub async fn detached(&self) -> sqlx::Result<Connection> {
+        let inner = self.pool.acquire().await?.detach();
+        Ok(Connection {
+            inner,
+            target: Arc::clone(&self.target),
+        })
+    }
+}
+
+/// A connection of its own whose statements are spans; closed on drop.
+#[derive(Debug)]
+pub struct Connection {
+    inner: PgConnection,
+    target: Arc<Target>,
+}
+
+impl Connection {
+    /// The plain connection, for what shall leave no trace.
+    pub fn untraced(&mut self) -> &mut PgConnection {
+        &mut self.inner
+    }
+}
+
+/// Something statements run on: `&Database`, `&mut Transaction`, `&mut Connection`.
+pub trait Session<'c>: Send {
+    /// An executor for one statement; its span is named `{operation} {collection}`.
+    fn on(self, operation: &'static str, collection: &'static str) -> Traced<'c>;
+}
+
+impl<'c> Session<'c> for &'c Database {
+    fn on(self, operation: &'static str, collection: &'static str) -> Traced<'c> {
+        Traced::new(Inner::Pool(&self.pool), &self.target, operation, collection)
+    }
+}
+
+impl<'c> Session<'c> for &'c mut Connection {
+    fn on(self, operation: &'static str, collection: &'static str) -> Traced<'c> {
+        Traced::new(
+            Inner::Connection(&mut self.inner),
+            &self.target,
+            operation,
+            collection,
+        )
+    }
+}
+
+/// Connections in use and idle, and how many there may be.
+fn observe(pool: &PgPool, target: &Target) {
+    use opentelemetry::KeyValue;
+
+    let meter = global::meter("telemetry-common");
+    let name = KeyValue::new("db.client.connection.pool.name", target.application.clone());
+    let (counted, labels) = (pool.clone(), [name.clone()]);
+    meter
+        .i64_observable_up_down_counter("db.client.connection.max")
+        .with_unit("{connection}")
+        .with_description("The most connections the pool may open")
+        .with_callback(move |max| {
+            max.observe(i64::from(counted.options().get_max_connections()), &labels);
+        })
+        .build();
+    let counted = pool.clone();
+    meter
+        .i64_observable_up_down_counter("db.client.connection.count")
+        .with_unit("{connection}")
+        .with_description("Connections of the pool by state")
+        .with_callback(move |count| {
+            let idle = i64::try_from(counted.num_idle()).unwrap_or(i64::MAX);
+            let state = |state| KeyValue::new("db.client.connection.state", state);
+            count.observe(idle, &[name.clone(), state("idle")]);
+            count.observe(
+                i64::from(counted.size()) - idle,
+                &[name.clone(), state("used")],
+            );
+        })
+        .build();
+}

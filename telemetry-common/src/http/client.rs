@@ -1,0 +1,178 @@
+//! Client spans, metrics and propagation for reqwest, and through it for generated clients.
+//!
+//! reqwest-tracing makes the span through a backend of ours: its default one writes numbers as
+//! text. Its propagation stops at OpenTelemetry 0.32, so [`Propagation`] does that part.
+//!
+//! Conventions: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client>.
+
+use std::{sync::LazyLock, time::Instant};
+
+use async_trait::async_trait;
+use http::Extensions;
+use opentelemetry::{Context, KeyValue, global, metrics::Histogram};
+use opentelemetry_http::HeaderInjector;
+use reqwest::{Request, Response, Url};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware, Next};
+use reqwest_tracing::{ReqwestOtelSpanBackend, TracingMiddleware};
+use tracing::{Span, field::Empty, info_span};
+
+use crate::semconv;
+
+/// Wraps `client` so that each request is a span whose context travels with it.
+///
+/// A generated client takes the result as its inner type and calls [`execute`] from its hook.
+pub fn traced(client: reqwest::Client) -> ClientWithMiddleware {
+    // In this order: the propagated context is that of the span.
+    ClientBuilder::new(client)
+        .with(TracingMiddleware::<ClientSpan>::new())
+        .with(Propagation)
+        .build()
+}
+
+/// Sends a generated client's request; `template` is its path before the ids were filled in.
+pub async fn execute(
+    client: &ClientWithMiddleware,
+    request: Request,
+    template: Option<&'static str>,
+) -> reqwest::Result<Response> {
+    let mut extensions = Extensions::new();
+    if let Some(template) = template {
+        extensions.insert(UrlTemplate(template));
+    }
+    client
+        .execute_with_extensions(request, &mut extensions)
+        .await
+        .map_err(|error| match error {
+            Error::Reqwest(error) => error,
+            Error::Middleware(_) => unreachable!("neither middleware of `traced` fails"),
+        })
+}
+
+/// A path with placeholders, `/details/{book_id}`: a request's extension that names its span.
+#[derive(Clone, Copy, Debug)]
+pub struct UrlTemplate(pub &'static str);
+
+/// When a request began and what its duration is told with.
+#[derive(Clone)]
+struct Call {
+    started: Instant,
+    labels: Vec<KeyValue>,
+}
+
+struct ClientSpan;
+
+impl ReqwestOtelSpanBackend for ClientSpan {
+    fn on_request_start(request: &Request, extensions: &mut Extensions) -> Span {
+        let template = extensions.get::<UrlTemplate>().map(|template| template.0);
+        let (method, url) = (request.method().as_str(), request.url());
+        let (host, port) = (url.host_str(), url.port_or_known_default().map(i64::from));
+        let mut labels = vec![KeyValue::new(
+            semconv::HTTP_REQUEST_METHOD,
+            method.to_owned(),
+        )];
+        labels.extend(host.map(|host| KeyValue::new(semconv::SERVER_ADDRESS, host.to_owned())));
+        labels.extend(port.map(|port| KeyValue::new(semconv::SERVER_PORT, port)));
+        labels.extend(template.map(|path| KeyValue::new(semconv::URL_TEMPLATE, path)));
+        extensions.insert(Call {
+            started: Instant::now(),
+            labels,
+        });
+        info_span!(
+            "http.client",
+            otel.kind = "client",
+            otel.name =
+                template.map_or_else(|| method.to_owned(), |path| format!("{method} {path}")),
+            otel.status_code = Empty,
+            { semconv::HTTP_REQUEST_METHOD } = method,
+            { semconv::URL_FULL } = without_credentials(url).as_str(),
+            { semconv::URL_TEMPLATE } = template,
+            { semconv::SERVER_ADDRESS } = host,
+            { semconv::SERVER_PORT } = port,
+            { semconv::HTTP_RESPONSE_STATUS_CODE } = Empty,
+            { semconv::ERROR_TYPE } = Empty,
+        )
+    }
+
+    fn on_request_end(
+        span: &Span,
+        outcome: &reqwest_middleware::Result<Response>,
+        extensions: &mut Extensions,
+    ) {
+        let status = outcome
+            .as_ref()
+            .ok()
+            .map(|response| i64::from(response.status().as_u16()));
+        if let Some(status) = status {
+            span.record(semconv::HTTP_RESPONSE_STATUS_CODE, status);
+        }
+        let failure = failure_of(outcome);
+        if let Some(failure) = &failure {
+            span.record(semconv::ERROR_TYPE, failure);
+            span.record("otel.status_code", "ERROR");
+        }
+        let Some(Call {
+            started,
+            mut labels,
+        }) = extensions.remove::<Call>()
+        else {
+            return;
+        };
+        labels.extend(status.map(|code| KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code)));
+        labels.extend(failure.map(|failure| KeyValue::new(semconv::ERROR_TYPE, failure)));
+        DURATION.record(started.elapsed().as_secs_f64(), &labels);
+    }
+}
+
+/// `error.type`: the status from 400 up, else what kept the answer from coming.
+fn failure_of(outcome: &reqwest_middleware::Result<Response>) -> Option<String> {
+    match outcome {
+        Ok(response) => {
+            let status = response.status();
+            (status.is_client_error() || status.is_server_error())
+                .then(|| status.as_str().to_owned())
+        }
+        // A connect that takes too long is both; the timeout is what the caller set.
+        Err(Error::Reqwest(error)) if error.is_timeout() => Some("timeout".to_owned()),
+        Err(Error::Reqwest(error)) if error.is_connect() => Some("connect".to_owned()),
+        Err(_) => Some("_OTHER".to_owned()),
+    }
+}
+
+fn without_credentials(url: &Url) -> Url {
+    let mut url = url.clone();
+    // Both fail only where a URL can hold no credentials, and then there are none.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
+}
+
+/// Writes the current context, the client span's, into the request's headers.
+struct Propagation;
+
+#[async_trait]
+impl Middleware for Propagation {
+    async fn handle(
+        &self,
+        mut request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<Response> {
+        global::get_text_map_propagator(|propagator| {
+            propagator.inject_context(
+                &Context::current(),
+                &mut HeaderInjector(request.headers_mut()),
+            );
+        });
+        next.run(request, extensions).await
+    }
+}
+
+/// First touched by the first request, after `init`.
+static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
+    global::meter("telemetry-common")
+        .f64_histogram(semconv::HTTP_CLIENT_REQUEST_DURATION)
+        .with_unit("s")
+        .with_description("Duration of HTTP client requests")
+        .with_boundaries(semconv::DURATION_BOUNDARIES.to_vec())
+        .build()
+});

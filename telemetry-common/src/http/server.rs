@@ -1,0 +1,229 @@
+//! Server spans and request metrics for axum.
+//!
+//! The span is axum-tracing-opentelemetry's; [`observe`] stands inside it and adds what the
+//! convention asks for and the crate leaves out. Outermost first, the layers are
+//! [`identify`] → [`span`] → [`observe`] → `CatchPanicLayer` → routes: a panic becomes a 500 on
+//! its span, and the request id is known to all below.
+//!
+//! Conventions: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>,
+//! <https://opentelemetry.io/docs/specs/semconv/http/http-metrics/>.
+
+use std::{net::SocketAddr, sync::LazyLock, time::Instant};
+
+use axum::{
+    extract::{ConnectInfo, MatchedPath, Request},
+    http::{HeaderName, HeaderValue, Method, StatusCode, Version},
+    middleware::Next,
+    response::Response,
+};
+use axum_tracing_opentelemetry::middleware::OtelAxumLayer;
+use opentelemetry::{
+    KeyValue, global,
+    metrics::{Histogram, UpDownCounter},
+    trace::TraceContextExt,
+};
+use tracing::{Span, info};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::{RequestId, failure, semconv, traceparent};
+
+/// The header that carries the [`RequestId`] in and out.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Gives the request an id, the caller's where it is acceptable, and answers with it.
+pub async fn identify(request: Request, next: Next) -> Response {
+    let id = request
+        .headers()
+        .get(X_REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .and_then(RequestId::parse)
+        .unwrap_or_else(RequestId::generate);
+    let mut response = id.clone().scope(next.run(request)).await;
+    let value = HeaderValue::from_str(id.as_str()).expect("a request id is printable ASCII");
+    response.headers_mut().insert(X_REQUEST_ID, value);
+    response
+}
+
+/// The server span: continues the caller's trace or starts one.
+pub fn span() -> OtelAxumLayer {
+    OtelAxumLayer::default()
+}
+
+/// Completes the server span, measures the request, logs it and answers with `traceparent`.
+pub async fn observe(request: Request, next: Next) -> Response {
+    let exchange = Exchange::begin(&request);
+    let mut response = next.run(request).await;
+    if let Some(value) = traceparent().and_then(|value| HeaderValue::try_from(value).ok()) {
+        response.headers_mut().insert(TRACEPARENT, value);
+    }
+    exchange.answered(response.status());
+    response
+}
+
+/// One request until it is answered, or dropped because its client left.
+struct Exchange {
+    span: Span,
+    started: Instant,
+    /// What both metrics are told: method, scheme.
+    method: &'static str,
+    route: Option<MatchedPath>,
+    protocol: &'static str,
+    status: Option<StatusCode>,
+}
+
+impl Exchange {
+    fn begin(request: &Request) -> Self {
+        let exchange = Self {
+            span: Span::current(),
+            started: Instant::now(),
+            method: well_known(request.method()),
+            route: request.extensions().get::<MatchedPath>().cloned(),
+            protocol: protocol_version(request.version()),
+            status: None,
+        };
+        exchange.complete_span(request);
+        METRICS.active.add(1, &exchange.identity());
+        exchange
+    }
+
+    fn complete_span(&self, request: &Request) {
+        let span = &self.span;
+        span.set_attribute(semconv::URL_SCHEME, "http");
+        span.set_attribute(semconv::NETWORK_PROTOCOL_VERSION, self.protocol);
+        if self.method == OTHER {
+            span.set_attribute(semconv::HTTP_REQUEST_METHOD, OTHER);
+            span.set_attribute(
+                semconv::HTTP_REQUEST_METHOD_ORIGINAL,
+                request.method().as_str().to_owned(),
+            );
+            let name = format!("HTTP {}", self.route().unwrap_or_default());
+            span.context()
+                .span()
+                .update_name(name.trim_end().to_owned());
+        }
+        if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
+            let address = peer.ip().to_string();
+            span.set_attribute(semconv::CLIENT_ADDRESS, address.clone());
+            span.set_attribute(semconv::NETWORK_PEER_ADDRESS, address);
+            span.set_attribute(semconv::NETWORK_PEER_PORT, i64::from(peer.port()));
+        }
+        if let Some(id) = RequestId::current() {
+            span.set_attribute(semconv::REQUEST_ID, id.to_string());
+        }
+    }
+
+    fn answered(mut self, status: StatusCode) {
+        self.status = Some(status);
+        if status.is_server_error() {
+            self.span
+                .set_attribute(semconv::ERROR_TYPE, status.as_str().to_owned());
+        }
+        info!(
+            { semconv::HTTP_REQUEST_METHOD } = self.method,
+            { semconv::HTTP_ROUTE } = self.route(),
+            { semconv::HTTP_RESPONSE_STATUS_CODE } = i64::from(status.as_u16()),
+            duration_ms = self.started.elapsed().as_secs_f64() * 1e3,
+            "{} {} answered {}",
+            self.method,
+            self.route().unwrap_or("of no route"),
+            status.as_u16(),
+        );
+    }
+
+    fn route(&self) -> Option<&str> {
+        self.route.as_ref().map(MatchedPath::as_str)
+    }
+
+    /// The attributes known before the answer is.
+    fn identity(&self) -> [KeyValue; 2] {
+        [
+            KeyValue::new(semconv::HTTP_REQUEST_METHOD, self.method),
+            KeyValue::new(semconv::URL_SCHEME, "http"),
+        ]
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let identity = self.identity();
+        METRICS.active.add(-1, &identity);
+        let mut labels = Vec::with_capacity(6);
+        labels.extend(identity);
+        labels.push(KeyValue::new(
+            semconv::NETWORK_PROTOCOL_VERSION,
+            self.protocol,
+        ));
+        labels.extend(
+            self.route()
+                .map(|route| KeyValue::new(semconv::HTTP_ROUTE, route.to_owned())),
+        );
+        match self.status {
+            Some(status) => {
+                let code = i64::from(status.as_u16());
+                labels.push(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code));
+                if status.is_server_error() {
+                    labels.push(KeyValue::new(
+                        semconv::ERROR_TYPE,
+                        status.as_str().to_owned(),
+                    ));
+                }
+            }
+            None => {
+                labels.push(KeyValue::new(semconv::ERROR_TYPE, CANCELLED));
+                failure::mark(&self.span, CANCELLED, "the client left before the answer");
+            }
+        }
+        METRICS
+            .duration
+            .record(self.started.elapsed().as_secs_f64(), &labels);
+    }
+}
+
+/// `error.type` of a request whose client left before the answer.
+const CANCELLED: &str = "cancelled";
+/// What the convention calls a method it does not know.
+const OTHER: &str = "_OTHER";
+
+/// The method in the convention's words: a fixed set, so that no caller can grow it.
+fn well_known(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] = [
+        "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE",
+    ];
+    KNOWN
+        .into_iter()
+        .find(|known| *known == method.as_str())
+        .unwrap_or(OTHER)
+}
+
+fn protocol_version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
+    }
+}
+
+struct Metrics {
+    duration: Histogram<f64>,
+    active: UpDownCounter<i64>,
+}
+
+/// First touched by the first request, after `init`.
+static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
+    let meter = global::meter("telemetry-common");
+    Metrics {
+        duration: meter
+            .f64_histogram(semconv::HTTP_SERVER_REQUEST_DURATION)
+            .with_unit("s")
+            .with_description("Duration of HTTP server requests")
+            .with_boundaries(semconv::DURATION_BOUNDARIES.to_vec())
+            .build(),
+        active: meter
+            .i64_up_down_counter(semconv::HTTP_SERVER_ACTIVE_REQUESTS)
+            .with_unit("{request}")
+            .with_description("HTTP server requests in progress")
+            .build(),
+    }
+});

@@ -1,0 +1,106 @@
+//! Everything about telemetry that the services share: one [`init`], spans and propagation at
+//! every edge, logs that carry the trace's id, and a shutdown that flushes.
+//!
+//! ```no_run
+//! use telemetry_common::{TelemetryConfig, init, service};
+//! # #[derive(clap::Parser)] struct Settings { #[command(flatten)] telemetry: TelemetryConfig }
+//! # fn serve() -> Result<(), std::io::Error> { Ok(()) }
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let settings: Settings = clap::Parser::parse();
+//!     let runtime = tokio::runtime::Runtime::new()?;
+//!     let _entered = runtime.enter(); // the gRPC exporter is built inside a runtime
+//!     let telemetry = init(&settings.telemetry, service!())?;
+//!     let result = serve();
+//!     telemetry.shutdown(std::time::Duration::from_secs(5)); // after a failure too
+//!     Ok(result?)
+//! }
+//! ```
+//!
+//! The map, in the order of a request: [`http`] (server and client), [`db`], [`kafka`]; beside
+//! them [`RequestId`], [`record_failure`] and the names in [`semconv`]; underneath `providers`,
+//! `subscriber`, `console`, `resource`; for tests `testing`. Each edge is a cargo feature.
+
+mod config;
+mod console;
+#[cfg(feature = "sqlx")]
+pub mod db;
+mod failure;
+pub mod http;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+mod process;
+mod providers;
+mod request_id;
+mod resource;
+pub mod semconv;
+mod subscriber;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod tidy;
+
+use opentelemetry::{Context, TraceFlags, trace::TraceContextExt};
+
+pub use config::{Exporter, LogFormat, Propagator, TelemetryConfig};
+pub use failure::record_failure;
+pub use opentelemetry;
+pub use providers::Telemetry;
+pub use request_id::RequestId;
+pub use resource::Service;
+
+/// Sets up traces, metrics and logs for this process.
+///
+/// Call it once, inside a tokio runtime, before the first instrument is created: one made earlier
+/// stays silent for ever.
+pub fn init(config: &TelemetryConfig, service: Service) -> Result<Telemetry, InitError> {
+    let telemetry = subscriber::while_starting(|| Telemetry::build(config, service))?;
+    subscriber::install(config, &telemetry)?;
+    process::observe()?;
+    Ok(telemetry)
+}
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// An exporter refused its settings (`OTEL_EXPORTER_OTLP_*`).
+    #[error("could not build the {signal} exporter")]
+    Exporter {
+        /// Which signal it is for: traces, metrics or logs.
+        signal: &'static str,
+        /// What the exporter said.
+        #[source]
+        source: opentelemetry_otlp::ExporterBuildError,
+    },
+    /// `RUST_LOG` is no filter.
+    #[error("RUST_LOG is not a filter")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Something installed a subscriber before.
+    #[error("a tracing subscriber is installed already")]
+    Subscriber(#[from] tracing_subscriber::util::TryInitError),
+    /// The process cannot be observed.
+    #[error("could not observe the process")]
+    Process(#[from] opentelemetry_instrumentation_process::InitError),
+}
+
+/// The current trace's id as 32 hex digits; `None` outside any trace.
+pub fn trace_id() -> Option<String> {
+    let context = Context::current();
+    let span = context.span().span_context().clone();
+    span.is_valid().then(|| span.trace_id().to_string())
+}
+
+/// The current span as a W3C `traceparent` value; `None` outside any trace.
+///
+/// See <https://www.w3.org/TR/trace-context/#traceparent-header>.
+pub fn traceparent() -> Option<String> {
+    let context = Context::current();
+    let span = context.span().span_context().clone();
+    let flags = span.trace_flags() & TraceFlags::SAMPLED;
+    span.is_valid().then(|| {
+        format!(
+            "00-{}-{}-{:02x}",
+            span.trace_id(),
+            span.span_id(),
+            flags.to_u8()
+        )
+    })
+}

@@ -1,0 +1,170 @@
+//! The three SDK providers: built from the settings, flushed and shut down within one budget.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use opentelemetry::{global, logs::LogRecord as _, propagation::TextMapCompositePropagator};
+use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    logs::{LogProcessor, SdkLogRecord, SdkLoggerProvider},
+    metrics::SdkMeterProvider,
+    propagation::{BaggagePropagator, TraceContextPropagator},
+    trace::SdkTracerProvider,
+};
+
+use crate::{
+    Exporter, InitError, Propagator, RequestId, Service, TelemetryConfig, resource, semconv,
+    tidy::Tidy,
+};
+
+/// What was set up, to be shut down at the end; `None` where a signal is off.
+#[derive(Debug, Default)]
+#[must_use = "without `shutdown` the last spans, logs and metrics are lost"]
+pub struct Telemetry {
+    pub(crate) traces: Option<SdkTracerProvider>,
+    pub(crate) metrics: Option<SdkMeterProvider>,
+    pub(crate) logs: Option<SdkLoggerProvider>,
+}
+
+impl Telemetry {
+    /// Builds the providers and makes them the process's own.
+    pub(crate) fn build(config: &TelemetryConfig, service: Service) -> Result<Self, InitError> {
+        global::set_text_map_propagator(propagator(&config.otel_propagators));
+        let resource = resource::detect(service, config.otel_service_name.as_deref());
+        let on = |exporter| !config.otel_sdk_disabled && exporter == Exporter::Otlp;
+        let mut telemetry = Self::default();
+        // Metrics first: the span and log processors count themselves with the global meter they
+        // find when they are built.
+        if on(config.otel_metrics_exporter) {
+            let exporter =
+                MetricExporter::builder()
+                    .build()
+                    .map_err(|source| InitError::Exporter {
+                        signal: "metrics",
+                        source,
+                    })?;
+            telemetry.metrics = Some(meter_provider(resource.clone(), exporter));
+        }
+        if on(config.otel_traces_exporter) {
+            let exporter =
+                SpanExporter::builder()
+                    .build()
+                    .map_err(|source| InitError::Exporter {
+                        signal: "traces",
+                        source,
+                    })?;
+            telemetry.traces = Some(tracer_provider(resource.clone(), exporter));
+        }
+        if on(config.otel_logs_exporter) {
+            let exporter =
+                LogExporter::builder()
+                    .build()
+                    .map_err(|source| InitError::Exporter {
+                        signal: "logs",
+                        source,
+                    })?;
+            telemetry.logs = Some(logger_provider(resource, exporter));
+        }
+        Ok(telemetry)
+    }
+
+    /// Exports what is queued and stops, all of it within `budget`.
+    ///
+    /// It blocks: call it from outside the runtime or with `spawn_blocking`. What could not be
+    /// delivered is said on stderr, for logging is gone by then.
+    pub fn shutdown(self, budget: Duration) {
+        let deadline = Instant::now() + budget;
+        thread::scope(|side_by_side| {
+            side_by_side.spawn(|| {
+                report(
+                    "traces",
+                    self.traces
+                        .map(|traces| traces.shutdown_with_timeout(budget)),
+                );
+            });
+            side_by_side.spawn(|| {
+                report(
+                    "logs",
+                    self.logs.map(|logs| logs.shutdown_with_timeout(budget)),
+                );
+            });
+        });
+        // Last, so that what the other two lost is still counted and sent.
+        let left = deadline.saturating_duration_since(Instant::now());
+        report(
+            "metrics",
+            self.metrics
+                .map(|metrics| metrics.shutdown_with_timeout(left)),
+        );
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "logging is gone by now")]
+fn report(signal: &str, result: Option<OTelSdkResult>) {
+    if let Some(Err(error)) = result {
+        eprintln!("telemetry: the last {signal} may be lost: {error}");
+    }
+}
+
+fn propagator(chosen: &[Propagator]) -> TextMapCompositePropagator {
+    let mut propagators: Vec<Box<dyn opentelemetry::propagation::TextMapPropagator + Send + Sync>> =
+        Vec::new();
+    for propagator in chosen {
+        match propagator {
+            Propagator::TraceContext => propagators.push(Box::new(TraceContextPropagator::new())),
+            Propagator::Baggage => propagators.push(Box::new(BaggagePropagator::new())),
+            Propagator::None => {}
+        }
+    }
+    TextMapCompositePropagator::new(propagators)
+}
+
+fn meter_provider(resource: Resource, exporter: MetricExporter) -> SdkMeterProvider {
+    let provider = SdkMeterProvider::builder()
+        .with_resource(resource)
+        .with_periodic_exporter(exporter)
+        .build();
+    global::set_meter_provider(provider.clone());
+    provider
+}
+
+fn tracer_provider(resource: Resource, exporter: SpanExporter) -> SdkTracerProvider {
+    let provider = SdkTracerProvider::builder()
+        .with_resource(resource)
+        .with_batch_exporter(Tidy(exporter))
+        .build();
+    global::set_tracer_provider(provider.clone());
+    provider
+}
+
+fn logger_provider(resource: Resource, exporter: LogExporter) -> SdkLoggerProvider {
+    SdkLoggerProvider::builder()
+        .with_resource(resource)
+        .with_log_processor(StampRequestId)
+        .with_batch_exporter(exporter)
+        .build()
+}
+
+/// Writes the current [`RequestId`] on every log record.
+#[derive(Debug)]
+pub(crate) struct StampRequestId;
+
+impl LogProcessor for StampRequestId {
+    fn emit(&self, record: &mut SdkLogRecord, _: &opentelemetry::InstrumentationScope) {
+        if let Some(id) = RequestId::current() {
+            record.add_attribute(semconv::REQUEST_ID, id.to_string());
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! In-memory exporters, so that a test can judge the telemetry of the code it calls.
+//!
+//! ```ignore
+//! let (answer, spans) = testing::spans_of(app.add_book("Dune")).await;
+//! let insert = spans.named("INSERT books");
+//! assert_eq!(insert.parent_span_id, spans.named("books.add").span_context.span_id());
+//! ```
+//!
+//! Subscriber and providers are the process's own, so tests that run side by side share them: each
+//! sees only the traces it started, and what links to them.
+
+use std::{collections::HashSet, sync::LazyLock};
+
+use opentelemetry::{Value, global, trace::TraceId};
+use opentelemetry_sdk::{
+    logs::{InMemoryLogExporter, SdkLoggerProvider, in_memory_exporter::LogDataWithResource},
+    metrics::{InMemoryMetricExporter, SdkMeterProvider, data::ResourceMetrics},
+    propagation::TraceContextPropagator,
+    trace::{InMemorySpanExporter, SdkTracerProvider, SpanData},
+};
+use tracing::{Instrument, info_span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::{layer::SubscriberExt, registry, util::SubscriberInitExt};
+
+use crate::{providers::StampRequestId, subscriber, tidy::Tidy};
+use opentelemetry::trace::TraceContextExt;
+
+struct Memory {
+    spans: InMemorySpanExporter,
+    logs: InMemoryLogExporter,
+    metrics: InMemoryMetricExporter,
+    meter_provider: SdkMeterProvider,
+}
+
+static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
+    let (spans, logs, metrics) = (
+        InMemorySpanExporter::default(),
+        InMemoryLogExporter::default(),
+        InMemoryMetricExporter::default(),
+    );
+    let meter_provider = SdkMeterProvider::builder()
+        .with_periodic_exporter(metrics.clone())
+        .build();
+    global::set_meter_provider(meter_provider.clone());
+    global::set_text_map_propagator(TraceContextPropagator::new());
+    let traces = SdkTracerProvider::builder()
+        .with_simple_exporter(Tidy(spans.clone()))
+        .build();
+    let records = SdkLoggerProvider::builder()
+        .with_log_processor(StampRequestId)
+        .with_simple_exporter(logs.clone())
+        .build();
+    registry()
+        .with(subscriber::traces(&traces))
+        .with(subscriber::logs(&records))
+        .try_init()
+        .expect("nothing else in a test installs a subscriber");
+    Memory {
+        spans,
+        logs,
+        metrics,
+        meter_provider,
+    }
+});
+
+/// Sends this process's telemetry to memory; later calls do nothing.
+///
+/// Call it before the first instrument is made: at the start of each test.
+pub fn install() {
+    LazyLock::force(&MEMORY);
+}
+
+/// Runs `work` in a trace of its own; returns its output and the spans that have ended by then.
+pub async fn spans_of<T>(work: impl Future<Output = T>) -> (T, Spans) {
+    install();
+    let root = info_span!(parent: None, "test");
+    let trace = root.context().span().span_context().trace_id();
+    let output = work.instrument(root).await;
+    (output, Spans::of(trace))
+}
+
+/// The log records written so far in the trace `id`.
+pub fn logs_of(id: TraceId) -> Vec<LogDataWithResource> {
+    let mut records = MEMORY
+        .logs
+        .get_emitted_logs()
+        .expect("the exporter is not shut down");
+    records.retain(|log| {
+        log.record
+            .trace_context()
+            .is_some_and(|context| context.trace_id == id)
+    });
+    records
+}
+
+/// All metrics of the process up to now.
+pub fn metrics() -> Vec<ResourceMetrics> {
+    MEMORY
+        .meter_provider
+        .force_flush()
+        .expect("memory takes every metric");
+    MEMORY
+        .metrics
+        .get_finished_metrics()
+        .expect("the exporter is not shut down")
+}
+
+/// The ended spans of one trace and of those that link to it, or that it links to.
+#[derive(Clone, Debug)]
+pub struct Spans {
+    trace: TraceId,
+    spans: Vec<SpanData>,
+}
+
+impl Spans {
+    fn of(trace: TraceId) -> Self {
+        let all = MEMORY
+            .spans
+            .get_finished_spans()
+            .expect("the exporter is not shut down");
+        let mut traces = HashSet::from([trace]);
+        loop {
+            let known = traces.len();
+            for span in &all {
+                let linked = || span.links.iter().map(|link| link.span_context.trace_id());
+                let own = span.span_context.trace_id();
+                if traces.contains(&own) {
+                    traces.extend(linked());
+                } else if linked().any(|trace| traces.contains(&trace)) {
+                    traces.insert(own);
+                }
+            }
+            if traces.len() == known {
+                break;
+            }
+        }
+        let spans = all
+            .into_iter()
+            .filter(|span| traces.contains(&span.span_context.trace_id()))
+            .collect();
+        Self { trace, spans }
+    }
+
+    /// The same traces as they are now.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self::of(self.trace)
+    }
+
+    /// The id of the trace that the test started.
+    pub fn trace_id(&self) -> TraceId {
+        self.trace
+    }
+
+    /// The one span of this name.
+    ///
+    /// # Panics
+    ///
+    /// When there is none or more than one; it lists those there are.
+    #[track_caller]
+    pub fn named(&self, name: &str) -> &SpanData {
+        match self.all_named(name)[..] {
+            [span] => span,
+            ref found => panic!(
+                "{} spans named {name:?} among {:?}",
+                found.len(),
+                self.names()
+            ),
+        }
+    }
+
+    /// Every span of this name.
+    pub fn all_named(&self, name: &str) -> Vec<&SpanData> {
+        self.spans.iter().filter(|span| span.name == name).collect()
+    }
+
+    /// The names of all spans in the order they ended.
+    pub fn names(&self) -> Vec<&str> {
+        self.spans.iter().map(|span| &*span.name).collect()
+    }
+}
+
+/// The value of `span`'s attribute `key`.
+pub fn attribute<'s>(span: &'s SpanData, key: &str) -> Option<&'s Value> {
+    span.attributes
+        .iter()
+        .find(|found| found.key.as_str() == key)
+        .map(|found| &found.value)
+}

@@ -1,0 +1,164 @@
+//! An OTLP sink: takes spans, logs and metrics over HTTP and gRPC on one port, keeps them, and can
+//! be asked for them.
+
+mod read;
+mod server;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use anyhow::{Context, Result};
+use opentelemetry_proto::tonic::collector::{
+    logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+    trace::v1::ExportTraceServiceRequest,
+};
+use serde_json::Value;
+use tokio::{net::TcpListener, task::JoinSet};
+
+/// A running sink; gone on drop.
+#[derive(Debug)]
+pub struct Sink {
+    address: SocketAddr,
+    received: Arc<Received>,
+    _server: JoinSet<()>,
+}
+
+/// Attributes with the types they arrived in: a number that came as text is a string here.
+pub type Attributes = BTreeMap<String, Value>;
+
+/// A span as it arrived.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    /// The resource's attributes.
+    pub resource: Attributes,
+    /// 32 hex digits.
+    pub trace_id: String,
+    /// 16 hex digits.
+    pub span_id: String,
+    /// `None` for a root.
+    pub parent_id: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// `SERVER`, `CLIENT`, `PRODUCER`, `CONSUMER` or `INTERNAL`.
+    pub kind: &'static str,
+    /// Nanoseconds since 1970.
+    pub start: u64,
+    /// Nanoseconds since 1970.
+    pub end: u64,
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// Trace and span ids of what it links to.
+    pub links: Vec<(String, String)>,
+    /// `UNSET`, `OK` or `ERROR`.
+    pub status: &'static str,
+}
+
+/// A log record as it arrived.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// The resource's attributes.
+    pub resource: Attributes,
+    /// 32 hex digits; empty outside any trace.
+    pub trace_id: String,
+    /// 16 hex digits; empty outside any span.
+    pub span_id: String,
+    /// `INFO`, `WARN` …
+    pub severity: String,
+    /// The message.
+    pub body: String,
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// Nanoseconds since 1970.
+    pub time: u64,
+}
+
+/// The newest value of one series of a metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// The resource's attributes.
+    pub resource: Attributes,
+    /// The metric's name.
+    pub name: String,
+    /// The metric's unit.
+    pub unit: String,
+    /// The series' attributes.
+    pub attributes: Attributes,
+    /// A sum's or gauge's value; a histogram's number of measurements.
+    pub value: f64,
+}
+
+macro_rules! service_name {
+    ($($kind:ty),*) => {$(
+        impl $kind {
+            /// `service.name` of who sent it.
+            pub fn service(&self) -> &str {
+                self.resource.get("service.name").and_then(Value::as_str).unwrap_or_default()
+            }
+        }
+    )*};
+}
+service_name!(Span, Log, Point);
+
+/// Everything that arrived, as it arrived.
+#[derive(Debug, Default)]
+struct Received {
+    traces: Mutex<Vec<ExportTraceServiceRequest>>,
+    logs: Mutex<Vec<ExportLogsServiceRequest>>,
+    metrics: Mutex<Vec<ExportMetricsServiceRequest>>,
+}
+
+impl Sink {
+    /// Starts a sink on a free port of 127.0.0.1.
+    pub async fn start() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .context("no port for the sink")?;
+        let address = listener.local_addr()?;
+        let received = Arc::<Received>::default();
+        let mut server = JoinSet::new();
+        server.spawn(server::serve(listener, Arc::clone(&received)));
+        Ok(Self {
+            address,
+            received,
+            _server: server,
+        })
+    }
+
+    /// The value for `OTEL_EXPORTER_OTLP_ENDPOINT`, for either protocol.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// All spans so far.
+    pub fn spans(&self) -> Vec<Span> {
+        self.received
+            .traces
+            .lock()
+            .expect("no reader panics")
+            .iter()
+            .flat_map(read::spans)
+            .collect()
+    }
+
+    /// All log records so far, oldest first.
+    pub fn logs(&self) -> Vec<Log> {
+        let logs = self.received.logs.lock().expect("no reader panics");
+        let mut logs: Vec<_> = logs.iter().flat_map(read::logs).collect();
+        logs.sort_by_key(|log| log.time);
+        logs
+    }
+
+    /// The newest point of every series so far.
+    pub fn points(&self) -> Vec<Point> {
+        let mut newest = BTreeMap::new();
+        let metrics = self.received.metrics.lock().expect("no reader panics");
+        for point in metrics.iter().flat_map(read::points) {
+            let series = format!("{}{:?}{:?}", point.name, point.resource, point.attributes);
+            newest.insert(series, point);
+        }
+        newest.into_values().collect()
+    }
+}

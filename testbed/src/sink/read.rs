@@ -1,0 +1,167 @@
+//! OTLP's nested messages as flat values that a test can compare.
+
+use opentelemetry_proto::tonic::{
+    collector::{
+        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+        trace::v1::ExportTraceServiceRequest,
+    },
+    common::v1::{AnyValue, KeyValue, any_value::Value as Any},
+    metrics::v1::{NumberDataPoint, metric::Data, number_data_point::Value as Number},
+    resource::v1::Resource,
+    trace::v1::{span::SpanKind, status::StatusCode},
+};
+use serde_json::{Value, json};
+
+use super::{Attributes, Log, Point, Span};
+
+pub(super) fn spans(request: &ExportTraceServiceRequest) -> Vec<Span> {
+    let mut spans = Vec::new();
+    for group in &request.resource_spans {
+        let resource = resource(group.resource.as_ref());
+        for span in group.scope_spans.iter().flat_map(|scope| &scope.spans) {
+            spans.push(Span {
+                resource: resource.clone(),
+                trace_id: hex(&span.trace_id),
+                span_id: hex(&span.span_id),
+                parent_id: Some(hex(&span.parent_span_id)).filter(|id| !id.is_empty()),
+                name: span.name.clone(),
+                kind: match span.kind() {
+                    SpanKind::Unspecified => "UNSPECIFIED",
+                    SpanKind::Internal => "INTERNAL",
+                    SpanKind::Server => "SERVER",
+                    SpanKind::Client => "CLIENT",
+                    SpanKind::Producer => "PRODUCER",
+                    SpanKind::Consumer => "CONSUMER",
+                },
+                start: span.start_time_unix_nano,
+                end: span.end_time_unix_nano,
+                attributes: attributes(&span.attributes),
+                links: span
+                    .links
+                    .iter()
+                    .map(|link| (hex(&link.trace_id), hex(&link.span_id)))
+                    .collect(),
+                status: match span.status.clone().unwrap_or_default().code() {
+                    StatusCode::Unset => "UNSET",
+                    StatusCode::Ok => "OK",
+                    StatusCode::Error => "ERROR",
+                },
+            });
+        }
+    }
+    spans
+}
+
+pub(super) fn logs(request: &ExportLogsServiceRequest) -> Vec<Log> {
+    let mut logs = Vec::new();
+    for group in &request.resource_logs {
+        let resource = resource(group.resource.as_ref());
+        for log in group.scope_logs.iter().flat_map(|scope| &scope.log_records) {
+            logs.push(Log {
+                resource: resource.clone(),
+                trace_id: hex(&log.trace_id),
+                span_id: hex(&log.span_id),
+                severity: log.severity_text.clone(),
+                body: match value(log.body.as_ref()) {
+                    Value::String(text) => text,
+                    other => other.to_string(),
+                },
+                attributes: attributes(&log.attributes),
+                time: log.time_unix_nano.max(log.observed_time_unix_nano),
+            });
+        }
+    }
+    logs
+}
+
+pub(super) fn points(request: &ExportMetricsServiceRequest) -> Vec<Point> {
+    let mut points = Vec::new();
+    for group in &request.resource_metrics {
+        let resource = resource(group.resource.as_ref());
+        for metric in group.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
+            let mut add = |labels: &[KeyValue], value: f64| {
+                points.push(Point {
+                    resource: resource.clone(),
+                    name: metric.name.clone(),
+                    unit: metric.unit.clone(),
+                    attributes: attributes(labels),
+                    value,
+                });
+            };
+            match &metric.data {
+                Some(Data::Sum(sum)) => {
+                    sum.data_points
+                        .iter()
+                        .for_each(|point| add(&point.attributes, number(point)));
+                }
+                Some(Data::Gauge(gauge)) => {
+                    gauge
+                        .data_points
+                        .iter()
+                        .for_each(|point| add(&point.attributes, number(point)));
+                }
+                Some(Data::Histogram(histogram)) => {
+                    for point in &histogram.data_points {
+                        add(&point.attributes, lossy(point.count));
+                    }
+                }
+                Some(Data::ExponentialHistogram(_) | Data::Summary(_)) | None => {}
+            }
+        }
+    }
+    points
+}
+
+fn number(point: &NumberDataPoint) -> f64 {
+    match point.value {
+        Some(Number::AsDouble(value)) => value,
+        Some(Number::AsInt(value)) => lossy(value.unsigned_abs()).copysign(sign(value)),
+        None => 0.0,
+    }
+}
+
+fn sign(value: i64) -> f64 {
+    if value < 0 { -1.0 } else { 1.0 }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a test counts less than 2^52 of anything"
+)]
+fn lossy(count: u64) -> f64 {
+    count as f64
+}
+
+fn resource(resource: Option<&Resource>) -> Attributes {
+    resource
+        .map(|resource| attributes(&resource.attributes))
+        .unwrap_or_default()
+}
+
+fn attributes(pairs: &[KeyValue]) -> Attributes {
+    pairs
+        .iter()
+        .map(|pair| (pair.key.clone(), value(pair.value.as_ref())))
+        .collect()
+}
+
+fn value(any: Option<&AnyValue>) -> Value {
+    match any.and_then(|any| any.value.as_ref()) {
+        Some(Any::StringValue(text)) => json!(text),
+        Some(Any::BoolValue(truth)) => json!(truth),
+        Some(Any::IntValue(number)) => json!(number),
+        Some(Any::DoubleValue(number)) => json!(number),
+        Some(Any::ArrayValue(array)) => array
+            .values
+            .iter()
+            .map(|element| value(Some(element)))
+            .collect(),
+        Some(Any::KvlistValue(list)) => json!(attributes(&list.values)),
+        Some(Any::BytesValue(bytes)) => json!(hex(bytes)),
+        Some(Any::StringValueStrindex(_)) | None => Value::Null,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,122 @@
+//! OTLP over HTTP (`/v1/traces` …, protobuf) and over gRPC, on one listener.
+
+use std::sync::Arc;
+
+use axum::{
+    Router, body::Bytes, extract::DefaultBodyLimit, extract::State, http::StatusCode,
+    response::IntoResponse, routing::post,
+};
+use opentelemetry_proto::tonic::collector::{
+    logs::v1::{
+        ExportLogsServiceRequest, ExportLogsServiceResponse,
+        logs_service_server::{LogsService, LogsServiceServer},
+    },
+    metrics::v1::{
+        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+        metrics_service_server::{MetricsService, MetricsServiceServer},
+    },
+    trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+};
+use prost::Message;
+use tokio::net::TcpListener;
+use tonic::{Request, Response, Status, codec::CompressionEncoding::Gzip, service::Routes};
+use tower_http::decompression::RequestDecompressionLayer;
+
+use super::Received;
+
+pub(super) async fn serve(listener: TcpListener, received: Arc<Received>) {
+    let grpc = |received: &Arc<Received>| Grpc(Arc::clone(received));
+    let grpc = Routes::new(TraceServiceServer::new(grpc(&received)).accept_compressed(Gzip))
+        .add_service(LogsServiceServer::new(grpc(&received)).accept_compressed(Gzip))
+        .add_service(MetricsServiceServer::new(grpc(&received)).accept_compressed(Gzip))
+        .into_axum_router();
+    let http = Router::new()
+        .route("/v1/traces", post(traces))
+        .route("/v1/logs", post(logs))
+        .route("/v1/metrics", post(metrics))
+        .layer(RequestDecompressionLayer::new())
+        .layer(DefaultBodyLimit::disable())
+        .with_state(received);
+    let served = axum::serve(listener, http.merge(grpc)).await;
+    served.expect("a bound listener serves until it is dropped");
+}
+
+async fn traces(State(received): State<Arc<Received>>, body: Bytes) -> impl IntoResponse {
+    let request = ExportTraceServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    received
+        .traces
+        .lock()
+        .expect("no reader panics")
+        .push(request);
+    Ok::<_, StatusCode>(ExportTraceServiceResponse::default().encode_to_vec())
+}
+
+async fn logs(State(received): State<Arc<Received>>, body: Bytes) -> impl IntoResponse {
+    let request = ExportLogsServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    received
+        .logs
+        .lock()
+        .expect("no reader panics")
+        .push(request);
+    Ok::<_, StatusCode>(ExportLogsServiceResponse::default().encode_to_vec())
+}
+
+async fn metrics(State(received): State<Arc<Received>>, body: Bytes) -> impl IntoResponse {
+    let request = ExportMetricsServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    received
+        .metrics
+        .lock()
+        .expect("no reader panics")
+        .push(request);
+    Ok::<_, StatusCode>(ExportMetricsServiceResponse::default().encode_to_vec())
+}
+
+struct Grpc(Arc<Received>);
+
+#[tonic::async_trait]
+impl TraceService for Grpc {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.0
+            .traces
+            .lock()
+            .expect("no reader panics")
+            .push(request.into_inner());
+        Ok(Response::new(Default::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl LogsService for Grpc {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        self.0
+            .logs
+            .lock()
+            .expect("no reader panics")
+            .push(request.into_inner());
+        Ok(Response::new(Default::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Grpc {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        self.0
+            .metrics
+            .lock()
+            .expect("no reader panics")
+            .push(request.into_inner());
+        Ok(Response::new(Default::default()))
+    }
+}
