@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Some(Command::Healthcheck) => health::check(config.listen_addr),
         Some(Command::Openapi) => backend::openapi::print(),
         None => {
+            settings::require(config.postgres.options());
             let (telemetry, grace) = (config.telemetry.clone(), config.shutdown_timeout);
             lifecycle::main(service!(), &telemetry, grace, |stop| {
                 backend::run(config, stop)

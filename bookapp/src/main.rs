@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     match config.command {
         Some(Command::Healthcheck) => health::check(config.listen_addr),
         None => {
+            settings::require(config.postgres.options());
             let (telemetry, grace) = (config.telemetry.clone(), config.shutdown_timeout);
             lifecycle::main(service!(), &telemetry, grace, |stop| {
                 bookapp::run(config, stop)

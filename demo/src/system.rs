@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -79,6 +79,16 @@ impl Binaries {
         })
         .await?
     }
+
+    /// bookapp's binary.
+    pub fn bookapp(&self) -> &Path {
+        &self.bookapp
+    }
+
+    /// backend's binary.
+    pub fn backend(&self) -> &Path {
+        &self.backend
+    }
 }
 
 impl Parts {
@@ -92,6 +102,15 @@ impl Parts {
     /// A database of the PostgreSQL that all tests of this process share, and a mock cluster.
     pub async fn for_test() -> Result<Self> {
         Self::with_database(Postgres::shared().await?.database().await?, None, None)
+    }
+
+    /// As [`for_test`](Self::for_test), with nothing in the database.
+    pub async fn for_empty_test() -> Result<Self> {
+        Self::with_database(
+            Postgres::shared().await?.empty_database().await?,
+            None,
+            None,
+        )
     }
 
     fn with_database(
@@ -117,8 +136,8 @@ impl Parts {
         })
     }
 
-    /// What a service must be told, beside what is its own.
-    fn spec(&self, name: &str, program: &PathBuf, sink: &Sink) -> Spec {
+    /// How to start a service: everything it must be told, beside where the other one is.
+    pub fn spec(&self, name: &str, program: &Path, sink: &Sink) -> Spec {
         Spec::new(name, program)
             .env("LISTEN_ADDR", "127.0.0.1:0")
             .env("DATABASE_URL", &self.database_url)

@@ -88,6 +88,9 @@ impl Tour {
             span(&spans, &adding, "POST /books/add")?;
             span(&spans, &send.trace_id, "outbox.relay")?;
             span(&spans, &listing, "GET /books")?;
+            spans.iter().find(|span| {
+                (&*span.trace_id, span.kind, span.service()) == (&*listing, "SERVER", "backend")
+            })?;
             Some((send.trace_id.clone(), process.trace_id.clone()))
         })
         .await?;
@@ -101,8 +104,9 @@ impl Tour {
         .await?;
         let points = eventually(PATIENCE, "the metrics arrive", || async {
             let points = sink.points();
-            moved(&points, "messaging.process.duration")
-                .is_some()
+            METRICS
+                .iter()
+                .all(|metric| moved(&points, metric).is_some())
                 .then_some(points)
         })
         .await?;

@@ -24,15 +24,19 @@ pub struct PostgresConfig {
 }
 
 impl PostgresConfig {
-    /// A pool that connects when it is first used.
+    /// The connection string, understood.
     ///
-    /// The URL is parsed here and not by the command line, whose messages repeat what they refuse.
+    /// It is parsed here and not by the command line, whose messages repeat what they refuse.
+    pub fn options(&self) -> Result<PgConnectOptions> {
+        PgConnectOptions::from_str(self.database_url.expose_secret())
+            .map_err(|_| anyhow!("DATABASE_URL is not a PostgreSQL connection string"))
+    }
+
+    /// A pool that connects when it is first used.
     pub fn connect(&self, application: &str) -> Result<Database> {
-        let options = PgConnectOptions::from_str(self.database_url.expose_secret())
-            .map_err(|_| anyhow!("DATABASE_URL is not a PostgreSQL connection string"))?;
         let pool = PgPoolOptions::new()
             .max_connections(self.database_max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT);
-        Ok(Database::new(pool, options, application))
+        Ok(Database::new(pool, self.options()?, application))
     }
 }

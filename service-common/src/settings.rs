@@ -28,6 +28,11 @@ pub fn read<C: Parser>() -> C {
     })
 }
 
+/// What a setting was turned into, or the end.
+pub fn require<T>(setting: anyhow::Result<T>) -> T {
+    setting.unwrap_or_else(|error| refuse(&error))
+}
+
 /// Prints why a setting cannot be used, in one line, and exits with 2.
 #[expect(clippy::print_stderr, reason = "telemetry has not started yet")]
 pub fn refuse(error: &anyhow::Error) -> ! {

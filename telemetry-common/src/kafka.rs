@@ -25,7 +25,7 @@ use opentelemetry::{
 use rdkafka::{
     Message,
     error::{KafkaError, KafkaResult},
-    message::{BorrowedHeaders, Header, Headers as _, OwnedHeaders, ToBytes},
+    message::{Header, OwnedHeaders, ToBytes},
     producer::{FutureProducer, FutureRecord, future_producer::Delivery},
 };
 use serde::{Deserialize, Serialize};
@@ -95,16 +95,16 @@ impl From<&Headers> for OwnedHeaders {
 }
 
 /// The context a received message carries; an empty one where it carries none.
-pub fn extract(message: &impl Message<Headers = BorrowedHeaders>) -> Context {
+pub fn extract(message: &impl Message) -> Context {
     global::get_text_map_propagator(|propagator| {
         propagator.extract_with_context(&Context::new(), &Received(message.headers()))
     })
 }
 
 /// Headers from the wire: bytes, perhaps null, perhaps repeated; the last one counts.
-struct Received<'m>(Option<&'m BorrowedHeaders>);
+struct Received<'m, H>(Option<&'m H>);
 
-impl Extractor for Received<'_> {
+impl<H: rdkafka::message::Headers> Extractor for Received<'_, H> {
     fn get(&self, key: &str) -> Option<&str> {
         let found = self
             .0?
@@ -220,11 +220,7 @@ pub enum TraceRelation {
 }
 
 /// The span of processing one received message.
-pub fn process_span(
-    message: &impl Message<Headers = BorrowedHeaders>,
-    group: &str,
-    relation: TraceRelation,
-) -> Span {
+pub fn process_span(message: &impl Message, group: &str, relation: TraceRelation) -> Span {
     let topic = message.topic();
     let key = message.key().and_then(|key| str::from_utf8(key).ok());
     let span = info_span!(

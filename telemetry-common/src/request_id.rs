@@ -47,6 +47,13 @@ impl RequestId {
     }
 }
 
+#[cfg(any(feature = "axum", feature = "reqwest"))]
+impl From<&RequestId> for http::HeaderValue {
+    fn from(id: &RequestId) -> Self {
+        Self::from_str(id.as_str()).expect("a request id is printable ASCII")
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

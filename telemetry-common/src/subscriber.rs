@@ -15,12 +15,12 @@ use std::io::{IsTerminal, stderr};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::{logs::SdkLoggerProvider, trace::SdkTracerProvider};
-use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::{FilterExt, Targets, filter_fn},
+    filter::{FilterExt, Targets, dynamic_filter_fn},
     fmt,
-    layer::SubscriberExt,
+    layer::{Filter, SubscriberExt},
     registry,
     registry::LookupSpan,
     util::SubscriberInitExt,
@@ -40,10 +40,11 @@ pub(crate) fn install(config: &TelemetryConfig, telemetry: &Telemetry) -> Result
             LogFormat::Json
         }
     });
+    let console_filter = EnvFilter::builder().parse(&config.rust_log)?;
     registry()
         .with(telemetry.traces.as_ref().map(traces))
         .with(telemetry.logs.as_ref().map(logs))
-        .with(console::layer(format).with_filter(EnvFilter::builder().parse(&config.rust_log)?))
+        .with(console::layer(format).with_filter(console_filter.and(asked(|_| true))))
         .try_init()?;
     Ok(())
 }
@@ -64,7 +65,7 @@ pub(crate) fn traces<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let spans = filter_fn(|metadata| metadata.is_span()).with_max_level_hint(LevelFilter::INFO);
+    let spans = asked(|metadata| metadata.is_span());
     tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("telemetry-common"))
         .with_location(false)
@@ -79,11 +80,20 @@ pub(crate) fn logs<S>(provider: &SdkLoggerProvider) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    OpenTelemetryTracingBridge::new(provider).with_filter(exported())
+    OpenTelemetryTracingBridge::new(provider).with_filter(exported().and(asked(|_| true)))
 }
 
 fn exported() -> Targets {
     Targets::new()
         .with_default(LevelFilter::INFO)
         .with_targets(EXPORTERS.map(|target| (target, LevelFilter::OFF)))
+}
+
+/// A filter that is asked about every span and event, not once for each place in the code.
+///
+/// A layer that accepts all a place emits is not asked again, and then takes the answer that the
+/// last question on this thread left behind. A bare `enabled!`, as rdkafka and sqlx ask it, leaves
+/// one: the next span would vanish (<https://github.com/tokio-rs/tracing/issues/2519>).
+fn asked<S>(accepts: fn(&Metadata<'_>) -> bool) -> impl Filter<S> {
+    dynamic_filter_fn(move |metadata, _| accepts(metadata)).with_max_level_hint(LevelFilter::TRACE)
 }

@@ -1,6 +1,6 @@
 //! In-memory exporters, so that a test can judge the telemetry of the code it calls.
 //!
-//! ```ignore
+//! ```text
 //! let (answer, spans) = testing::spans_of(app.add_book("Dune")).await;
 //! let insert = spans.named("INSERT books");
 //! assert_eq!(insert.parent_span_id, spans.named("books.add").span_context.span_id());
@@ -9,9 +9,16 @@
 //! Subscriber and providers are the process's own, so tests that run side by side share them: each
 //! sees only the traces it started, and what links to them.
 
-use std::{collections::HashSet, sync::LazyLock};
+use std::{
+    collections::HashSet,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
-use opentelemetry::{Value, global, trace::TraceId};
+use opentelemetry::{
+    Value, global,
+    trace::{TraceContextExt, TraceId},
+};
 use opentelemetry_sdk::{
     logs::{InMemoryLogExporter, SdkLoggerProvider, in_memory_exporter::LogDataWithResource},
     metrics::{InMemoryMetricExporter, SdkMeterProvider, data::ResourceMetrics},
@@ -23,7 +30,6 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{layer::SubscriberExt, registry, util::SubscriberInitExt};
 
 use crate::{providers::StampRequestId, subscriber, tidy::Tidy};
-use opentelemetry::trace::TraceContextExt;
 
 struct Memory {
     spans: InMemorySpanExporter,
@@ -113,7 +119,12 @@ pub struct Spans {
 }
 
 impl Spans {
-    fn of(trace: TraceId) -> Self {
+    /// The spans of this trace and of those linked to it.
+    ///
+    /// # Panics
+    ///
+    /// When the exporter is shut down.
+    pub fn of(trace: TraceId) -> Self {
         let all = MEMORY
             .spans
             .get_finished_spans()
@@ -147,9 +158,35 @@ impl Spans {
         Self::of(self.trace)
     }
 
+    /// The same traces once a span of this name has ended, for work that goes on by itself.
+    ///
+    /// # Panics
+    ///
+    /// When that takes more than ten seconds.
+    pub async fn once_ended(&self, name: &str) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let spans = self.again();
+            if !spans.all_named(name).is_empty() {
+                return spans;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "no span {name:?} among {:?}",
+                spans.names()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// The id of the trace that the test started.
     pub fn trace_id(&self) -> TraceId {
         self.trace
+    }
+
+    /// All spans, in the order they ended.
+    pub fn iter(&self) -> impl Iterator<Item = &SpanData> {
+        self.spans.iter()
     }
 
     /// The one span of this name.

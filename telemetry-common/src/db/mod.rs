@@ -3,7 +3,7 @@
 //! sqlx itself emits events after the fact, without a span. Here each statement goes through an
 //! executor that is told the words of its summary, where the statement stands:
 //!
-//! ```ignore
+//! ```text
 //! query_as!(Book, "select … where id = $1", id).fetch_optional(db.on("SELECT", "books"))
 //! ```
 //!

@@ -8,7 +8,7 @@
 use std::{sync::LazyLock, time::Instant};
 
 use async_trait::async_trait;
-use http::Extensions;
+use http::{Extensions, HeaderValue};
 use opentelemetry::{Context, KeyValue, global, metrics::Histogram};
 use opentelemetry_http::HeaderInjector;
 use reqwest::{Request, Response, Url};
@@ -16,7 +16,8 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware,
 use reqwest_tracing::{ReqwestOtelSpanBackend, TracingMiddleware};
 use tracing::{Span, field::Empty, info_span};
 
-use crate::semconv;
+use super::X_REQUEST_ID;
+use crate::{RequestId, semconv};
 
 /// Wraps `client` so that each request is a span whose context travels with it.
 ///
@@ -146,7 +147,8 @@ fn without_credentials(url: &Url) -> Url {
     url
 }
 
-/// Writes the current context, the client span's, into the request's headers.
+/// Writes the current context, the client span's, into the request's headers, and the id of the
+/// request that caused this one.
 struct Propagation;
 
 #[async_trait]
@@ -163,6 +165,11 @@ impl Middleware for Propagation {
                 &mut HeaderInjector(request.headers_mut()),
             );
         });
+        if let Some(id) = RequestId::current() {
+            request
+                .headers_mut()
+                .insert(X_REQUEST_ID, HeaderValue::from(&id));
+        }
         next.run(request, extensions).await
     }
 }

@@ -25,10 +25,9 @@ use opentelemetry::{
 use tracing::{Span, info};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use super::X_REQUEST_ID;
 use crate::{RequestId, failure, semconv, traceparent};
 
-/// The header that carries the [`RequestId`] in and out.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Gives the request an id, the caller's where it is acceptable, and answers with it.
@@ -40,8 +39,9 @@ pub async fn identify(request: Request, next: Next) -> Response {
         .and_then(RequestId::parse)
         .unwrap_or_else(RequestId::generate);
     let mut response = id.clone().scope(next.run(request)).await;
-    let value = HeaderValue::from_str(id.as_str()).expect("a request id is printable ASCII");
-    response.headers_mut().insert(X_REQUEST_ID, value);
+    response
+        .headers_mut()
+        .insert(X_REQUEST_ID, HeaderValue::from(&id));
     response
 }
 

@@ -1,0 +1,116 @@
+//! Adding, reading and listing books.
+
+use opentelemetry::trace::Status;
+use serde_json::{Value, json};
+use telemetry_common::testing::{self, attribute};
+
+use crate::helpers::{problem, spawn_app};
+
+#[tokio::test]
+async fn an_added_book_can_be_read() {
+    let app = spawn_app().await;
+    let book =
+        json!({"title": "紅楼夢 🏮", "author": "曹雪芹", "status": "borrowed", "isbn": "ignored"});
+    let answer = app.post("/books/add", &book).await;
+    assert_eq!(answer.status(), 201);
+    assert_eq!(answer.headers()["location"], "/books/93");
+    assert_eq!(answer.json::<i32>().await.unwrap(), 93);
+    let read: Value = app.get("/books/93").await.json().await.unwrap();
+    let expected =
+        json!({"id": 93, "title": "紅楼夢 🏮", "author": "曹雪芹", "status": "borrowed"});
+    assert_eq!(read, expected);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_unknown_book_is_404() {
+    let app = spawn_app().await;
+    for path in [
+        "/books/4711",
+        "/books/0",
+        "/books/-1",
+        "/books/x",
+        "/books/2147483648",
+    ] {
+        let answer = app.get(path).await;
+        assert_eq!(answer.status(), 404, "{path}");
+        problem(answer).await;
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_list_goes_page_by_page() {
+    let app = spawn_app().await;
+    let mut path = "/books?limit=40".to_owned();
+    let mut ids: Vec<i64> = Vec::new();
+    loop {
+        let answer = app.get(&path).await;
+        assert_eq!(answer.status(), 200);
+        let next = answer
+            .headers()
+            .get("link")
+            .map(|link| link.to_str().unwrap().to_owned());
+        let books: Vec<Value> = answer.json().await.unwrap();
+        ids.extend(books.iter().map(|book| book["id"].as_i64().unwrap()));
+        let Some(next) = next else { break };
+        let (target, relation) = next.split_once("; ").unwrap();
+        assert_eq!(relation, "rel=\"next\"");
+        path = target
+            .trim_start_matches('<')
+            .trim_end_matches('>')
+            .to_owned();
+    }
+    assert_eq!(ids, (1..=92).collect::<Vec<_>>());
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_failure_is_red_where_it_happens_and_where_it_is_answered_and_logged_once() {
+    let app = spawn_app().await;
+    sqlx::raw_sql("alter table outbox rename to elsewhere")
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    let book = json!({"title": "Ubik", "author": "Philip K. Dick"});
+    let (answer, spans) = testing::spans_of(app.post("/books/add", &book)).await;
+    assert_eq!(answer.status(), 500);
+    let problem = problem(answer).await;
+    assert_eq!(
+        problem["detail"], "could not add the book",
+        "the cause is not for the client"
+    );
+    assert_eq!(
+        app.count("books").await,
+        92,
+        "the book is not stored without its announcement"
+    );
+
+    let spans = spans.once_ended("POST /books/add").await;
+    let is_red = |status: &Status| matches!(status, Status::Error { .. });
+    let red: Vec<_> = spans
+        .iter()
+        .filter(|span| is_red(&span.status))
+        .map(|span| &*span.name)
+        .collect();
+    // The last is the test's own client.
+    assert_eq!(red, ["INSERT outbox", "POST /books/add", "POST"]);
+    let insert = spans.named("INSERT outbox");
+    let undefined_table = Some(&"42P01".into());
+    assert_eq!(attribute(insert, "error.type"), undefined_table);
+    assert_eq!(
+        attribute(insert, "db.response.status_code"),
+        undefined_table
+    );
+    let logs = testing::logs_of(spans.trace_id());
+    let errors = logs
+        .iter()
+        .filter(|log| log.record.severity_text() == Some("ERROR"))
+        .count();
+    assert_eq!(errors, 1);
+    sqlx::raw_sql("alter table elsewhere rename to outbox")
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    app.finish().await;
+}

@@ -1,0 +1,117 @@
+//! Database spans, on the shared crate's own door: what each way to end looks like.
+
+use std::time::Duration;
+
+use opentelemetry::{Value, trace::Status};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use telemetry_common::{
+    db::{Database, Session},
+    testing::{self, Spans, attribute},
+};
+use testbed::postgres::Postgres;
+use tokio::time::timeout;
+
+async fn database(pool: PgPoolOptions) -> Database {
+    testing::install();
+    let url = Postgres::shared().await.unwrap().database().await.unwrap();
+    let options: PgConnectOptions = url.parse().unwrap();
+    Database::new(pool, options, "test")
+}
+
+#[tokio::test]
+async fn a_violated_constraint_is_its_sqlstate() {
+    let db = database(PgPoolOptions::new()).await;
+    let (_, spans) = testing::spans_of(async {
+        let incomplete = sqlx::query("insert into book_details (book_id) values (1)");
+        incomplete.execute(db.on("INSERT", "book_details")).await
+    })
+    .await;
+    assert_failed(&spans, "INSERT book_details", "23502");
+    assert_eq!(
+        attribute(
+            spans.named("INSERT book_details"),
+            "db.response.status_code"
+        ),
+        Some(&"23502".into())
+    );
+}
+
+#[tokio::test]
+async fn no_row_is_an_answer() {
+    let db = database(PgPoolOptions::new()).await;
+    let (missing, spans) = testing::spans_of(async {
+        let none = sqlx::query("select id from books where id = 0");
+        none.fetch_one(db.on("SELECT", "books")).await
+    })
+    .await;
+    assert!(matches!(missing, Err(sqlx::Error::RowNotFound)));
+    let span = spans.named("SELECT books");
+    assert_eq!(span.status, Status::Unset);
+    assert_eq!(
+        attribute(span, "db.response.returned_rows"),
+        Some(&Value::I64(0))
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_statement_is_cancelled() {
+    let db = database(PgPoolOptions::new()).await;
+    let ((), spans) = testing::spans_of(async {
+        let sleep = sqlx::query("select pg_sleep(60)").execute(db.on("SELECT", "books"));
+        timeout(Duration::from_millis(200), sleep)
+            .await
+            .unwrap_err();
+    })
+    .await;
+    assert_failed(&spans, "SELECT books", "cancelled");
+}
+
+#[tokio::test]
+async fn an_exhausted_pool_is_told_from_a_slow_statement() {
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(Duration::from_millis(200));
+    let db = database(pool).await;
+    let held = db.untraced().acquire().await.unwrap();
+    let (_, spans) = testing::spans_of(async {
+        sqlx::query("select 1")
+            .execute(db.on("SELECT", "books"))
+            .await
+    })
+    .await;
+    assert_failed(&spans, "SELECT books", "pool_timeout");
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_transaction_names_its_trace_to_postgresql() {
+    let db = database(PgPoolOptions::new()).await;
+    let ((inside, after), spans) = testing::spans_of(async {
+        let name = || sqlx::query_scalar::<_, String>("show application_name");
+        let mut tx = db.begin().await.unwrap();
+        let inside = name()
+            .fetch_one(tx.on("SHOW", "application_name"))
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        (inside, name().fetch_one(db.untraced()).await.unwrap())
+    })
+    .await;
+    assert_eq!(inside, format!("test {}", spans.trace_id()));
+    assert_eq!(after, "test");
+    assert_eq!(
+        spans.names(),
+        ["BEGIN", "SHOW application_name", "COMMIT", "test"]
+    );
+}
+
+#[track_caller]
+fn assert_failed(spans: &Spans, name: &str, error_type: &'static str) {
+    let span = spans.named(name);
+    assert!(
+        matches!(span.status, Status::Error { .. }),
+        "{:?}",
+        span.status
+    );
+    assert_eq!(attribute(span, "error.type"), Some(&error_type.into()));
+}

@@ -1,0 +1,24 @@
+//! Starting the system for one test.
+
+use demo::{
+    System,
+    system::{Binaries, Parts},
+};
+use testbed::process::Spec;
+use tokio::sync::OnceCell;
+
+pub(crate) async fn binaries() -> &'static Binaries {
+    static BINARIES: OnceCell<Binaries> = OnceCell::const_new();
+    BINARIES.get_or_try_init(Binaries::build).await.unwrap()
+}
+
+pub(crate) async fn start() -> System {
+    start_with(|spec| spec).await
+}
+
+pub(crate) async fn start_with(adjust: impl Fn(Spec) -> Spec) -> System {
+    let parts = Parts::for_test().await.unwrap();
+    System::start_with(binaries().await, parts, adjust)
+        .await
+        .unwrap()
+}

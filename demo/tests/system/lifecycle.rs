@@ -1,0 +1,204 @@
+//! Start and stop: bad settings, failing starts, signals, health.
+
+use std::time::Duration;
+
+use demo::{
+    system::{Parts, http},
+    trace::Trace,
+};
+use serde_json::json;
+use testbed::{
+    process::{Process, Signal, Spec},
+    sink::Sink,
+};
+
+use crate::helpers;
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn what_was_answered_before_sigterm_is_exported() {
+    // Nothing leaves on its own: what arrives was flushed at the end.
+    let system = helpers::start_with(|spec| {
+        spec.env("OTEL_BSP_SCHEDULE_DELAY", "600000")
+            .env("OTEL_BLRP_SCHEDULE_DELAY", "600000")
+            .env("OTEL_METRIC_EXPORT_INTERVAL", "600000")
+    })
+    .await;
+    let answer = http()
+        .unwrap()
+        .post(format!("{}/books/add", system.bookapp.url))
+        .json(&json!({"title": "Solaris", "author": "Stanisław Lem"}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 201);
+    let traceparent = answer.headers()["traceparent"].to_str().unwrap();
+    let id = traceparent.split('-').nth(1).unwrap();
+    assert!(Trace::of(&system.sink.spans(), id).spans().is_empty());
+
+    system.bookapp.process.signal(Signal::SIGTERM);
+    assert!(system.bookapp.process.exited(SOON).await.unwrap().success());
+    assert_eq!(
+        Trace::of(&system.sink.spans(), id).roots()[0].name,
+        "POST /books/add"
+    );
+    assert!(
+        system
+            .sink
+            .logs()
+            .iter()
+            .any(|log| log.trace_id == id && log.body == "book 93 added")
+    );
+    let added = system
+        .sink
+        .points()
+        .into_iter()
+        .find(|point| point.name == "bookapp.books.added");
+    assert_eq!(added.map(|point| point.value), Some(1.0));
+}
+
+#[tokio::test]
+async fn a_failing_start_still_tells_why() {
+    let sink = Sink::start().await.unwrap();
+    let binaries = helpers::binaries().await;
+    let spec = Spec::new("bookapp", binaries.bookapp())
+        .env(
+            "DATABASE_URL",
+            "postgres://someone:s3cret@127.0.0.1:1/nowhere",
+        )
+        .env("LISTEN_ADDR", "127.0.0.1:0")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint());
+    let process = Process::start(&spec).unwrap();
+    assert_eq!(process.exited(SOON).await.unwrap().code(), Some(1));
+    let logs = sink.logs();
+    let failure = logs
+        .iter()
+        .find(|log| log.severity == "ERROR")
+        .expect("the failure is exported");
+    assert_eq!(failure.body, "bookapp failed");
+    let said = format!("{logs:?}{:?}", process.lines());
+    assert!(said.contains("could not migrate the database"), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[tokio::test]
+async fn a_wrong_setting_is_one_line_and_exit_code_2() {
+    let binaries = helpers::binaries().await;
+    for (name, value) in [
+        ("LISTEN_ADDR", "here"),
+        ("OTEL_PROPAGATORS", "pigeon"),
+        ("KAFKA_TRACE_RELATION", "friend"),
+        ("SHUTDOWN_TIMEOUT", "later"),
+        ("RUST_LOG", "this=is=none"),
+    ] {
+        let spec = Spec::new("backend", binaries.backend())
+            .env(
+                "DATABASE_URL",
+                "postgres://someone:s3cret@127.0.0.1:1/nowhere",
+            )
+            .env(name, value);
+        let process = Process::start(&spec).unwrap();
+        assert_eq!(
+            process.exited(SOON).await.unwrap().code(),
+            Some(2),
+            "{name}"
+        );
+        let lines = process.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0]
+                .to_lowercase()
+                .replace('-', "_")
+                .contains(&name.to_lowercase()),
+            "{lines:?}"
+        );
+        assert!(!lines[0].contains("s3cret"), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_database_url_is_not_repeated() {
+    let binaries = helpers::binaries().await;
+    let spec =
+        Spec::new("bookapp", binaries.bookapp()).env("DATABASE_URL", "postgres//s3cret@nowhere");
+    let process = Process::start(&spec).unwrap();
+    assert_eq!(process.exited(SOON).await.unwrap().code(), Some(2));
+    let lines = process.lines();
+    assert_eq!(
+        lines,
+        ["error: DATABASE_URL is not a PostgreSQL connection string"]
+    );
+}
+
+#[tokio::test]
+async fn health_and_idleness_leave_no_trace_and_no_access_log() {
+    let system = helpers::start().await;
+    let client = http().unwrap();
+    for service in [&system.bookapp, &system.backend] {
+        for path in ["/health", "/health/live", "/health/ready"] {
+            let answer = client
+                .get(format!("{}{path}", service.url))
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), 200);
+            assert!(!answer.headers().contains_key("traceparent"));
+        }
+        service.process.signal(Signal::SIGTERM);
+        service.process.exited(SOON).await.unwrap();
+    }
+    // Everything was flushed: not the probes, not the relay's empty turns.
+    assert_eq!(system.sink.spans(), []);
+    let logs = system.sink.logs();
+    assert!(!logs.is_empty());
+    assert!(
+        logs.iter().all(|log| !log.body.contains("health")),
+        "{logs:?}"
+    );
+}
+
+#[tokio::test]
+async fn with_tracing_off_the_api_works_and_names_no_trace() {
+    let system = helpers::start_with(|spec| spec.env("OTEL_SDK_DISABLED", "true")).await;
+    let answer = http()
+        .unwrap()
+        .get(format!("{}/books/4711", system.bookapp.url))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 404);
+    assert!(!answer.headers().contains_key("traceparent"));
+    assert!(answer.headers().contains_key("x-request-id"));
+    let problem: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(problem.get("trace_id"), None);
+    system.bookapp.process.signal(Signal::SIGTERM);
+    assert!(system.bookapp.process.exited(SOON).await.unwrap().success());
+    assert!(system.sink.spans().is_empty() && system.sink.logs().is_empty());
+    assert!(system.sink.points().is_empty());
+}
+
+#[tokio::test]
+async fn two_instances_that_start_together_migrate_once() {
+    let parts = Parts::for_empty_test().await.unwrap();
+    let sink = Sink::start().await.unwrap();
+    let binaries = helpers::binaries().await;
+    let spec = parts.spec("bookapp", binaries.bookapp(), &sink);
+    let (one, two) = (
+        demo::system::Service::start(&spec),
+        demo::system::Service::start(&spec),
+    );
+    let (one, two) = tokio::join!(one, two);
+    for service in [one.unwrap(), two.unwrap()] {
+        let answer = http()
+            .unwrap()
+            .get(format!("{}/books", service.url))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(
+            answer.json::<Vec<serde_json::Value>>().await.unwrap().len(),
+            92
+        );
+    }
+}

@@ -1,0 +1,122 @@
+//! `GET /books`: what it costs, and what it answers when the backend cannot help.
+
+use std::time::{Duration, Instant};
+
+use demo::{system::http, trace::Trace};
+use serde_json::Value;
+use testbed::{eventually, process::Signal};
+
+use crate::helpers;
+
+#[tokio::test]
+async fn listing_92_books_is_one_statement_one_call_one_statement() {
+    let system = helpers::start().await;
+    let answer = http()
+        .unwrap()
+        .get(format!("{}/books", system.bookapp.url))
+        .send()
+        .await
+        .unwrap();
+    let traceparent = answer.headers()["traceparent"].to_str().unwrap().to_owned();
+    let books: Vec<Value> = answer.json().await.unwrap();
+    assert_eq!(books.len(), 92);
+
+    let id = traceparent.split('-').nth(1).unwrap();
+    let trace = eventually(Duration::from_secs(10), "both services report", || async {
+        let trace = Trace::of(&system.sink.spans(), id);
+        let server = |service| {
+            trace
+                .spans()
+                .iter()
+                .any(|span| span.kind == "SERVER" && span.service() == service)
+        };
+        (server("bookapp") && server("backend")).then_some(trace)
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        trace.outline(),
+        "GET /books SERVER\n  \
+           SELECT books CLIENT\n  \
+           GET /details CLIENT\n    \
+             GET /details SERVER\n      \
+               SELECT book_details CLIENT"
+    );
+    let ids: Vec<_> = trace
+        .spans()
+        .iter()
+        .filter_map(|span| span.attributes.get("telemetry.request.id"))
+        .collect();
+    assert_eq!(ids.len(), 2);
+    assert_eq!(ids[0], ids[1], "the request's id goes with the call");
+    let rows = &trace.named("SELECT books").unwrap().attributes["db.response.returned_rows"];
+    assert_eq!(rows, 92);
+}
+
+#[tokio::test]
+async fn without_a_backend_the_list_goes_without_details() {
+    let system = helpers::start().await;
+    system.backend.process.signal(Signal::SIGKILL);
+    system
+        .backend
+        .process
+        .exited(Duration::from_secs(5))
+        .await
+        .unwrap();
+    let id = list_without_details(&system).await;
+    let call = call_to_backend(&system, &id).await;
+    assert_eq!(call.status, "ERROR");
+    assert_eq!(call.attributes["error.type"], "connect");
+    assert_eq!(call.attributes.get("http.response.status_code"), None);
+
+    let details = format!("{}/books/1/details", system.bookapp.url);
+    let answer = http().unwrap().get(details).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    assert!(answer.headers().contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn a_backend_slower_than_its_time_is_not_waited_for() {
+    let system = helpers::start_with(|spec| spec.env("BACKEND_TIMEOUT", "200ms")).await;
+    // Stopped, not gone: it takes the connection and never answers.
+    system.backend.process.signal(Signal::SIGSTOP);
+    let started = Instant::now();
+    let id = list_without_details(&system).await;
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        started.elapsed()
+    );
+    let call = call_to_backend(&system, &id).await;
+    assert_eq!(call.attributes["error.type"], "timeout");
+    system.backend.process.signal(Signal::SIGCONT);
+}
+
+/// Lists the books, all without details; answers the id of the trace.
+async fn list_without_details(system: &demo::System) -> String {
+    let answer = http()
+        .unwrap()
+        .get(format!("{}/books", system.bookapp.url))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    let traceparent = answer.headers()["traceparent"].to_str().unwrap().to_owned();
+    let books: Vec<Value> = answer.json().await.unwrap();
+    assert_eq!(books.len(), 92);
+    assert!(books.iter().all(|book| book["details"].is_null()));
+    traceparent.split('-').nth(1).unwrap().to_owned()
+}
+
+async fn call_to_backend(system: &demo::System, id: &str) -> testbed::sink::Span {
+    eventually(Duration::from_secs(10), "the call is reported", || async {
+        let trace = Trace::of(&system.sink.spans(), id);
+        // The request as a whole went well.
+        let server = trace.named("GET /books")?;
+        assert_eq!(server.status, "UNSET");
+        trace.named("GET /details").cloned()
+    })
+    .await
+    .unwrap()
+}

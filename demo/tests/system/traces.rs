@@ -1,0 +1,130 @@
+//! The traces of one book, whole: names, kinds, parents, links, services, status, attributes and
+//! their types.
+
+use std::fmt::Write;
+
+use demo::{tour::Tour, trace::Trace};
+use expect_test::expect_file;
+use serde_json::Value;
+use testbed::sink::Span;
+
+use crate::helpers;
+
+/// Attributes whose values differ from run to run: of these the type is compared.
+const VARYING: [&str; 12] = [
+    "bookapp.book.id",
+    "client.address",
+    "messaging.kafka.message.key",
+    "messaging.kafka.offset",
+    "messaging.destination.partition.id",
+    "messaging.message.body.size",
+    "messaging.message.id",
+    "network.peer.port",
+    "server.port",
+    "telemetry.request.id",
+    "url.full",
+    "url.query",
+];
+
+#[tokio::test]
+async fn one_book_makes_three_linked_traces() {
+    let system = helpers::start().await;
+    let tour = Tour::take(&system, "Kindred", "Octavia E. Butler")
+        .await
+        .unwrap();
+    let mut text = String::new();
+    for trace in [
+        &tour.adding,
+        &tour.relaying,
+        &tour.processing,
+        &tour.listing,
+    ] {
+        describe(
+            trace,
+            tour.adding.named("create book.added.v1").unwrap(),
+            &mut text,
+        );
+    }
+    expect_file!["one_book.txt"].assert_eq(&text);
+    for (what, holds) in tour.checks() {
+        assert!(holds, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_trace_goes_over_grpc_as_over_http() {
+    let system = helpers::start_with(|spec| spec.env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")).await;
+    let tour = Tour::take(&system, "Kindred", "Octavia E. Butler")
+        .await
+        .unwrap();
+    for (what, holds) in tour.checks() {
+        assert!(holds, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn the_worker_s_trace_can_continue_the_request_s() {
+    let system = helpers::start_with(|spec| spec.env("KAFKA_TRACE_RELATION", "parent")).await;
+    let tour = Tour::take(&system, "Kindred", "Octavia E. Butler")
+        .await
+        .unwrap();
+    let create = tour.adding.named("create book.added.v1").unwrap();
+    let process = tour.processing.named("process book.added.v1").unwrap();
+    assert_eq!(process.trace_id, create.trace_id);
+    assert_eq!(process.parent_id.as_ref(), Some(&create.span_id));
+    assert_eq!(
+        process.links,
+        [(create.trace_id.clone(), create.span_id.clone())]
+    );
+}
+
+/// A trace as indented text, in the order its spans began.
+fn describe(trace: &Trace, create: &Span, text: &mut String) {
+    for root in trace.roots() {
+        describe_span(trace, root, create, 0, text);
+    }
+    text.push('\n');
+}
+
+fn describe_span(trace: &Trace, span: &Span, create: &Span, depth: usize, text: &mut String) {
+    let indent = "    ".repeat(depth);
+    let _ = writeln!(
+        text,
+        "{indent}{} {} {} {}",
+        span.name,
+        span.kind,
+        span.service(),
+        span.status
+    );
+    for link in &span.links {
+        assert_eq!(*link, (create.trace_id.clone(), create.span_id.clone()));
+        let _ = writeln!(text, "{indent}  link to create");
+    }
+    for (key, value) in &span.attributes {
+        let value = match (VARYING.contains(&&**key), value) {
+            (true, Value::String(_)) => "(text)".to_owned(),
+            (true, Value::Number(_)) => "(number)".to_owned(),
+            (_, value) => words(&value.to_string()),
+        };
+        let _ = writeln!(text, "{indent}  {key} = {value}");
+    }
+    for child in trace.children(span) {
+        describe_span(trace, child, create, depth + 1, text);
+    }
+}
+
+/// On one line, and without the number of the test's database.
+fn words(value: &str) -> String {
+    let line = value
+        .replace("\\n", " ")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    match line.split_once("books_") {
+        Some((before, after)) => {
+            let rest = after.trim_start_matches(|digit: char| digit.is_ascii_digit());
+            format!("{before}books_N{rest}")
+        }
+        None => line,
+    }
+}

@@ -1,0 +1,100 @@
+//! The client span: propagation, types, failures, and what must not be in it.
+
+use axum::{Router, http::HeaderMap, routing::get};
+use opentelemetry::{
+    Value,
+    trace::{SpanKind, Status},
+};
+use reqwest_middleware::RequestBuilder;
+use telemetry_common::{
+    http::client::UrlTemplate,
+    semconv,
+    testing::{self, attribute},
+};
+use tokio::{net::TcpListener, task::JoinSet};
+
+use crate::helpers::{Shop, client};
+
+#[tokio::test]
+async fn the_span_s_context_arrives_and_its_numbers_are_numbers() {
+    testing::install();
+    // Answers with the header it got.
+    let echo = Router::new().route(
+        "/echo",
+        get(
+            |headers: HeaderMap| async move { headers["traceparent"].to_str().unwrap().to_owned() },
+        ),
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut server = JoinSet::new();
+    server.spawn(async { axum::serve(listener, echo).await.unwrap() });
+
+    let (arrived, spans) = testing::spans_of(async {
+        let url = format!("http://ada:lovelace@127.0.0.1:{port}/echo");
+        named(client().get(url))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
+    })
+    .await;
+    let span = spans.named("GET /echo");
+    assert_eq!(span.span_kind, SpanKind::Client);
+    assert_eq!(span.status, Status::Unset);
+    let context = &span.span_context;
+    assert_eq!(
+        arrived,
+        format!("00-{}-{}-01", context.trace_id(), context.span_id())
+    );
+    assert_eq!(
+        attribute(span, semconv::HTTP_RESPONSE_STATUS_CODE),
+        Some(&Value::I64(200))
+    );
+    assert_eq!(
+        attribute(span, semconv::SERVER_PORT),
+        Some(&Value::I64(port.into()))
+    );
+    assert_eq!(
+        attribute(span, semconv::URL_TEMPLATE),
+        Some(&"/echo".into())
+    );
+    let url = format!("http://127.0.0.1:{port}/echo");
+    assert_eq!(
+        attribute(span, semconv::URL_FULL),
+        Some(&url.into()),
+        "without credentials"
+    );
+}
+
+#[tokio::test]
+async fn what_goes_wrong_is_named() {
+    let shop = Shop::open().await;
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    for (url, error_type) in [
+        (format!("{}/nowhere", shop.url), "404"),
+        (format!("{}/shelf/broken", shop.url), "500"),
+        (format!("{}/shelf/never", shop.url), "timeout"),
+        (format!("http://{nobody}/"), "connect"),
+    ] {
+        let (_, spans) = testing::spans_of(named(client().get(&url)).send()).await;
+        let span = spans.named("GET /echo");
+        assert_eq!(
+            attribute(span, semconv::ERROR_TYPE),
+            Some(&error_type.into()),
+            "{url}"
+        );
+        assert!(matches!(span.status, Status::Error { .. }), "{url}");
+    }
+}
+
+/// The template of the path, as a generated client would give it.
+fn named(request: RequestBuilder) -> RequestBuilder {
+    request.with_extension(UrlTemplate("/echo"))
+}

@@ -1,0 +1,67 @@
+//! A small service on a free port, and a client that sends its trace.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{
+    Router,
+    extract::Path,
+    http::StatusCode,
+    middleware::from_fn,
+    routing::{any, get},
+};
+use reqwest_middleware::ClientWithMiddleware;
+use telemetry_common::{
+    http::{client, server},
+    testing,
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub(crate) struct Shop {
+    pub(crate) url: String,
+    _server: JoinSet<()>,
+}
+
+impl Shop {
+    pub(crate) async fn open() -> Self {
+        testing::install();
+        let layers = ServiceBuilder::new()
+            .layer(from_fn(server::identify))
+            .layer(server::span())
+            .layer(from_fn(server::observe))
+            .layer(CatchPanicLayer::new());
+        let shelf = Router::new()
+            .route(
+                "/{id}",
+                any(|Path(id): Path<u32>| async move { format!("book {id}") }),
+            )
+            .route(
+                "/broken",
+                get(|| async { StatusCode::INTERNAL_SERVER_ERROR }),
+            )
+            .route("/panic", get(panic))
+            .route("/never", get(std::future::pending::<()>));
+        let router = Router::new().nest("/shelf", shelf).layer(layers);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let mut server = JoinSet::new();
+        server.spawn(async { axum::serve(listener, service).await.unwrap() });
+        Self {
+            url,
+            _server: server,
+        }
+    }
+}
+
+async fn panic() {
+    panic!("the shelf fell over");
+}
+
+pub(crate) fn client() -> ClientWithMiddleware {
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_millis(300))
+        .build();
+    client::traced(client.unwrap())
+}

@@ -1,0 +1,251 @@
+//! The server span: names, types, status, parents; what is measured and answered.
+
+use opentelemetry::{
+    Value,
+    trace::{SpanKind, Status},
+};
+use opentelemetry_sdk::{
+    metrics::data::{AggregatedMetrics, MetricData},
+    trace::SpanData,
+};
+use reqwest::Method;
+use telemetry_common::{
+    semconv,
+    testing::{self, Spans, attribute},
+};
+
+use crate::helpers::{Shop, client};
+
+#[tokio::test]
+async fn a_request_is_a_span_named_by_method_and_route() {
+    let shop = Shop::open().await;
+    let (answer, spans) = testing::spans_of(async {
+        client()
+            .get(format!("{}/shelf/7?colour=red", shop.url))
+            .send()
+            .await
+            .unwrap()
+    })
+    .await;
+    let span = server(&spans);
+    assert_eq!(span.name, "GET /shelf/{id}");
+    assert_eq!(span.status, Status::Unset);
+    let text = |key| attribute(span, key).map(Value::as_str);
+    assert_eq!(text(semconv::HTTP_REQUEST_METHOD).as_deref(), Some("GET"));
+    assert_eq!(text(semconv::HTTP_ROUTE).as_deref(), Some("/shelf/{id}"));
+    assert_eq!(text("url.path").as_deref(), Some("/shelf/7"));
+    assert_eq!(text("url.query").as_deref(), Some("colour=red"));
+    assert_eq!(text(semconv::URL_SCHEME).as_deref(), Some("http"));
+    assert_eq!(
+        text(semconv::NETWORK_PROTOCOL_VERSION).as_deref(),
+        Some("1.1")
+    );
+    assert_eq!(text(semconv::SERVER_ADDRESS).as_deref(), Some("127.0.0.1"));
+    assert_eq!(text(semconv::CLIENT_ADDRESS).as_deref(), Some("127.0.0.1"));
+    assert_eq!(
+        attribute(span, semconv::HTTP_RESPONSE_STATUS_CODE),
+        Some(&Value::I64(200))
+    );
+    assert!(matches!(
+        attribute(span, semconv::SERVER_PORT),
+        Some(Value::I64(_))
+    ));
+    assert!(matches!(
+        attribute(span, semconv::NETWORK_PEER_PORT),
+        Some(Value::I64(_))
+    ));
+    assert_eq!(attribute(span, semconv::ERROR_TYPE), None);
+    // reqwest sends no user agent: unknown is absent, not empty. `span.type` is a vendor's.
+    assert_eq!(attribute(span, "user_agent.original"), None);
+    assert_eq!(attribute(span, "span.type"), None);
+    let context = &span.span_context;
+    let expected = format!("00-{}-{}-01", context.trace_id(), context.span_id());
+    assert_eq!(answer.headers()["traceparent"], expected);
+}
+
+#[tokio::test]
+async fn every_key_stands_once() {
+    let shop = Shop::open().await;
+    let (_, spans) = testing::spans_of(send(&shop, "BREW", "/shelf/7")).await;
+    let mut keys: Vec<_> = server(&spans)
+        .attributes
+        .iter()
+        .map(|pair| pair.key.as_str())
+        .collect();
+    keys.sort_unstable();
+    let all = keys.len();
+    keys.dedup();
+    assert_eq!(keys.len(), all);
+}
+
+#[tokio::test]
+async fn an_unknown_method_cannot_grow_names_or_labels() {
+    let shop = Shop::open().await;
+    let (_, spans) = testing::spans_of(send(&shop, "BREW", "/shelf/7")).await;
+    let span = server(&spans);
+    assert_eq!(span.name, "HTTP /shelf/{id}");
+    assert_eq!(
+        attribute(span, semconv::HTTP_REQUEST_METHOD),
+        Some(&"_OTHER".into())
+    );
+    assert_eq!(
+        attribute(span, semconv::HTTP_REQUEST_METHOD_ORIGINAL),
+        Some(&"BREW".into())
+    );
+    let methods = request_durations(semconv::HTTP_REQUEST_METHOD);
+    assert!(methods.contains(&"_OTHER".to_owned()), "{methods:?}");
+    assert!(!methods.contains(&"BREW".to_owned()), "{methods:?}");
+}
+
+#[tokio::test]
+async fn without_a_route_the_name_is_the_method() {
+    let shop = Shop::open().await;
+    let (status, spans) = testing::spans_of(send(&shop, "GET", "/shelf/a/b/c")).await;
+    assert_eq!(status, 404);
+    let span = server(&spans);
+    assert_eq!(span.name, "GET");
+    assert_eq!(attribute(span, semconv::HTTP_ROUTE), None);
+    assert_eq!(span.status, Status::Unset, "4xx is no error of the server");
+}
+
+#[tokio::test]
+async fn a_5xx_and_a_panic_are_errors_of_the_server() {
+    let shop = Shop::open().await;
+    for path in ["/shelf/broken", "/shelf/panic"] {
+        let (status, spans) = testing::spans_of(send(&shop, "GET", path)).await;
+        assert_eq!(status, 500);
+        let span = server(&spans);
+        assert!(matches!(span.status, Status::Error { .. }), "{path}");
+        assert_eq!(attribute(span, semconv::ERROR_TYPE), Some(&"500".into()));
+        assert_eq!(
+            attribute(span, semconv::HTTP_RESPONSE_STATUS_CODE),
+            Some(&Value::I64(500))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_told_by_span_and_metric() {
+    let shop = Shop::open().await;
+    let ((), spans) = testing::spans_of(async {
+        let url = format!("{}/shelf/never", shop.url);
+        client().get(url).send().await.unwrap_err();
+    })
+    .await;
+    // The server notices a moment after the client has gone.
+    let spans = spans.once_ended("GET /shelf/never").await;
+    let span = server(&spans);
+    assert!(matches!(span.status, Status::Error { .. }));
+    assert_eq!(
+        attribute(span, semconv::ERROR_TYPE),
+        Some(&"cancelled".into())
+    );
+    assert!(request_durations(semconv::ERROR_TYPE).contains(&"cancelled".to_owned()));
+}
+
+#[tokio::test]
+async fn a_junk_traceparent_starts_a_new_trace() {
+    let shop = Shop::open().await;
+    let plain = reqwest::Client::builder().build().unwrap();
+    for junk in [
+        "",
+        "00-zz-zz-01",
+        "00-00000000000000000000000000000000-0000000000000000-01",
+    ] {
+        let request = plain
+            .get(format!("{}/shelf/7", shop.url))
+            .header("traceparent", junk);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let traceparent = answer.headers()["traceparent"].to_str().unwrap();
+        assert_eq!(traceparent.len(), 55);
+        assert!(!traceparent.contains(&"0".repeat(32)));
+    }
+}
+
+#[tokio::test]
+async fn a_request_id_is_kept_or_replaced_and_answered() {
+    let shop = Shop::open().await;
+    let plain = reqwest::Client::builder().build().unwrap();
+    let long = "x".repeat(129);
+    for (sent, kept) in [("load-42", true), ("two words", false), (&*long, false)] {
+        let request = plain
+            .get(format!("{}/shelf/7", shop.url))
+            .header("x-request-id", sent);
+        let answer = request.send().await.unwrap();
+        let id = answer.headers()["x-request-id"].to_str().unwrap();
+        assert_eq!(id == sent, kept, "{id}");
+        assert!(!id.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_access_log_carries_the_ids() {
+    let shop = Shop::open().await;
+    let (answer, spans) = testing::spans_of(async {
+        client()
+            .get(format!("{}/shelf/7", shop.url))
+            .send()
+            .await
+            .unwrap()
+    })
+    .await;
+    let logs = testing::logs_of(spans.trace_id());
+    let [log] = &logs[..] else {
+        panic!("one line a request, not {logs:?}")
+    };
+    let context = log.record.trace_context().unwrap();
+    assert_eq!(context.span_id, server(&spans).span_context.span_id());
+    let (_, id) = log
+        .record
+        .attributes_iter()
+        .find(|(key, _)| key.as_str() == semconv::REQUEST_ID)
+        .expect("the record carries the request's id");
+    assert!(format!("{id:?}").contains(answer.headers()["x-request-id"].to_str().unwrap()));
+}
+
+async fn send(shop: &Shop, method: &str, path: &str) -> u16 {
+    let method = Method::from_bytes(method.as_bytes()).unwrap();
+    let answer = client()
+        .request(method, format!("{}{path}", shop.url))
+        .send()
+        .await;
+    answer.unwrap().status().as_u16()
+}
+
+#[track_caller]
+fn server(spans: &Spans) -> &SpanData {
+    let mut found = spans
+        .iter()
+        .filter(|span| span.span_kind == SpanKind::Server);
+    let span = found
+        .next()
+        .unwrap_or_else(|| panic!("no server span in {:?}", spans.names()));
+    assert!(found.next().is_none(), "{:?}", spans.names());
+    assert!(
+        span.parent_span_is_remote,
+        "it continues the caller's trace"
+    );
+    span
+}
+
+/// The values of one label of `http.server.request.duration`.
+fn request_durations(label: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    for resource in testing::metrics() {
+        for metric in resource.scope_metrics().flat_map(|scope| scope.metrics()) {
+            if metric.name() != semconv::HTTP_SERVER_REQUEST_DURATION {
+                continue;
+            }
+            assert_eq!(metric.unit(), "s");
+            let AggregatedMetrics::F64(MetricData::Histogram(histogram)) = metric.data() else {
+                panic!("not a histogram");
+            };
+            for point in histogram.data_points() {
+                let labels = point.attributes().filter(|pair| pair.key.as_str() == label);
+                values.extend(labels.map(|pair| pair.value.to_string()));
+            }
+        }
+    }
+    values
+}

@@ -1,0 +1,45 @@
+//! What the layers let through.
+
+use opentelemetry::trace::Status;
+use telemetry_common::testing;
+use tracing::{Level, enabled, error, info, info_span};
+
+#[tokio::test]
+async fn a_bare_question_loses_neither_span_nor_event() {
+    testing::install();
+    // One layer says yes, the other no, and nothing follows that would use up the answers.
+    assert!(enabled!(target: "librdkafka", Level::INFO));
+    let ((), spans) = testing::spans_of(async {
+        enabled!(target: "librdkafka", Level::INFO);
+        info_span!("kept").in_scope(|| {
+            enabled!(target: "hyper", Level::INFO);
+            info!("kept too");
+        });
+    })
+    .await;
+    spans.named("kept");
+    assert_eq!(testing::logs_of(spans.trace_id()).len(), 1);
+}
+
+#[tokio::test]
+async fn an_error_event_does_not_paint_its_span() {
+    let ((), spans) = testing::spans_of(async {
+        info_span!("handled").in_scope(|| error!("and handled"));
+    })
+    .await;
+    let span = spans.named("handled");
+    assert_eq!(span.status, Status::Unset);
+    assert!(span.events.is_empty());
+}
+
+#[tokio::test]
+async fn the_exporters_work_leaves_no_telemetry() {
+    let ((), spans) = testing::spans_of(async {
+        info_span!(target: "hyper_util::client", "connect").in_scope(|| {});
+        info_span!(target: "opentelemetry-otlp", "export").in_scope(|| {});
+        info!(target: "h2::codec", "frame");
+    })
+    .await;
+    assert_eq!(spans.names(), ["test"]);
+    assert_eq!(testing::logs_of(spans.trace_id()).len(), 0);
+}
