@@ -1,0 +1,135 @@
+//! Starting the worker for one test, and a verb for each thing a test does with it.
+
+use std::{thread, time::Duration};
+
+use anyhow::Result;
+use backend::{App, config::Config};
+use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded, PARTITIONS};
+use clap::Parser;
+use rdkafka::{
+    ClientConfig,
+    consumer::{Consumer, StreamConsumer},
+    message::{Header, OwnedHeaders, OwnedMessage},
+    producer::{FutureProducer, FutureRecord},
+};
+use reqwest::Response;
+use sqlx::{AssertSqlSafe, PgPool};
+use telemetry_common::{kafka, testing};
+use testbed::{eventually, kafka::Kafka, postgres::Postgres};
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// The worker with a database and a Kafka of its own; to be [`finish`](Self::finish)ed.
+pub(crate) struct TestWorker {
+    pub(crate) url: String,
+    pub(crate) pool: PgPool,
+    kafka: Kafka,
+    producer: FutureProducer,
+    http: reqwest::Client,
+    stop: CancellationToken,
+    running: Option<JoinHandle<Result<()>>>,
+}
+
+pub(crate) async fn spawn_worker() -> TestWorker {
+    testing::install();
+    let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
+    let kafka = Kafka::start(&[BOOK_ADDED, BOOK_ADDED_DEAD_LETTER], PARTITIONS).unwrap();
+    let config = Config::try_parse_from([
+        "backend",
+        "--listen-addr=127.0.0.1:0",
+        &format!("--database-url={database_url}"),
+        &format!("--kafka-bootstrap-servers={}", kafka.bootstrap_servers()),
+        "--kafka-create-topics=false",
+    ]);
+    let app = App::build(config.unwrap()).await.unwrap();
+    let url = format!("http://{}", app.address().unwrap());
+    let stop = CancellationToken::new();
+    let running = spawn(app.run(stop.clone()));
+    let producer = client(&kafka).create().unwrap();
+    let http = reqwest::Client::builder().timeout(SOON).build().unwrap();
+    let pool = PgPool::connect(&database_url).await.unwrap();
+    TestWorker { url, pool, kafka, producer, http, stop, running: Some(running) }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's worker is no work of a service")]
+fn spawn(running: impl Future<Output = Result<()>> + Send + 'static) -> JoinHandle<Result<()>> {
+    tokio::spawn(running)
+}
+
+fn client(kafka: &Kafka) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", kafka.bootstrap_servers());
+    client
+}
+
+impl TestWorker {
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.http.get(format!("{}{path}", self.url)).send().await.unwrap()
+    }
+
+    /// Announces a book as bookapp does, with the trace of the current span.
+    pub(crate) async fn announce(&self, event: &BookAdded) {
+        let created = kafka::create_span(BOOK_ADDED, &event.book_id.to_string(), "test");
+        let headers = OwnedHeaders::from(&kafka::Headers::of(&created));
+        let value = serde_json::to_vec(event).unwrap();
+        self.send(Some(&value), headers).await;
+    }
+
+    /// Sends any message.
+    pub(crate) async fn send(&self, value: Option<&[u8]>, headers: OwnedHeaders) {
+        let mut record = FutureRecord::to(BOOK_ADDED).key("7").headers(headers);
+        record.payload = value;
+        let context = Span::current().context();
+        kafka::send(&self.producer, record, &context).await.unwrap();
+    }
+
+    /// Sends a value that is not an event, with a header of its own.
+    pub(crate) async fn send_bad(&self, value: Option<&[u8]>) {
+        let mark = Header { key: "mark", value: Some("kept") };
+        let created = kafka::create_span(BOOK_ADDED, "7", "test");
+        let headers = OwnedHeaders::from(&kafka::Headers::of(&created)).insert(mark);
+        self.send(value, headers).await;
+    }
+
+    /// The first dead letter.
+    pub(crate) async fn dead_letter(&self) -> OwnedMessage {
+        let consumer: StreamConsumer = client(&self.kafka)
+            .set("group.id", "test")
+            .set("group.protocol", "consumer")
+            .set("auto.offset.reset", "earliest")
+            .create()
+            .unwrap();
+        consumer.subscribe(&[BOOK_ADDED_DEAD_LETTER]).unwrap();
+        timeout(SOON, consumer.recv()).await.expect("a dead letter").unwrap().detach()
+    }
+
+    /// How many rows a table holds.
+    pub(crate) async fn count(&self, table: &str) -> i64 {
+        let count = format!("select count(*) from {table}");
+        sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// Waits until a table holds `rows` rows.
+    pub(crate) async fn holds(&self, table: &str, rows: i64) {
+        let holds = || async { (self.count(table).await == rows).then_some(()) };
+        eventually(SOON, table, holds).await.unwrap();
+    }
+
+    /// Stops the worker as SIGTERM would.
+    pub(crate) async fn finish(mut self) {
+        self.stop.cancel();
+        let running = self.running.take().expect("it is finished once");
+        running.await.unwrap().unwrap();
+    }
+}
+
+impl Drop for TestWorker {
+    fn drop(&mut self) {
+        let unfinished = self.running.is_some() && !thread::panicking();
+        assert!(!unfinished, "call `finish`: it checks that the worker ends well");
+    }
+}

@@ -1,0 +1,118 @@
+//! What becomes of a message: an effect once, or a dead letter.
+
+use book_events::BookAdded;
+use opentelemetry::trace::{Status, TraceContextExt};
+use rdkafka::{Message, message::Headers as _};
+use telemetry_common::{
+    kafka,
+    testing::{self, attribute},
+};
+
+use crate::helpers::spawn_worker;
+
+#[tokio::test]
+async fn an_event_delivered_twice_has_one_effect() {
+    let worker = spawn_worker().await;
+    let event = BookAdded::now(1, "load-42".to_owned());
+    worker.announce(&event).await;
+    worker.announce(&event).await;
+    // Same key, same partition: this one comes after both.
+    worker.announce(&BookAdded::now(2, "load-43".to_owned())).await;
+    worker.holds("book_details", 2).await;
+    assert_eq!(worker.count("ledger").await, 2);
+    worker.finish().await;
+}
+
+#[tokio::test]
+async fn a_book_that_is_gone_is_skipped() {
+    let worker = spawn_worker().await;
+    worker.announce(&BookAdded::now(4711, "load-42".to_owned())).await;
+    worker.announce(&BookAdded::now(1, "load-43".to_owned())).await;
+    worker.holds("book_details", 1).await;
+    assert_eq!(worker.count("ledger").await, 2, "done, not failed");
+    worker.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_no_event_is_a_dead_letter_and_the_next_one_is_processed() {
+    for (value, reason) in [
+        (Some(&b"{\"book_id\":"[..]), "bad_json"),
+        (Some(b"\xff\xfe"), "bad_json"),
+        (None, "null_value"),
+        (Some(b"{\"schema_version\":2}"), "unknown_version"),
+    ] {
+        let worker = spawn_worker().await;
+        let ((), spans) = testing::spans_of(worker.send_bad(value)).await;
+        let letter = worker.dead_letter().await;
+        assert_eq!(letter.payload(), value);
+        assert_eq!(letter.key(), Some(&b"7"[..]));
+        let headers: Vec<_> = letter.headers().unwrap().iter().collect();
+        let header = |key| {
+            let found: Vec<_> = headers.iter().filter(|header| header.key == key).collect();
+            assert_eq!(found.len(), 1, "{key}");
+            String::from_utf8(found[0].value.unwrap().to_vec()).unwrap()
+        };
+        assert_eq!(header("dead-letter-reason"), reason);
+        assert_eq!(header("mark"), "kept");
+        let create = spans.named("create book.added.v1").span_context.clone();
+        let carried = kafka::extract(&letter).span().span_context().span_id();
+        assert_eq!(carried, create.span_id(), "the trace it was created in, once");
+        assert!(header("traceparent").contains(&create.trace_id().to_string()));
+
+        let spans = spans.once_ended("process book.added.v1").await;
+        let process = spans.named("process book.added.v1");
+        assert_eq!(process.links[0].span_context.span_id(), create.span_id());
+        assert!(matches!(process.status, Status::Error { .. }));
+        assert_eq!(attribute(process, "error.type"), Some(&reason.into()));
+        let logs = testing::logs_of(process.span_context.trace_id());
+        let errors = logs.iter().filter(|log| log.record.severity_text() == Some("ERROR"));
+        assert_eq!(errors.count(), 1);
+
+        worker.announce(&BookAdded::now(1, "load-42".to_owned())).await;
+        worker.holds("book_details", 1).await;
+        worker.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn while_the_database_cannot_the_message_waits() {
+    let worker = spawn_worker().await;
+    // 55P03 is lock_not_available: a trouble that passes.
+    sqlx::raw_sql(
+        "create function refuse() returns trigger language plpgsql as
+         $$ begin raise exception 'later' using errcode = '55P03'; end $$;
+         create trigger refuse before insert on ledger execute function refuse();",
+    )
+    .execute(&worker.pool)
+    .await
+    .unwrap();
+    let event = BookAdded::now(1, "load-42".to_owned());
+    let ((), spans) = testing::spans_of(worker.announce(&event)).await;
+    let spans = spans.once_ended("process book.added.v1").await;
+    let attempt = spans.all_named("process book.added.v1")[0];
+    assert!(matches!(attempt.status, Status::Error { .. }));
+    let failed = spans.all_named("INSERT ledger")[0];
+    assert_eq!(attribute(failed, "error.type"), Some(&"55P03".into()));
+    assert_eq!(worker.count("book_details").await, 0);
+    sqlx::raw_sql("drop trigger refuse on ledger").execute(&worker.pool).await.unwrap();
+    worker.holds("book_details", 1).await;
+    worker.finish().await;
+}
+
+#[tokio::test]
+async fn the_request_s_id_is_on_the_worker_s_log() {
+    let worker = spawn_worker().await;
+    let event = BookAdded::now(1, "load-42".to_owned());
+    let ((), spans) = testing::spans_of(worker.announce(&event)).await;
+    let spans = spans.once_ended("process book.added.v1").await;
+    let process = spans.named("process book.added.v1");
+    let logs = testing::logs_of(process.span_context.trace_id());
+    let [log] = &logs[..] else { panic!("one line a book, not {logs:?}") };
+    let id = log
+        .record
+        .attributes_iter()
+        .find(|(key, _)| key.as_str() == "telemetry.request.id")
+        .map(|(_, id)| format!("{id:?}"));
+    assert!(id.unwrap().contains("load-42"));
+    worker.finish().await;
+}
