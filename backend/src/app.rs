@@ -15,8 +15,8 @@ pub(crate) fn router(db: Database, consumer: Liveness) -> Router {
         .layer(problem::catch_panic()); // a panic becomes a 500 on that span
     Router::new()
         .merge(details::routes(db.clone()))
-        .fallback(Problem::unknown_path)
-        .method_not_allowed_fallback(Problem::unknown_method)
+        .fallback(|| async { Problem::unknown_path() })
+        .method_not_allowed_fallback(|| async { Problem::unknown_method() })
         .layer(layers)
         .merge(health::routes(Ready { db, consumer })) // outside: probes leave no trace
 }

@@ -8,7 +8,7 @@ use telemetry_common::{TelemetryConfig, kafka::TraceRelation};
 
 /// The worker: consumes book events, derives details, serves them over HTTP.
 #[derive(Clone, Debug, Parser)]
-#[command(version, subcommand_negates_reqs = true)]
+#[command(version)]
 pub struct Config {
     /// What to do; without it, run the service.
     #[command(subcommand)]
@@ -50,6 +50,6 @@ pub struct Config {
 pub enum Command {
     /// Ask the running service whether it is ready: exit code 0 or 1.
     Healthcheck,
-    /// Print the OpenAPI document of the API.
+    /// Print the `OpenAPI` document of the API.
     Openapi,
 }

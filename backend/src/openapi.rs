@@ -1,8 +1,8 @@
 //! The API's description: derived from the handlers, committed as `backend/openapi.json`, read by
 //! `backend-client`.
 //!
-//! utoipa writes OpenAPI 3.1, progenitor reads 3.0. The two differ in few words for an API like
-//! this one; [`downgrade`] translates those and refuses what it does not know.
+//! utoipa writes `OpenAPI` 3.1, progenitor reads 3.0. The two differ in few words for an API like
+//! this one; `downgrade` translates those and refuses what it does not know.
 
 use std::process::ExitCode;
 
@@ -18,7 +18,7 @@ use crate::details::handlers;
 )]
 struct Api;
 
-/// The document, OpenAPI 3.0.
+/// The document, `OpenAPI` 3.0.
 pub fn document() -> Value {
     let document = serde_json::to_value(Api::openapi()).expect("a document is JSON");
     downgrade(document)
@@ -34,7 +34,7 @@ pub fn print() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// OpenAPI 3.1 to 3.0.
+/// `OpenAPI` 3.1 to 3.0.
 ///
 /// # Panics
 ///

@@ -44,8 +44,8 @@ pub(crate) fn router(state: AppState) -> Router {
     };
     Router::new()
         .nest("/books", books::routes())
-        .fallback(Problem::unknown_path)
-        .method_not_allowed_fallback(Problem::unknown_method)
+        .fallback(|| async { Problem::unknown_path() })
+        .method_not_allowed_fallback(|| async { Problem::unknown_method() })
         .layer(layers)
         .with_state(state)
         .merge(health::routes(ready)) // outside: probes leave no trace

@@ -9,7 +9,7 @@ use telemetry_common::TelemetryConfig;
 
 /// The HTTP API: owns books, writes them, announces them.
 #[derive(Clone, Debug, Parser)]
-#[command(version, subcommand_negates_reqs = true)]
+#[command(version)]
 pub struct Config {
     /// What to do; without it, run the service.
     #[command(subcommand)]

@@ -76,7 +76,7 @@ impl Trace {
         let links: String = span
             .links
             .iter()
-            .map(|(_, id)| format!("  → links to span {id}"))
+            .map(|(_, id)| ["  → links to span ", id].concat())
             .collect();
         let failed = if span.status == "ERROR" {
             "  FAILED"

@@ -15,7 +15,13 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Args, Clone, Debug)]
 pub struct PostgresConfig {
     /// PostgreSQL connection string.
-    #[arg(long, env, hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        env,
+        hide_env_values = true,
+        default_value = "postgres://postgres@127.0.0.1:5432/books",
+        value_name = "URL"
+    )]
     pub database_url: SecretString,
 
     /// The most connections the pool opens.

@@ -41,12 +41,12 @@ impl Problem {
     }
 
     /// The problem of a path that leads nowhere.
-    pub async fn unknown_path() -> Self {
+    pub fn unknown_path() -> Self {
         Self::new(StatusCode::NOT_FOUND, "there is nothing under this path")
     }
 
     /// The problem of a method the path does not know.
-    pub async fn unknown_method() -> Self {
+    pub fn unknown_method() -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "this path does not know that method",

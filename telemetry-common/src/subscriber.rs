@@ -65,7 +65,7 @@ pub(crate) fn traces<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let spans = asked(|metadata| metadata.is_span());
+    let spans = asked(|metadata| !metadata.is_event());
     tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("telemetry-common"))
         .with_location(false)

@@ -72,7 +72,7 @@ impl Postgres {
             .arg("--pgdata")
             .arg(&data);
         let init = Process::start(&init)?;
-        if !init.exited(Duration::from_secs(60)).await?.success() {
+        if !init.exited(Duration::from_mins(1)).await?.success() {
             bail!("initdb failed:\n{}", init.lines().join("\n"));
         }
         let port = free_port()?;

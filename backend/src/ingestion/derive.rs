@@ -39,8 +39,7 @@ fn sort_title(title: &str) -> String {
 }
 
 fn checksum(title: &str, author: &str) -> String {
-    let digest = Sha256::digest(format!("{title}\n{author}"));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(format!("{title}\n{author}")))
 }
 
 #[cfg(test)]

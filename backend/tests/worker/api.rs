@@ -9,11 +9,16 @@ use crate::helpers::spawn_worker;
 async fn details_are_answered_in_the_order_of_their_ids() {
     let worker = spawn_worker().await;
     for id in [3, 1] {
-        worker.announce(&BookAdded::now(id, "load-42".to_owned())).await;
+        worker
+            .announce(&BookAdded::now(id, "load-42".to_owned()))
+            .await;
     }
     worker.holds("book_details", 2).await;
     let details: Vec<Value> = worker.get("/details?ids=3,2,1").await.json().await.unwrap();
-    let slugs: Vec<_> = details.iter().map(|details| details["slug"].as_str().unwrap()).collect();
+    let slugs: Vec<_> = details
+        .iter()
+        .map(|details| details["slug"].as_str().unwrap())
+        .collect();
     assert_eq!(slugs, ["pride-and-prejudice", "emma"]);
     let one: Value = worker.get("/details/3").await.json().await.unwrap();
     assert_eq!(one, details[1]);

@@ -52,10 +52,21 @@ pub(crate) async fn spawn_worker() -> TestWorker {
     let producer = client(&kafka).create().unwrap();
     let http = reqwest::Client::builder().timeout(SOON).build().unwrap();
     let pool = PgPool::connect(&database_url).await.unwrap();
-    TestWorker { url, pool, kafka, producer, http, stop, running: Some(running) }
+    TestWorker {
+        url,
+        pool,
+        kafka,
+        producer,
+        http,
+        stop,
+        running: Some(running),
+    }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test's worker is no work of a service")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's worker is no work of a service"
+)]
 fn spawn(running: impl Future<Output = Result<()>> + Send + 'static) -> JoinHandle<Result<()>> {
     tokio::spawn(running)
 }
@@ -68,7 +79,11 @@ fn client(kafka: &Kafka) -> ClientConfig {
 
 impl TestWorker {
     pub(crate) async fn get(&self, path: &str) -> Response {
-        self.http.get(format!("{}{path}", self.url)).send().await.unwrap()
+        self.http
+            .get(format!("{}{path}", self.url))
+            .send()
+            .await
+            .unwrap()
     }
 
     /// Announces a book as bookapp does, with the trace of the current span.
@@ -89,7 +104,10 @@ impl TestWorker {
 
     /// Sends a value that is not an event, with a header of its own.
     pub(crate) async fn send_bad(&self, value: Option<&[u8]>) {
-        let mark = Header { key: "mark", value: Some("kept") };
+        let mark = Header {
+            key: "mark",
+            value: Some("kept"),
+        };
         let created = kafka::create_span(BOOK_ADDED, "7", "test");
         let headers = OwnedHeaders::from(&kafka::Headers::of(&created)).insert(mark);
         self.send(value, headers).await;
@@ -104,13 +122,20 @@ impl TestWorker {
             .create()
             .unwrap();
         consumer.subscribe(&[BOOK_ADDED_DEAD_LETTER]).unwrap();
-        timeout(SOON, consumer.recv()).await.expect("a dead letter").unwrap().detach()
+        timeout(SOON, consumer.recv())
+            .await
+            .expect("a dead letter")
+            .unwrap()
+            .detach()
     }
 
     /// How many rows a table holds.
     pub(crate) async fn count(&self, table: &str) -> i64 {
         let count = format!("select count(*) from {table}");
-        sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&self.pool).await.unwrap()
+        sqlx::query_scalar(AssertSqlSafe(count))
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
     }
 
     /// Waits until a table holds `rows` rows.
@@ -130,6 +155,9 @@ impl TestWorker {
 impl Drop for TestWorker {
     fn drop(&mut self) {
         let unfinished = self.running.is_some() && !thread::panicking();
-        assert!(!unfinished, "call `finish`: it checks that the worker ends well");
+        assert!(
+            !unfinished,
+            "call `finish`: it checks that the worker ends well"
+        );
     }
 }

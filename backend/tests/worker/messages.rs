@@ -17,7 +17,9 @@ async fn an_event_delivered_twice_has_one_effect() {
     worker.announce(&event).await;
     worker.announce(&event).await;
     // Same key, same partition: this one comes after both.
-    worker.announce(&BookAdded::now(2, "load-43".to_owned())).await;
+    worker
+        .announce(&BookAdded::now(2, "load-43".to_owned()))
+        .await;
     worker.holds("book_details", 2).await;
     assert_eq!(worker.count("ledger").await, 2);
     worker.finish().await;
@@ -26,8 +28,12 @@ async fn an_event_delivered_twice_has_one_effect() {
 #[tokio::test]
 async fn a_book_that_is_gone_is_skipped() {
     let worker = spawn_worker().await;
-    worker.announce(&BookAdded::now(4711, "load-42".to_owned())).await;
-    worker.announce(&BookAdded::now(1, "load-43".to_owned())).await;
+    worker
+        .announce(&BookAdded::now(4711, "load-42".to_owned()))
+        .await;
+    worker
+        .announce(&BookAdded::now(1, "load-43".to_owned()))
+        .await;
     worker.holds("book_details", 1).await;
     assert_eq!(worker.count("ledger").await, 2, "done, not failed");
     worker.finish().await;
@@ -56,7 +62,11 @@ async fn what_is_no_event_is_a_dead_letter_and_the_next_one_is_processed() {
         assert_eq!(header("mark"), "kept");
         let create = spans.named("create book.added.v1").span_context.clone();
         let carried = kafka::extract(&letter).span().span_context().span_id();
-        assert_eq!(carried, create.span_id(), "the trace it was created in, once");
+        assert_eq!(
+            carried,
+            create.span_id(),
+            "the trace it was created in, once"
+        );
         assert!(header("traceparent").contains(&create.trace_id().to_string()));
 
         let spans = spans.once_ended("process book.added.v1").await;
@@ -65,10 +75,14 @@ async fn what_is_no_event_is_a_dead_letter_and_the_next_one_is_processed() {
         assert!(matches!(process.status, Status::Error { .. }));
         assert_eq!(attribute(process, "error.type"), Some(&reason.into()));
         let logs = testing::logs_of(process.span_context.trace_id());
-        let errors = logs.iter().filter(|log| log.record.severity_text() == Some("ERROR"));
+        let errors = logs
+            .iter()
+            .filter(|log| log.record.severity_text() == Some("ERROR"));
         assert_eq!(errors.count(), 1);
 
-        worker.announce(&BookAdded::now(1, "load-42".to_owned())).await;
+        worker
+            .announce(&BookAdded::now(1, "load-42".to_owned()))
+            .await;
         worker.holds("book_details", 1).await;
         worker.finish().await;
     }
@@ -94,7 +108,10 @@ async fn while_the_database_cannot_the_message_waits() {
     let failed = spans.all_named("INSERT ledger")[0];
     assert_eq!(attribute(failed, "error.type"), Some(&"55P03".into()));
     assert_eq!(worker.count("book_details").await, 0);
-    sqlx::raw_sql("drop trigger refuse on ledger").execute(&worker.pool).await.unwrap();
+    sqlx::raw_sql("drop trigger refuse on ledger")
+        .execute(&worker.pool)
+        .await
+        .unwrap();
     worker.holds("book_details", 1).await;
     worker.finish().await;
 }
@@ -107,7 +124,9 @@ async fn the_request_s_id_is_on_the_worker_s_log() {
     let spans = spans.once_ended("process book.added.v1").await;
     let process = spans.named("process book.added.v1");
     let logs = testing::logs_of(process.span_context.trace_id());
-    let [log] = &logs[..] else { panic!("one line a book, not {logs:?}") };
+    let [log] = &logs[..] else {
+        panic!("one line a book, not {logs:?}")
+    };
     let id = log
         .record
         .attributes_iter()

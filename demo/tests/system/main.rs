@@ -1,4 +1,5 @@
 //! The system as its users run it: both services as processes, judged by what they export.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod helpers;
 mod lifecycle;

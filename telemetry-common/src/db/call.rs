@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::LazyLock, time::Instant};
 
 use opentelemetry::{KeyValue, global, metrics::Histogram};
-use sqlx::Error;
+use sqlx::{Error, error::DatabaseError};
 use tracing::{Span, field::Empty, info_span};
 
 use super::Target;
@@ -84,7 +84,7 @@ impl Call {
         self.failure = error.map(error_type);
         if let Some(code) = error
             .and_then(Error::as_database_error)
-            .and_then(|error| error.code())
+            .and_then(DatabaseError::code)
         {
             self.span.record(semconv::DB_RESPONSE_STATUS_CODE, &*code);
             self.labels.push(KeyValue::new(

@@ -1,4 +1,4 @@
-//! An sqlx executor that wraps another and reports each statement as a [`Call`].
+//! An sqlx executor that wraps another and reports each statement as a `Call`.
 //!
 //! Only four methods are our own: `fetch_one`, `fetch_all`, `execute` and `fetch` have defaults
 //! that end in these, so that a missing row arises outside the span.

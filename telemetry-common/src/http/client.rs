@@ -1,7 +1,7 @@
 //! Client spans, metrics and propagation for reqwest, and through it for generated clients.
 //!
 //! reqwest-tracing makes the span through a backend of ours: its default one writes numbers as
-//! text. Its propagation stops at OpenTelemetry 0.32, so [`Propagation`] does that part.
+//! text. Its propagation stops at OpenTelemetry 0.32, so `Propagation` does that part.
 //!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client>.
 

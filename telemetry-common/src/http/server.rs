@@ -115,9 +115,8 @@ impl Exchange {
 
     fn answered(mut self, status: StatusCode) {
         self.status = Some(status);
-        if status.is_server_error() {
-            self.span
-                .set_attribute(semconv::ERROR_TYPE, status.as_str().to_owned());
+        if let Some(error_type) = self.error_type() {
+            self.span.set_attribute(semconv::ERROR_TYPE, error_type);
         }
         info!(
             { semconv::HTTP_REQUEST_METHOD } = self.method,
@@ -129,6 +128,15 @@ impl Exchange {
             self.route().unwrap_or("of no route"),
             status.as_u16(),
         );
+    }
+
+    /// The status from 500 up, or that there was none.
+    fn error_type(&self) -> Option<String> {
+        match self.status {
+            None => Some(CANCELLED.to_owned()),
+            Some(status) if status.is_server_error() => Some(status.as_str().to_owned()),
+            Some(_) => None,
+        }
     }
 
     fn route(&self) -> Option<&str> {
@@ -158,22 +166,16 @@ impl Drop for Exchange {
             self.route()
                 .map(|route| KeyValue::new(semconv::HTTP_ROUTE, route.to_owned())),
         );
-        match self.status {
-            Some(status) => {
-                let code = i64::from(status.as_u16());
-                labels.push(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code));
-                if status.is_server_error() {
-                    labels.push(KeyValue::new(
-                        semconv::ERROR_TYPE,
-                        status.as_str().to_owned(),
-                    ));
-                }
-            }
-            None => {
-                labels.push(KeyValue::new(semconv::ERROR_TYPE, CANCELLED));
-                failure::mark(&self.span, CANCELLED, "the client left before the answer");
-            }
+        if let Some(status) = self.status {
+            let code = i64::from(status.as_u16());
+            labels.push(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code));
+        } else {
+            failure::mark(&self.span, CANCELLED, "the client left before the answer");
         }
+        labels.extend(
+            self.error_type()
+                .map(|name| KeyValue::new(semconv::ERROR_TYPE, name)),
+        );
         METRICS
             .duration
             .record(self.started.elapsed().as_secs_f64(), &labels);

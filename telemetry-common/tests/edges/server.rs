@@ -233,7 +233,10 @@ fn server(spans: &Spans) -> &SpanData {
 fn request_durations(label: &str) -> Vec<String> {
     let mut values = Vec::new();
     for resource in testing::metrics() {
-        for metric in resource.scope_metrics().flat_map(|scope| scope.metrics()) {
+        for metric in resource
+            .scope_metrics()
+            .flat_map(opentelemetry_sdk::metrics::data::ScopeMetrics::metrics)
+        {
             if metric.name() != semconv::HTTP_SERVER_REQUEST_DURATION {
                 continue;
             }

@@ -7,7 +7,7 @@ mod server;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::{Context, Result};
@@ -105,9 +105,23 @@ service_name!(Span, Log, Point);
 /// Everything that arrived, as it arrived.
 #[derive(Debug, Default)]
 struct Received {
-    traces: Mutex<Vec<ExportTraceServiceRequest>>,
-    logs: Mutex<Vec<ExportLogsServiceRequest>>,
-    metrics: Mutex<Vec<ExportMetricsServiceRequest>>,
+    traces: Pile<ExportTraceServiceRequest>,
+    logs: Pile<ExportLogsServiceRequest>,
+    metrics: Pile<ExportMetricsServiceRequest>,
+}
+
+/// Requests of one kind, in the order they came.
+#[derive(Debug, Default)]
+struct Pile<T>(Mutex<Vec<T>>);
+
+impl<T> Pile<T> {
+    fn push(&self, request: T) {
+        self.requests().push(request);
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Vec<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Sink {
@@ -136,8 +150,7 @@ impl Sink {
     pub fn spans(&self) -> Vec<Span> {
         self.received
             .traces
-            .lock()
-            .expect("no reader panics")
+            .requests()
             .iter()
             .flat_map(read::spans)
             .collect()
@@ -145,8 +158,13 @@ impl Sink {
 
     /// All log records so far, oldest first.
     pub fn logs(&self) -> Vec<Log> {
-        let logs = self.received.logs.lock().expect("no reader panics");
-        let mut logs: Vec<_> = logs.iter().flat_map(read::logs).collect();
+        let mut logs: Vec<_> = self
+            .received
+            .logs
+            .requests()
+            .iter()
+            .flat_map(read::logs)
+            .collect();
         logs.sort_by_key(|log| log.time);
         logs
     }
@@ -154,8 +172,13 @@ impl Sink {
     /// The newest point of every series so far.
     pub fn points(&self) -> Vec<Point> {
         let mut newest = BTreeMap::new();
-        let metrics = self.received.metrics.lock().expect("no reader panics");
-        for point in metrics.iter().flat_map(read::points) {
+        for point in self
+            .received
+            .metrics
+            .requests()
+            .iter()
+            .flat_map(read::points)
+        {
             let series = format!("{}{:?}{:?}", point.name, point.resource, point.attributes);
             newest.insert(series, point);
         }

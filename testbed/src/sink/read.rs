@@ -1,5 +1,6 @@
 //! OTLP's nested messages as flat values that a test can compare.
 
+use hex::encode;
 use opentelemetry_proto::tonic::{
     collector::{
         logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
@@ -21,9 +22,9 @@ pub(super) fn spans(request: &ExportTraceServiceRequest) -> Vec<Span> {
         for span in group.scope_spans.iter().flat_map(|scope| &scope.spans) {
             spans.push(Span {
                 resource: resource.clone(),
-                trace_id: hex(&span.trace_id),
-                span_id: hex(&span.span_id),
-                parent_id: Some(hex(&span.parent_span_id)).filter(|id| !id.is_empty()),
+                trace_id: encode(&span.trace_id),
+                span_id: encode(&span.span_id),
+                parent_id: Some(encode(&span.parent_span_id)).filter(|id| !id.is_empty()),
                 name: span.name.clone(),
                 kind: match span.kind() {
                     SpanKind::Unspecified => "UNSPECIFIED",
@@ -39,7 +40,7 @@ pub(super) fn spans(request: &ExportTraceServiceRequest) -> Vec<Span> {
                 links: span
                     .links
                     .iter()
-                    .map(|link| (hex(&link.trace_id), hex(&link.span_id)))
+                    .map(|link| (encode(&link.trace_id), encode(&link.span_id)))
                     .collect(),
                 status: match span.status.clone().unwrap_or_default().code() {
                     StatusCode::Unset => "UNSET",
@@ -59,8 +60,8 @@ pub(super) fn logs(request: &ExportLogsServiceRequest) -> Vec<Log> {
         for log in group.scope_logs.iter().flat_map(|scope| &scope.log_records) {
             logs.push(Log {
                 resource: resource.clone(),
-                trace_id: hex(&log.trace_id),
-                span_id: hex(&log.span_id),
+                trace_id: encode(&log.trace_id),
+                span_id: encode(&log.span_id),
                 severity: log.severity_text.clone(),
                 body: match value(log.body.as_ref()) {
                     Value::String(text) => text,
@@ -157,11 +158,7 @@ fn value(any: Option<&AnyValue>) -> Value {
             .map(|element| value(Some(element)))
             .collect(),
         Some(Any::KvlistValue(list)) => json!(attributes(&list.values)),
-        Some(Any::BytesValue(bytes)) => json!(hex(bytes)),
+        Some(Any::BytesValue(bytes)) => json!(encode(bytes)),
         Some(Any::StringValueStrindex(_)) | None => Value::Null,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

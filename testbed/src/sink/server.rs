@@ -46,31 +46,19 @@ pub(super) async fn serve(listener: TcpListener, received: Arc<Received>) {
 
 async fn traces(State(received): State<Arc<Received>>, body: Bytes) -> impl IntoResponse {
     let request = ExportTraceServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
-    received
-        .traces
-        .lock()
-        .expect("no reader panics")
-        .push(request);
+    received.traces.push(request);
     Ok::<_, StatusCode>(ExportTraceServiceResponse::default().encode_to_vec())
 }
 
 async fn logs(State(received): State<Arc<Received>>, body: Bytes) -> impl IntoResponse {
     let request = ExportLogsServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
-    received
-        .logs
-        .lock()
-        .expect("no reader panics")
-        .push(request);
+    received.logs.push(request);
     Ok::<_, StatusCode>(ExportLogsServiceResponse::default().encode_to_vec())
 }
 
 async fn metrics(State(received): State<Arc<Received>>, body: Bytes) -> impl IntoResponse {
     let request = ExportMetricsServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
-    received
-        .metrics
-        .lock()
-        .expect("no reader panics")
-        .push(request);
+    received.metrics.push(request);
     Ok::<_, StatusCode>(ExportMetricsServiceResponse::default().encode_to_vec())
 }
 
@@ -82,12 +70,8 @@ impl TraceService for Grpc {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.0
-            .traces
-            .lock()
-            .expect("no reader panics")
-            .push(request.into_inner());
-        Ok(Response::new(Default::default()))
+        self.0.traces.push(request.into_inner());
+        Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
@@ -97,12 +81,8 @@ impl LogsService for Grpc {
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        self.0
-            .logs
-            .lock()
-            .expect("no reader panics")
-            .push(request.into_inner());
-        Ok(Response::new(Default::default()))
+        self.0.logs.push(request.into_inner());
+        Ok(Response::new(ExportLogsServiceResponse::default()))
     }
 }
 
@@ -112,11 +92,7 @@ impl MetricsService for Grpc {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        self.0
-            .metrics
-            .lock()
-            .expect("no reader panics")
-            .push(request.into_inner());
-        Ok(Response::new(Default::default()))
+        self.0.metrics.push(request.into_inner());
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
 }

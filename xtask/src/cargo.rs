@@ -1,0 +1,31 @@
+//! Running cargo.
+
+use std::{
+    env,
+    ffi::OsString,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+
+fn cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// Runs cargo with these arguments and environment variables; its output is the caller's.
+pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
+    let mut command = Command::new(cargo());
+    command.args(args).envs(env.iter().copied());
+    let status = command.status().context("could not run cargo")?;
+    ensure!(status.success(), "`cargo {}` failed", args.join(" "));
+    Ok(())
+}
+
+/// Runs cargo with these arguments; answers what it printed on stdout.
+pub(crate) fn output(args: &[&str]) -> Result<String> {
+    let mut command = Command::new(cargo());
+    command.args(args).stderr(Stdio::inherit());
+    let output = command.output().context("could not run cargo")?;
+    ensure!(output.status.success(), "`cargo {}` failed", args.join(" "));
+    Ok(String::from_utf8(output.stdout)?)
+}

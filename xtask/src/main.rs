@@ -1,0 +1,70 @@
+//! The commands of daily work. `cargo xtask` alone lists them.
+#![expect(clippy::print_stderr, reason = "a tool tells a person what it does")]
+
+mod arrows;
+mod cargo;
+mod queries;
+mod spec;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything CI checks before the tests: format, lints, docs, queries, API, arrows.
+    Check,
+    /// Write backend/openapi.json from the code.
+    Openapi,
+    /// Write .sqlx/ from the queries, against a database of its own.
+    SqlxPrepare,
+}
+
+fn main() -> Result<()> {
+    match Args::parse().command {
+        Command::Check => check(),
+        Command::Openapi => spec::write(),
+        Command::SqlxPrepare => queries::prepare(false),
+    }
+}
+
+fn check() -> Result<()> {
+    step("format");
+    cargo::run(&["fmt", "--all", "--check"], &[])?;
+    step("lints");
+    cargo::run(
+        &[
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        &[],
+    )?;
+    step("docs");
+    cargo::run(
+        &["doc", "--quiet", "--workspace", "--no-deps"],
+        &[("RUSTDOCFLAGS", "-D warnings")],
+    )?;
+    step("one generation of opentelemetry");
+    cargo::run(&["tree", "--invert", "opentelemetry", "--depth", "0"], &[])?;
+    step("arrows between crates");
+    arrows::check()?;
+    step("backend/openapi.json");
+    spec::check()?;
+    step(".sqlx/");
+    queries::prepare(true)
+}
+
+fn step(name: &str) {
+    eprintln!("== {name}");
+}

@@ -1,0 +1,23 @@
+//! `.sqlx/`: what the queries mean, so that building needs no database.
+
+use anyhow::{Context, Result};
+use testbed::postgres::Postgres;
+use tokio::runtime::Runtime;
+
+use crate::cargo;
+
+/// Writes `.sqlx/` against a migrated database of its own, or checks that it is not stale.
+pub(crate) fn prepare(check: bool) -> Result<()> {
+    let runtime = Runtime::new()?;
+    let postgres = runtime.block_on(Postgres::start())?;
+    let database_url = runtime.block_on(postgres.database())?;
+    let mut args = vec!["sqlx", "prepare", "--workspace"];
+    if check {
+        args.push("--check");
+    }
+    let env = [("DATABASE_URL", &*database_url), ("SQLX_OFFLINE", "false")];
+    cargo::run(&args, &env).context(
+        "is sqlx-cli there? `cargo install sqlx-cli --version 0.9.0 --locked \
+         --no-default-features --features postgres`; are the queries stale? `cargo xtask sqlx-prepare`",
+    )
+}
