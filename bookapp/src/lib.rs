@@ -17,11 +17,10 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use service_common::lifecycle::supervise;
+use service_common::lifecycle::{announce, serve, supervise};
 use telemetry_common::db::Database;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
 use crate::{app::AppState, config::Config, outbox::Relay};
 
@@ -66,12 +65,7 @@ impl App {
     /// Serves and relays until told to stop.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         let mut tasks = JoinSet::new();
-        let stopped = stop.clone().cancelled_owned();
-        let service = self
-            .router
-            .into_make_service_with_connect_info::<SocketAddr>();
-        let server = axum::serve(self.listener, service).with_graceful_shutdown(stopped);
-        tasks.spawn(async { Ok(server.await?) });
+        tasks.spawn(serve(self.listener, self.router, stop.clone()));
         let (kafka, relay, stopping) = (self.config.kafka.clone(), self.relay, stop.clone());
         tasks.spawn(async move {
             let topics = kafka.create_topics(&outbox::TOPICS, book_events::PARTITIONS);
@@ -93,13 +87,4 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let app = App::build(config).await?;
     announce(app.address()?);
     app.run(stop).await
-}
-
-#[expect(
-    clippy::print_stdout,
-    reason = "what starts the service reads its address"
-)]
-fn announce(address: SocketAddr) {
-    println!("listening on {address}");
-    info!("listening on {address}");
 }

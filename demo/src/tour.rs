@@ -198,13 +198,14 @@ impl Tour {
 }
 
 /// The metrics one book moves.
-pub const METRICS: [&str; 6] = [
+pub const METRICS: [&str; 7] = [
     "bookapp.books.added",
     "http.server.request.duration",
     "http.client.request.duration",
     "db.client.operation.duration",
     "messaging.client.operation.duration",
     "messaging.process.duration",
+    "process.cpu.time",
 ];
 
 /// The series of `metric` that moved most.

@@ -1,11 +1,13 @@
 //! One value owns stopping: a token says "finish", the tasks are waited for, a deadline ends the
 //! wait.
 
-use std::{process::ExitCode, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::{Result, anyhow};
+use axum::Router;
 use telemetry_common::{Service, TelemetryConfig};
 use tokio::{
+    net::TcpListener,
     runtime::Runtime,
     select,
     signal::unix::{SignalKind, signal},
@@ -91,4 +93,23 @@ pub async fn supervise(
         warn!("{} tasks were still busy after {grace:?}", tasks.len());
     }
     result
+}
+
+/// Serves until told to stop, then finishes the requests in hand.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Result<()> {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await?;
+    Ok(())
+}
+
+/// Says where the service listens: on stdout for whoever started it, and as a log line.
+#[expect(
+    clippy::print_stdout,
+    reason = "what starts the service reads its address"
+)]
+pub fn announce(address: SocketAddr) {
+    println!("listening on {address}");
+    info!("listening on {address}");
 }

@@ -3,8 +3,20 @@
 //! It has no Admin API, so topics are made here and services run with
 //! `KAFKA_CREATE_TOPICS=false`. It listens on 127.0.0.1, on a port of its own choice.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
+use rdkafka::{
+    ClientConfig,
+    consumer::{Consumer, StreamConsumer},
+    message::OwnedMessage,
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
+};
+use tokio::time::timeout;
+
+/// How long a message is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A one-broker cluster; gone on drop.
 pub struct Kafka {
@@ -26,6 +38,25 @@ impl Kafka {
     /// What clients connect to.
     pub fn bootstrap_servers(&self) -> String {
         self.cluster.bootstrap_servers()
+    }
+
+    /// The first `count` messages of a topic, as they come.
+    pub async fn messages(&self, topic: &str, count: usize) -> Result<Vec<OwnedMessage>> {
+        let consumer: StreamConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.bootstrap_servers())
+            .set("group.id", "testbed")
+            .set("group.protocol", "consumer")
+            .set("auto.offset.reset", "earliest")
+            .create()?;
+        consumer.subscribe(&[topic])?;
+        let mut messages = Vec::with_capacity(count);
+        while messages.len() < count {
+            let received = timeout(PATIENCE, consumer.recv()).await;
+            let received = received
+                .with_context(|| format!("{topic} holds {} of {count} messages", messages.len()))?;
+            messages.push(received?.detach());
+        }
+        Ok(messages)
     }
 
     /// Takes the broker away.

@@ -8,7 +8,6 @@ use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded, PARTITIONS};
 use clap::Parser;
 use rdkafka::{
     ClientConfig,
-    consumer::{Consumer, StreamConsumer},
     message::{Header, OwnedHeaders, OwnedMessage},
     producer::{FutureProducer, FutureRecord},
 };
@@ -16,7 +15,7 @@ use reqwest::Response;
 use sqlx::{AssertSqlSafe, PgPool};
 use telemetry_common::{kafka, testing};
 use testbed::{eventually, kafka::Kafka, postgres::Postgres};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -49,7 +48,10 @@ pub(crate) async fn spawn_worker() -> TestWorker {
     let url = format!("http://{}", app.address().unwrap());
     let stop = CancellationToken::new();
     let running = spawn(app.run(stop.clone()));
-    let producer = client(&kafka).create().unwrap();
+    let producer = ClientConfig::new()
+        .set("bootstrap.servers", kafka.bootstrap_servers())
+        .create()
+        .unwrap();
     let http = reqwest::Client::builder().timeout(SOON).build().unwrap();
     let pool = PgPool::connect(&database_url).await.unwrap();
     TestWorker {
@@ -69,12 +71,6 @@ pub(crate) async fn spawn_worker() -> TestWorker {
 )]
 fn spawn(running: impl Future<Output = Result<()>> + Send + 'static) -> JoinHandle<Result<()>> {
     tokio::spawn(running)
-}
-
-fn client(kafka: &Kafka) -> ClientConfig {
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", kafka.bootstrap_servers());
-    client
 }
 
 impl TestWorker {
@@ -115,18 +111,11 @@ impl TestWorker {
 
     /// The first dead letter.
     pub(crate) async fn dead_letter(&self) -> OwnedMessage {
-        let consumer: StreamConsumer = client(&self.kafka)
-            .set("group.id", "test")
-            .set("group.protocol", "consumer")
-            .set("auto.offset.reset", "earliest")
-            .create()
-            .unwrap();
-        consumer.subscribe(&[BOOK_ADDED_DEAD_LETTER]).unwrap();
-        timeout(SOON, consumer.recv())
+        self.kafka
+            .messages(BOOK_ADDED_DEAD_LETTER, 1)
             .await
-            .expect("a dead letter")
             .unwrap()
-            .detach()
+            .remove(0)
     }
 
     /// How many rows a table holds.

@@ -6,18 +6,14 @@ use anyhow::Result;
 use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, PARTITIONS};
 use bookapp::{App, config::Config};
 use clap::Parser;
-use rdkafka::{
-    ClientConfig,
-    consumer::{Consumer, StreamConsumer},
-    message::OwnedMessage,
-};
+use rdkafka::message::OwnedMessage;
 use reqwest::Response;
 use reqwest_middleware::ClientWithMiddleware;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 use telemetry_common::{http::client, testing};
 use testbed::{eventually, kafka::Kafka, postgres::Postgres};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -117,22 +113,7 @@ impl TestApp {
 
     /// The first `count` announcements on the topic.
     pub(crate) async fn announced(&self, count: usize) -> Vec<OwnedMessage> {
-        let consumer: StreamConsumer = ClientConfig::new()
-            .set("bootstrap.servers", self.kafka.bootstrap_servers())
-            .set("group.id", "test")
-            .set("group.protocol", "consumer")
-            .set("auto.offset.reset", "earliest")
-            .create()
-            .unwrap();
-        consumer.subscribe(&[BOOK_ADDED]).unwrap();
-        let mut messages = Vec::new();
-        while messages.len() < count {
-            let message = timeout(SOON, consumer.recv())
-                .await
-                .expect("an announcement");
-            messages.push(message.unwrap().detach());
-        }
-        messages
+        self.kafka.messages(BOOK_ADDED, count).await.unwrap()
     }
 
     /// Waits until nothing is left to announce, then stops the app as SIGTERM would.

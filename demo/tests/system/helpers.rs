@@ -1,11 +1,16 @@
 //! Starting the system for one test.
 
+use std::time::Duration;
+
 use demo::{
     System,
     system::{Binaries, Parts},
 };
 use testbed::process::Spec;
 use tokio::sync::OnceCell;
+
+/// How long a process may take to do as it is told.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 pub(crate) async fn binaries() -> &'static Binaries {
     static BINARIES: OnceCell<Binaries> = OnceCell::const_new();

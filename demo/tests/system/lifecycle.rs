@@ -1,7 +1,5 @@
 //! Start and stop: bad settings, failing starts, signals, health.
 
-use std::time::Duration;
-
 use demo::{
     system::{Parts, http},
     trace::Trace,
@@ -12,9 +10,7 @@ use testbed::{
     sink::Sink,
 };
 
-use crate::helpers;
-
-const SOON: Duration = Duration::from_secs(10);
+use crate::helpers::{self, SOON};
 
 #[tokio::test]
 async fn what_was_answered_before_sigterm_is_exported() {

@@ -1,0 +1,70 @@
+//! The console's lines of both formats, with the ids that find the rest.
+
+use demo::system::http;
+use serde_json::{Value, json};
+use testbed::process::Signal;
+
+use crate::helpers::{self, SOON};
+
+#[tokio::test]
+async fn a_json_line_is_one_object_with_the_three_ids() {
+    let (trace, lines) = lines_of_adding_a_book("json").await;
+    // stdout has the address alone; everything else is a log line.
+    let lines: Vec<Value> = lines
+        .iter()
+        .filter(|line| !line.starts_with("listening on "))
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .collect();
+    let added = lines
+        .iter()
+        .find(|line| line["message"] == "book 93 added")
+        .unwrap();
+    assert_eq!(added["level"], "INFO");
+    assert_eq!(added["trace_id"], trace);
+    assert_eq!(added["span_id"].as_str().unwrap().len(), 16);
+    assert_eq!(added["request_id"], "load-42");
+    assert_eq!(added["bookapp.book.id"], 93, "a number, not a text");
+    let access = lines
+        .iter()
+        .find(|line| line["message"] == "POST /books/add answered 201")
+        .unwrap();
+    assert_eq!(access["http.response.status_code"], 201);
+    assert_eq!(access["trace_id"], trace);
+    assert_eq!(access["request_id"], "load-42");
+}
+
+#[tokio::test]
+async fn a_text_line_ends_in_the_three_ids() {
+    let (trace, lines) = lines_of_adding_a_book("text").await;
+    let added = lines
+        .iter()
+        .find(|line| line.contains("book 93 added"))
+        .unwrap();
+    assert!(
+        added.contains(" INFO bookapp::books::service: book 93 added"),
+        "{added}"
+    );
+    assert!(
+        added.contains(&format!("trace_id={trace} span_id=")),
+        "{added}"
+    );
+    assert!(added.ends_with(" request_id=load-42"), "{added}");
+}
+
+/// What bookapp says while a book is added, and the id of that trace.
+async fn lines_of_adding_a_book(format: &'static str) -> (String, Vec<String>) {
+    let system = helpers::start_with(|spec| spec.env("LOG_FORMAT", format)).await;
+    let request = http()
+        .unwrap()
+        .post(format!("{}/books/add", system.bookapp.url));
+    let request = request.header("x-request-id", "load-42");
+    let book = json!({"title": "Solaris", "author": "Stanisław Lem"});
+    let answer = request.json(&book).send().await.unwrap();
+    let traceparent = answer.headers()["traceparent"].to_str().unwrap().to_owned();
+    system.bookapp.process.signal(Signal::SIGTERM);
+    system.bookapp.process.exited(SOON).await.unwrap();
+    (
+        traceparent.split('-').nth(1).unwrap().to_owned(),
+        system.bookapp.process.lines(),
+    )
+}
