@@ -1,18 +1,31 @@
 //! The router and the layers around it, outermost first.
 
-use axum::{Router, middleware::from_fn};
-use service_common::{health, problem, problem::Problem};
-use telemetry_common::{db::Database, http::server};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware::{from_fn, from_fn_with_state},
+};
+use service_common::{
+    health,
+    problem::{self, Problem},
+    server::{self, Limits},
+};
+use telemetry_common::{db::Database, http::server as http};
 use tower::ServiceBuilder;
 
 use crate::{consumer::Liveness, details, health::Ready};
 
-pub(crate) fn router(db: Database, consumer: Liveness) -> Router {
+/// No call has a body.
+const MAX_BODY: usize = 0;
+
+pub(crate) fn router(db: Database, consumer: Liveness, limits: Limits) -> Router {
     let layers = ServiceBuilder::new()
-        .layer(from_fn(server::identify)) // the request's id, known to all below
-        .layer(server::span()) // the server span: everything below is inside it
-        .layer(from_fn(server::observe)) // what the span lacks, the metrics, the access log
-        .layer(problem::catch_panic()); // a panic becomes a 500 on that span
+        .layer(from_fn(http::identify)) // the request's id, known to all below
+        .layer(http::span()) // the server span: everything below is inside it
+        .layer(from_fn(http::observe)) // what the span lacks, the metrics, the access log
+        .layer(from_fn_with_state(limits, server::limit)) // not too many, not too long
+        .layer(problem::catch_panic()) // a panic becomes a 500 on that span
+        .layer(DefaultBodyLimit::max(MAX_BODY)); // what an extractor may read
     Router::new()
         .merge(details::routes(db.clone()))
         .fallback(|| async { Problem::unknown_path() })

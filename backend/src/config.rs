@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Parser, Subcommand};
-use service_common::{kafka::KafkaConfig, postgres::PostgresConfig};
+use service_common::{kafka::KafkaConfig, postgres::PostgresConfig, server::ServerConfig};
 use telemetry_common::{TelemetryConfig, kafka::TraceRelation};
 
 /// The worker: consumes book events, derives details, serves them over HTTP.
@@ -23,6 +23,10 @@ pub struct Config {
         global = true
     )]
     pub listen_addr: SocketAddr,
+
+    /// HTTP.
+    #[command(flatten)]
+    pub server: ServerConfig,
 
     /// PostgreSQL.
     #[command(flatten)]
@@ -50,6 +54,6 @@ pub struct Config {
 pub enum Command {
     /// Ask the running service whether it is ready: exit code 0 or 1.
     Healthcheck,
-    /// Print the `OpenAPI` document of the API.
+    /// Print the OpenAPI document of the API.
     Openapi,
 }

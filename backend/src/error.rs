@@ -7,7 +7,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use service_common::problem::Problem;
+use service_common::{postgres::is_transient, problem::Problem};
 use tracing::error;
 
 /// Why a request is not answered as asked.
@@ -41,8 +41,8 @@ impl ApiError {
         match self {
             Self::NotFound { .. } | Self::Path(_) => StatusCode::NOT_FOUND,
             Self::Query(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Database(sqlx::Error::Database(_)) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Database(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Database(error) if is_transient(error) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

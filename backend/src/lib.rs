@@ -17,7 +17,10 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use service_common::lifecycle::{announce, serve, supervise};
+use service_common::{
+    lifecycle::{announce, supervise},
+    server::serve,
+};
 use telemetry_common::db::Database;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -38,7 +41,7 @@ impl App {
     pub async fn build(config: Config) -> Result<Self> {
         let db = config.postgres.connect("backend")?;
         let consumer = Consumer::new(&config, db.clone())?;
-        let router = app::router(db.clone(), consumer.liveness());
+        let router = app::router(db.clone(), consumer.liveness(), config.server.into());
         let listener = TcpListener::bind(config.listen_addr)
             .await
             .with_context(|| format!("could not listen on {}", config.listen_addr))?;
@@ -59,7 +62,8 @@ impl App {
     /// Serves and consumes until told to stop.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(self.listener, self.router, stop.clone()));
+        let grace = self.config.shutdown_timeout;
+        tasks.spawn(serve(self.listener, self.router, stop.clone(), grace));
         let (consumer, db, stopping) = (self.consumer, self.db.clone(), stop.clone());
         let kafka = self.config.kafka.clone();
         tasks.spawn(async move {
@@ -75,7 +79,7 @@ impl App {
             }
             consumer.run(stopping).await
         });
-        supervise(tasks, stop, self.config.shutdown_timeout).await?;
+        supervise(tasks, stop, grace).await?;
         self.db.untraced().close().await;
         Ok(())
     }

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use backend::config::{Command, Config};
-use service_common::{health, lifecycle, settings};
+use service_common::{health, lifecycle, openapi, settings};
 use telemetry_common::service;
 
 fn main() -> ExitCode {
     let config: Config = settings::read();
     match config.command {
         Some(Command::Healthcheck) => health::check(config.listen_addr),
-        Some(Command::Openapi) => backend::openapi::print(),
+        Some(Command::Openapi) => openapi::print(&backend::openapi::document()),
         None => {
             settings::require(config.postgres.options());
             let (telemetry, grace) = (config.telemetry.clone(), config.shutdown_timeout);

@@ -1,12 +1,11 @@
 //! The API's description: derived from the handlers, committed as `backend/openapi.json`, read by
 //! `backend-client`.
 //!
-//! utoipa writes `OpenAPI` 3.1, progenitor reads 3.0. The two differ in few words for an API like
+//! utoipa writes OpenAPI 3.1, progenitor reads 3.0. The two differ in few words for an API like
 //! this one; `downgrade` translates those and refuses what it does not know.
 
-use std::process::ExitCode;
-
 use serde_json::{Value, json};
+use service_common::openapi;
 use utoipa::OpenApi;
 
 use crate::details::handlers;
@@ -18,23 +17,13 @@ use crate::details::handlers;
 )]
 struct Api;
 
-/// The document, `OpenAPI` 3.0.
-pub fn document() -> Value {
+/// The document, OpenAPI 3.0.
+pub fn document() -> String {
     let document = serde_json::to_value(Api::openapi()).expect("a document is JSON");
-    downgrade(document)
+    openapi::text(&downgrade(document))
 }
 
-/// The `openapi` command: prints the document.
-#[expect(
-    clippy::print_stdout,
-    reason = "the document is what the command answers"
-)]
-pub fn print() -> ExitCode {
-    println!("{:#}", document());
-    ExitCode::SUCCESS
-}
-
-/// `OpenAPI` 3.1 to 3.0.
+/// OpenAPI 3.1 to 3.0.
 ///
 /// # Panics
 ///
@@ -75,11 +64,7 @@ mod tests {
     #[test]
     fn the_committed_document_is_the_code_s() {
         let committed = include_str!("../openapi.json");
-        assert_eq!(
-            committed,
-            format!("{:#}\n", document()),
-            "run `cargo xtask openapi`"
-        );
+        assert_eq!(committed, document(), "run `cargo xtask openapi`");
     }
 
     #[test]

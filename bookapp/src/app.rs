@@ -1,12 +1,23 @@
 //! What the handlers share, the router, and the layers around it, outermost first.
 
 use anyhow::{Context, Result};
-use axum::{Router, middleware::from_fn};
-use service_common::{health, problem, problem::Problem};
-use telemetry_common::{db::Database, http::server};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware::{from_fn, from_fn_with_state},
+};
+use service_common::{
+    health,
+    problem::{self, Problem},
+    server::{self, Limits},
+};
+use telemetry_common::{db::Database, http::server as http};
 use tower::ServiceBuilder;
 
 use crate::{books, config::Config, health::Ready, metrics::Metrics, outbox::Outbox};
+
+/// The largest body that is read, in bytes.
+const MAX_BODY: usize = 1 << 20;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -33,12 +44,14 @@ impl AppState {
     }
 }
 
-pub(crate) fn router(state: AppState) -> Router {
+pub(crate) fn router(state: AppState, limits: Limits) -> Router {
     let layers = ServiceBuilder::new()
-        .layer(from_fn(server::identify)) // the request's id, known to all below
-        .layer(server::span()) // the server span: everything below is inside it
-        .layer(from_fn(server::observe)) // what the span lacks, the metrics, the access log
-        .layer(problem::catch_panic()); // a panic becomes a 500 on that span
+        .layer(from_fn(http::identify)) // the request's id, known to all below
+        .layer(http::span()) // the server span: everything below is inside it
+        .layer(from_fn(http::observe)) // what the span lacks, the metrics, the access log
+        .layer(from_fn_with_state(limits, server::limit)) // not too many, not too long
+        .layer(problem::catch_panic()) // a panic becomes a 500 on that span
+        .layer(DefaultBodyLimit::max(MAX_BODY)); // what an extractor may read
     let ready = Ready {
         db: state.db.clone(),
     };

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Parser, Subcommand};
 use reqwest::Url;
-use service_common::{kafka::KafkaConfig, postgres::PostgresConfig};
+use service_common::{kafka::KafkaConfig, postgres::PostgresConfig, server::ServerConfig};
 use telemetry_common::TelemetryConfig;
 
 /// The HTTP API: owns books, writes them, announces them.
@@ -24,6 +24,10 @@ pub struct Config {
         global = true
     )]
     pub listen_addr: SocketAddr,
+
+    /// HTTP.
+    #[command(flatten)]
+    pub server: ServerConfig,
 
     /// PostgreSQL.
     #[command(flatten)]
@@ -55,4 +59,6 @@ pub struct Config {
 pub enum Command {
     /// Ask the running service whether it is ready: exit code 0 or 1.
     Healthcheck,
+    /// Print the OpenAPI document of the API.
+    Openapi,
 }

@@ -7,7 +7,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use service_common::problem::Problem;
+use service_common::{postgres::is_transient, problem::Problem};
 use tracing::error;
 
 use crate::books::Invalid;
@@ -30,6 +30,9 @@ pub(crate) enum ApiError {
     /// The body is no JSON, or not the JSON it should be.
     #[error("{}", .0.body_text())]
     Body(JsonRejection),
+    /// The body did not come in time.
+    #[error("the body took too long")]
+    SlowBody,
     /// A field holds what it must not.
     #[error("{0}")]
     Invalid(#[from] Invalid),
@@ -69,12 +72,12 @@ impl ApiError {
             Self::Query(_) | Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             // Malformed 400, wrong type or missing field 422, media type 415, too large 413.
             Self::Body(rejection) => rejection.status(),
-            Self::Database {
-                source: sqlx::Error::Database(_),
-                ..
-            } => StatusCode::INTERNAL_SERVER_ERROR,
-            // No connection to be had.
-            Self::Database { .. } | Self::Backend(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::Backend(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Database { source, .. } if is_transient(source) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Database { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

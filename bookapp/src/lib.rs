@@ -11,13 +11,17 @@ mod error;
 mod extract;
 mod health;
 mod metrics;
+pub mod openapi;
 pub mod outbox;
 
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use service_common::lifecycle::{announce, serve, supervise};
+use service_common::{
+    lifecycle::{announce, supervise},
+    server::serve,
+};
 use telemetry_common::db::Database;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -50,7 +54,7 @@ impl App {
         let relay = Relay::new(&config, db.clone(), state.outbox.clone())?;
         Ok(Self {
             listener,
-            router: app::router(state),
+            router: app::router(state, config.server.into()),
             relay,
             config,
             db,
@@ -65,7 +69,8 @@ impl App {
     /// Serves and relays until told to stop.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(self.listener, self.router, stop.clone()));
+        let grace = self.config.shutdown_timeout;
+        tasks.spawn(serve(self.listener, self.router, stop.clone(), grace));
         let (kafka, relay, stopping) = (self.config.kafka.clone(), self.relay, stop.clone());
         tasks.spawn(async move {
             let topics = kafka.create_topics(&outbox::TOPICS, book_events::PARTITIONS);
@@ -76,7 +81,7 @@ impl App {
             relay.run(stopping).await;
             Ok(())
         });
-        supervise(tasks, stop, self.config.shutdown_timeout).await?;
+        supervise(tasks, stop, grace).await?;
         self.db.untraced().close().await;
         Ok(())
     }

@@ -4,6 +4,8 @@
 pub mod health;
 pub mod kafka;
 pub mod lifecycle;
+pub mod openapi;
 pub mod postgres;
 pub mod problem;
+pub mod server;
 pub mod settings;

@@ -1,13 +1,15 @@
 //! One value owns stopping: a token says "finish", the tasks are waited for, a deadline ends the
 //! wait.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    net::SocketAddr,
+    process::{ExitCode, exit},
+    time::Duration,
+};
 
 use anyhow::{Result, anyhow};
-use axum::Router;
 use telemetry_common::{Service, TelemetryConfig};
 use tokio::{
-    net::TcpListener,
     runtime::Runtime,
     select,
     signal::unix::{SignalKind, signal},
@@ -30,13 +32,10 @@ pub fn main<F: Future<Output = Result<()>>>(
         Ok(telemetry) => telemetry,
         Err(error) => crate::settings::refuse(&error.into()),
     };
-    let result = runtime.block_on(async {
-        let stop = CancellationToken::new();
-        let signalled = stop.clone();
-        let mut watch = JoinSet::new();
-        watch.spawn(async move { told_to_stop().await.map(|()| signalled.cancel()) });
-        run(stop).await
-    });
+    let stop = CancellationToken::new();
+    let mut watch = JoinSet::new();
+    watch.spawn_on(obey_signals(stop.clone(), grace), runtime.handle());
+    let result = runtime.block_on(run(stop));
     if let Err(error) = &result {
         error!(
             error = &**error as &dyn std::error::Error,
@@ -44,7 +43,7 @@ pub fn main<F: Future<Output = Result<()>>>(
         );
     }
     // On success and failure alike: a failing start is when telemetry is needed most.
-    telemetry.shutdown(grace);
+    telemetry.shutdown(grace.mul_f32(1.0 - TASKS));
     if result.is_ok() {
         ExitCode::SUCCESS
     } else {
@@ -52,20 +51,30 @@ pub fn main<F: Future<Output = Result<()>>>(
     }
 }
 
-async fn told_to_stop() -> std::io::Result<()> {
+/// The share of the time to stop in that the tasks get; the rest is for flushing telemetry.
+const TASKS: f32 = 0.8;
+
+/// Cancels `stop` at the first SIGTERM or SIGINT; the second one ends the process at once.
+async fn obey_signals(stop: CancellationToken, grace: Duration) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    let name = select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    let mut next = async || {
+        select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
     };
-    info!("{name} received, stopping");
-    Ok(())
+    let name = next().await;
+    info!("{name} received, stopping within {grace:?}");
+    stop.cancel();
+    next().await;
+    exit(1)
 }
 
-/// Waits until `stop` is called or the first task ends, then gives the others `grace` to finish.
+/// Waits until `stop` is called or the first task ends, then gives the others their share of
+/// `grace` to finish.
 pub async fn supervise(
     mut tasks: JoinSet<Result<()>>,
     stop: CancellationToken,
@@ -81,6 +90,7 @@ pub async fn supervise(
         },
     };
     stop.cancel();
+    let grace = grace.mul_f32(TASKS);
     let drained = timeout(grace, async {
         while let Some(ended) = tasks.join_next().await {
             let ended = ended.map_err(Into::into).and_then(|ended| ended);
@@ -93,15 +103,6 @@ pub async fn supervise(
         warn!("{} tasks were still busy after {grace:?}", tasks.len());
     }
     result
-}
-
-/// Serves until told to stop, then finishes the requests in hand.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Result<()> {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await?;
-    Ok(())
 }
 
 /// Says where the service listens: on stdout for whoever started it, and as a log line.

@@ -11,6 +11,29 @@ use telemetry_common::db::Database;
 /// How long a statement waits for a connection of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long a statement may run, in milliseconds.
+const STATEMENT_TIMEOUT: &str = "5000";
+/// How long a statement may wait for a lock, in milliseconds.
+const LOCK_TIMEOUT: &str = "2000";
+
+/// Whether another try may go well: no connection to be had, or PostgreSQL's own trouble.
+pub fn is_transient(error: &sqlx::Error) -> bool {
+    // Connection, serialization, resources, locks and states, operator, system.
+    const CLASSES: [&str; 6] = ["08", "40", "53", "55", "57", "58"];
+    match error {
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| CLASSES.iter().any(|class| code.starts_with(class))),
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
+}
+
 /// Where PostgreSQL is.
 #[derive(Args, Clone, Debug)]
 pub struct PostgresConfig {
@@ -38,11 +61,16 @@ impl PostgresConfig {
             .map_err(|_| anyhow!("DATABASE_URL is not a PostgreSQL connection string"))
     }
 
-    /// A pool that connects when it is first used.
+    /// A pool that connects when it is first used; no statement of it can wait for ever.
     pub fn connect(&self, application: &str) -> Result<Database> {
         let pool = PgPoolOptions::new()
             .max_connections(self.database_max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT);
-        Ok(Database::new(pool, self.options()?, application))
+        let options = self.options()?.options([
+            ("statement_timeout", STATEMENT_TIMEOUT),
+            ("lock_timeout", LOCK_TIMEOUT),
+            ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
+        ]);
+        Ok(Database::new(pool, options, application))
     }
 }

@@ -1,26 +1,32 @@
 //! What a client is told when something is wrong: `application/problem+json`, RFC 9457.
 
-use std::any::Any;
+use std::{any::Any, sync::LazyLock};
 
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use opentelemetry::{global, metrics::Counter};
 use serde::Serialize;
 use telemetry_common::trace_id;
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 use tracing::error;
+use utoipa::ToSchema;
 
 /// Seconds after which a client may try again what cannot be served now.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// A problem; its detail is safe to show, its trace id finds the rest.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
+    /// What the status means.
     title: &'static str,
+    /// The status, again.
     status: u16,
+    /// What is wrong with this request.
     detail: String,
+    /// The trace in which it went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
     #[serde(skip)]
@@ -67,7 +73,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Turns a handler's panic into a 500; the one log line of it is written here.
+/// Turns a handler's panic into a 500; the one log line of it is written here, and it is counted.
 pub fn catch_panic() -> CatchPanicLayer<PanicProblem> {
     CatchPanicLayer::custom(PanicProblem)
 }
@@ -80,12 +86,27 @@ impl ResponseForPanic for PanicProblem {
     type ResponseBody = axum::body::Body;
 
     fn response_for_panic(&mut self, panic: Box<dyn Any + Send>) -> Response {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no text");
-        error!(error.type = "panic", exception.message = text, "a handler panicked");
+        record_panic(&*panic);
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request failed").into_response()
     }
 }
+
+/// Logs a caught panic, counts it.
+pub fn record_panic(panic: &(dyn Any + Send)) {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no text");
+    error!(error.type = "panic", exception.message = text, "the work panicked");
+    PANICS.add(1, &[]);
+}
+
+/// First touched by the first panic, after telemetry has started.
+static PANICS: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    global::meter("service-common")
+        .u64_counter("bookapp.panics")
+        .with_unit("{panic}")
+        .with_description("Panics that were caught")
+        .build()
+});

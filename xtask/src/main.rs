@@ -20,7 +20,7 @@ struct Args {
 enum Command {
     /// Everything CI checks before the tests: format, lints, docs, queries, API, arrows.
     Check,
-    /// Write backend/openapi.json from the code.
+    /// Write the openapi.json of both services from the code.
     Openapi,
     /// Write .sqlx/ from the queries, against a database of its own.
     SqlxPrepare,
@@ -59,7 +59,7 @@ fn check() -> Result<()> {
     cargo::run(&["tree", "--invert", "opentelemetry", "--depth", "0"], &[])?;
     step("arrows between crates");
     arrows::check()?;
-    step("backend/openapi.json");
+    step("openapi.json of both services");
     spec::check()?;
     step(".sqlx/");
     queries::prepare(true)

@@ -1,4 +1,4 @@
-//! `backend/openapi.json`: written from the code, read by the client's generator.
+//! The OpenAPI documents: written from the code, read by generators and fuzzers.
 
 use std::fs;
 
@@ -6,21 +6,31 @@ use anyhow::{Result, ensure};
 
 use crate::cargo;
 
-const DOCUMENT: &str = "backend/openapi.json";
+const SERVICES: [&str; 2] = ["backend", "bookapp"];
 
 pub(crate) fn write() -> Result<()> {
-    Ok(fs::write(DOCUMENT, document()?)?)
-}
-
-pub(crate) fn check() -> Result<()> {
-    let committed = fs::read_to_string(DOCUMENT)?;
-    ensure!(
-        committed == document()?,
-        "{DOCUMENT} is stale: run `cargo xtask openapi`"
-    );
+    for service in SERVICES {
+        fs::write(path(service), document(service)?)?;
+    }
     Ok(())
 }
 
-fn document() -> Result<String> {
-    cargo::output(&["run", "--quiet", "--package", "backend", "--", "openapi"])
+pub(crate) fn check() -> Result<()> {
+    for service in SERVICES {
+        let path = path(service);
+        let committed = fs::read_to_string(&path)?;
+        ensure!(
+            committed == document(service)?,
+            "{path} is stale: run `cargo xtask openapi`"
+        );
+    }
+    Ok(())
+}
+
+fn path(service: &str) -> String {
+    format!("{service}/openapi.json")
+}
+
+fn document(service: &str) -> Result<String> {
+    cargo::output(&["run", "--quiet", "--package", service, "--", "openapi"])
 }

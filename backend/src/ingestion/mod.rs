@@ -6,6 +6,7 @@ mod repository;
 use std::time::Duration;
 
 use book_events::{BOOK_ID, BookAdded, DecodeError};
+use service_common::postgres::is_transient;
 use telemetry_common::db::Database;
 use tokio::time::sleep;
 use tracing::{info, instrument, warn};
@@ -48,15 +49,7 @@ impl IngestionError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Decode(_) => false,
-            Self::Database { source, .. } => match source.as_database_error() {
-                // Connection, serialization, resources, operator, system: PostgreSQL's own trouble.
-                Some(error) => error.code().is_some_and(|code| {
-                    ["08", "40", "53", "55", "57", "58"]
-                        .iter()
-                        .any(|class| code.starts_with(class))
-                }),
-                None => true,
-            },
+            Self::Database { source, .. } => is_transient(source),
         }
     }
 

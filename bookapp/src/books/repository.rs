@@ -1,9 +1,9 @@
 //! The table `books`.
 
-use sqlx::{query_as, query_scalar};
+use sqlx::{query, query_as, query_scalar};
 use telemetry_common::db::Session;
 
-use super::{Book, BookStatus, NewBook};
+use super::{Book, BookPatch, BookStatus, NewBook};
 
 /// Stores a book and answers its id.
 pub(super) async fn insert<'c>(db: impl Session<'c>, book: &NewBook) -> sqlx::Result<i32> {
@@ -19,6 +19,63 @@ pub(super) async fn insert<'c>(db: impl Session<'c>, book: &NewBook) -> sqlx::Re
     )
     .fetch_one(db.on("INSERT", "books"))
     .await
+}
+
+/// Stores books and answers their ids in the order of the books.
+pub(super) async fn insert_all<'c>(
+    db: impl Session<'c>,
+    books: &[NewBook],
+) -> sqlx::Result<Vec<i32>> {
+    let titles: Vec<_> = books.iter().map(|book| book.title.clone()).collect();
+    let authors: Vec<_> = books.iter().map(|book| book.author.clone()).collect();
+    let statuses: Vec<_> = books.iter().map(|book| book.status).collect();
+    query_scalar!(
+        r#"
+        insert into books (title, author, status)
+        select title, author, status
+        from unnest($1::text[], $2::text[], $3::book_status[])
+            with ordinality as book (title, author, status, position)
+        order by position
+        returning id
+        "#,
+        &titles,
+        &authors,
+        &statuses as &[BookStatus]
+    )
+    .fetch_all(db.on("INSERT", "books"))
+    .await
+}
+
+/// Changes what the patch names; answers how many books that were.
+pub(super) async fn update<'c>(
+    db: impl Session<'c>,
+    id: i32,
+    patch: &BookPatch,
+) -> sqlx::Result<u64> {
+    let updated = query!(
+        r#"
+        update books
+        set title = coalesce($2, title),
+            author = coalesce($3, author),
+            status = coalesce($4, status)
+        where id = $1
+        "#,
+        id,
+        patch.title,
+        patch.author,
+        patch.status as Option<BookStatus>
+    )
+    .execute(db.on("UPDATE", "books"))
+    .await?;
+    Ok(updated.rows_affected())
+}
+
+/// Removes a book; answers how many that were.
+pub(super) async fn delete<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<u64> {
+    let deleted = query!("delete from books where id = $1", id)
+        .execute(db.on("DELETE", "books"))
+        .await?;
+    Ok(deleted.rows_affected())
 }
 
 /// At most `limit` books after the id `after`, in the order of their ids.

@@ -5,16 +5,18 @@ use book_events::{BOOK_ID, BookAdded};
 use serde::Serialize;
 use telemetry_common::RequestId;
 use tracing::{Span, field::Empty, info, instrument};
+use utoipa::ToSchema;
 
-use super::{Book, NewBook, details, repository};
+use super::{Book, BookPatch, NewBook, details, repository};
 use crate::{app::AppState, error::ApiError, outbox};
 
 /// A book as the list shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BookWithDetails {
     #[serde(flatten)]
     book: Book,
     /// `None` while nothing is derived, or the backend cannot tell.
+    #[schema(value_type = Option<Object>)]
     details: Option<Details>,
 }
 
@@ -31,12 +33,41 @@ pub(crate) async fn add(app: &AppState, book: NewBook) -> Result<i32, ApiError> 
 }
 
 async fn add_and_announce(app: &AppState, book: &NewBook) -> sqlx::Result<i32> {
-    let request_id = RequestId::current().unwrap_or_else(RequestId::generate);
     let mut tx = app.db.begin().await?;
     let id = repository::insert(&mut tx, book).await?;
-    outbox::enqueue(&mut tx, &BookAdded::now(id, request_id.to_string())).await?;
+    outbox::enqueue(&mut tx, &BookAdded::now(id, request_id())).await?;
     tx.commit().await?;
     Ok(id)
+}
+
+/// Adds books and announces each of them; answers their ids in the order of the books.
+#[instrument(name = "books.bulk_add", skip_all)]
+pub(crate) async fn bulk_add(app: &AppState, books: Vec<NewBook>) -> Result<Vec<i32>, ApiError> {
+    let ids = bulk_add_and_announce(app, &books)
+        .await
+        .map_err(ApiError::database("add the books"))?;
+    app.outbox.wake();
+    app.metrics.books_added.add(ids.len() as u64, &[]);
+    info!("{} books added", ids.len());
+    Ok(ids)
+}
+
+async fn bulk_add_and_announce(app: &AppState, books: &[NewBook]) -> sqlx::Result<Vec<i32>> {
+    let mut tx = app.db.begin().await?;
+    let ids = repository::insert_all(&mut tx, books).await?;
+    let announcements: Vec<_> = ids
+        .iter()
+        .map(|id| BookAdded::now(*id, request_id()))
+        .collect();
+    outbox::enqueue_all(&mut tx, &announcements).await?;
+    tx.commit().await?;
+    Ok(ids)
+}
+
+fn request_id() -> String {
+    RequestId::current()
+        .unwrap_or_else(RequestId::generate)
+        .to_string()
 }
 
 /// A page of books after `after` with their details, and where the next page begins.
@@ -73,6 +104,35 @@ pub(crate) async fn get(app: &AppState, id: i32) -> Result<Book, ApiError> {
         .await
         .map_err(ApiError::database("read the book"))?;
     book.ok_or(ApiError::NotFound { id })
+}
+
+/// Changes a book; answers how many were changed.
+#[instrument(name = "books.change", skip_all, fields({ BOOK_ID } = id))]
+pub(crate) async fn change(app: &AppState, id: i32, patch: BookPatch) -> Result<u64, ApiError> {
+    let failed = ApiError::database("change the book");
+    match repository::update(&app.db, id, &patch)
+        .await
+        .map_err(failed)?
+    {
+        0 => Err(ApiError::NotFound { id }),
+        changed => {
+            info!({ BOOK_ID } = id, "book {id} changed");
+            Ok(changed)
+        }
+    }
+}
+
+/// Removes a book and, with it, what was derived from it.
+#[instrument(name = "books.remove", skip_all, fields({ BOOK_ID } = id))]
+pub(crate) async fn remove(app: &AppState, id: i32) -> Result<(), ApiError> {
+    let failed = ApiError::database("remove the book");
+    match repository::delete(&app.db, id).await.map_err(failed)? {
+        0 => Err(ApiError::NotFound { id }),
+        _ => {
+            info!({ BOOK_ID } = id, "book {id} removed");
+            Ok(())
+        }
+    }
 }
 
 /// What the worker derived from one book.

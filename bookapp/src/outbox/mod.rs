@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tracing::{Instrument, Span};
 
 pub use relay::Relay;
+use repository::NewRow;
 
 /// The topics this service writes, and the one its messages may end in.
 pub const TOPICS: [&str; 2] = [BOOK_ADDED, BOOK_ADDED_DEAD_LETTER];
@@ -34,19 +35,31 @@ impl Outbox {
 
 /// Writes an event down in the caller's transaction, with its trace.
 pub(crate) async fn enqueue(tx: &mut Transaction, event: &BookAdded) -> sqlx::Result<()> {
+    let (span, row) = create(event);
+    repository::insert(tx, &[row]).instrument(span).await
+}
+
+/// Writes events down in the caller's transaction, each with a span of its own, by one statement.
+pub(crate) async fn enqueue_all(tx: &mut Transaction, events: &[BookAdded]) -> sqlx::Result<()> {
+    let rows: Vec<_> = events.iter().map(|event| create(event).1).collect();
+    repository::insert(tx, &rows).await
+}
+
+/// The span of writing an event down, and the row that carries its context.
+fn create(event: &BookAdded) -> (Span, NewRow) {
     let key = event.book_id.to_string();
     let event_id = event.event_id.to_string();
     let span = kafka::create_span(BOOK_ADDED, &key, &event_id);
-    async {
-        let headers = Headers::of(&Span::current()).with("content-type", "application/json");
-        let row = repository::NewRow {
+    let headers = Headers::of(&span).with("content-type", "application/json");
+    let payload = serde_json::to_value(event).expect("an event is JSON");
+    (
+        span,
+        NewRow {
             event_id,
             topic: BOOK_ADDED,
             key,
+            payload,
             headers,
-        };
-        repository::insert(tx, &row, event).await
-    }
-    .instrument(span)
-    .await
+        },
+    )
 }

@@ -1,6 +1,5 @@
 //! The table `outbox`.
 
-use book_events::BookAdded;
 use serde_json::Value;
 use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
 use telemetry_common::{db::Session, kafka::Headers};
@@ -10,6 +9,7 @@ pub(super) struct NewRow {
     pub(super) event_id: String,
     pub(super) topic: &'static str,
     pub(super) key: String,
+    pub(super) payload: Value,
     pub(super) headers: Headers,
 }
 
@@ -22,22 +22,26 @@ pub(super) struct Row {
     pub(super) headers: Json<Headers>,
 }
 
-/// Writes a row.
-pub(super) async fn insert<'c>(
-    db: impl Session<'c>,
-    row: &NewRow,
-    event: &BookAdded,
-) -> sqlx::Result<()> {
+/// Writes rows, in their order.
+pub(super) async fn insert<'c>(db: impl Session<'c>, rows: &[NewRow]) -> sqlx::Result<()> {
+    let event_ids: Vec<_> = rows.iter().map(|row| row.event_id.clone()).collect();
+    let topics: Vec<_> = rows.iter().map(|row| row.topic.to_owned()).collect();
+    let keys: Vec<_> = rows.iter().map(|row| row.key.clone()).collect();
+    let payloads: Vec<_> = rows.iter().map(|row| row.payload.clone()).collect();
+    let headers: Vec<_> = rows.iter().map(|row| Json(row.headers.clone())).collect();
     query!(
         "
         insert into outbox (event_id, topic, key, payload, headers)
-        values ($1, $2, $3, $4, $5)
+        select event_id, topic, key, payload, headers
+        from unnest($1::text[], $2::text[], $3::text[], $4::jsonb[], $5::jsonb[])
+            with ordinality as row (event_id, topic, key, payload, headers, position)
+        order by position
         ",
-        row.event_id,
-        row.topic,
-        row.key,
-        Json(event) as _,
-        Json(&row.headers) as _
+        &event_ids,
+        &topics,
+        &keys,
+        &payloads,
+        &headers as &[Json<Headers>]
     )
     .execute(db.on("INSERT", "outbox"))
     .await?;

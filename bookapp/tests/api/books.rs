@@ -1,6 +1,8 @@
 //! Adding, reading and listing books.
 
+use book_events::BookAdded;
 use opentelemetry::trace::Status;
+use rdkafka::Message;
 use serde_json::{Value, json};
 use telemetry_common::testing::{self, attribute};
 
@@ -36,6 +38,122 @@ async fn an_unknown_book_is_404() {
         assert_eq!(answer.status(), 404, "{path}");
         problem(answer).await;
     }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_change_leaves_what_is_absent_as_it_is() {
+    let app = spawn_app().await;
+    let book = json!({"title": "Emma", "author": "Jane Austen", "status": "lost"});
+    app.post("/books/add", &book).await;
+    for (patch, title, author, status) in [
+        (json!({}), "Emma", "Jane Austen", "lost"),
+        (
+            json!({"title": "Émma 🌹"}),
+            "Émma 🌹",
+            "Jane Austen",
+            "lost",
+        ),
+        (
+            json!({"author": "J. Austen", "status": "borrowed"}),
+            "Émma 🌹",
+            "J. Austen",
+            "borrowed",
+        ),
+    ] {
+        let answer = app.patch("/books/93", &patch).await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.json::<i32>().await.unwrap(), 1);
+        let read: Value = app.get("/books/93").await.json().await.unwrap();
+        let expected = json!({"id": 93, "title": title, "author": author, "status": status});
+        assert_eq!(read, expected);
+    }
+    let answer = app.patch("/books/4711", &json!({"title": "T"})).await;
+    assert_eq!(answer.status(), 404);
+    problem(answer).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_removed_book_is_gone() {
+    let app = spawn_app().await;
+    let answer = app.delete("/books/7").await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.text().await.unwrap(), "");
+    for answer in [app.get("/books/7").await, app.delete("/books/7").await] {
+        assert_eq!(answer.status(), 404);
+        problem(answer).await;
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn many_books_are_added_by_two_statements_and_each_is_announced() {
+    let app = spawn_app().await;
+    let books: Vec<_> = (0..1000)
+        .map(|n| json!({"title": format!("T{n}"), "author": "A"}))
+        .collect();
+    let (answer, spans) = testing::spans_of(app.post("/books/bulk_add", &json!(books))).await;
+    assert_eq!(answer.status(), 201);
+    let ids: Vec<i32> = answer.json().await.unwrap();
+    assert_eq!(ids.len(), 1000);
+    for place in [0, 1, 499, 999] {
+        let book: Value = app
+            .get(&format!("/books/{}", ids[place]))
+            .await
+            .json()
+            .await
+            .unwrap();
+        assert_eq!(
+            book["title"],
+            format!("T{place}"),
+            "ids are in the order of the books"
+        );
+    }
+    let spans = spans.once_ended("POST /books/bulk_add").await;
+    assert_eq!(spans.all_named("create book.added.v1").len(), 1000);
+    spans.named("INSERT books");
+    spans.named("INSERT outbox");
+    let mut announced: Vec<i32> = app
+        .announced(1000)
+        .await
+        .iter()
+        .map(|message| BookAdded::decode(message.payload()).unwrap().book_id)
+        .collect();
+    announced.sort_unstable();
+    assert_eq!(announced, ids);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_page_skips_and_doubles_nothing_while_others_write() {
+    let app = spawn_app().await;
+    let mut path = "/books?limit=10".to_owned();
+    let mut ids: Vec<i64> = Vec::new();
+    for turn in 0.. {
+        let answer = app.get(&path).await;
+        let next = answer
+            .headers()
+            .get("link")
+            .map(|link| link.to_str().unwrap().to_owned());
+        let books: Vec<Value> = answer.json().await.unwrap();
+        ids.extend(books.iter().map(|book| book["id"].as_i64().unwrap()));
+        let Some(next) = next else { break };
+        path = next
+            .split_once('>')
+            .unwrap()
+            .0
+            .trim_start_matches('<')
+            .to_owned();
+        // Others add at the end and remove what was read, and what was not.
+        if turn < 5 {
+            app.add_book("Added meanwhile", "Somebody").await;
+            app.delete(&format!("/books/{}", ids[ids.len() - 1])).await;
+            app.delete(&format!("/books/{}", 92 - turn)).await;
+        }
+    }
+    let expected: Vec<i64> = (1..=87).chain(93..=97).collect();
+    assert_eq!(ids, expected);
     app.finish().await;
 }
 

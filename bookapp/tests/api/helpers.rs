@@ -7,7 +7,7 @@ use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, PARTITIONS};
 use bookapp::{App, config::Config};
 use clap::Parser;
 use rdkafka::message::OwnedMessage;
-use reqwest::Response;
+use reqwest::{Method, Response};
 use reqwest_middleware::ClientWithMiddleware;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
@@ -29,17 +29,25 @@ pub(crate) struct TestApp {
 }
 
 pub(crate) async fn spawn_app() -> TestApp {
+    spawn_app_with(&[]).await
+}
+
+/// An app with some settings of its own.
+pub(crate) async fn spawn_app_with(settings: &[&str]) -> TestApp {
     testing::install();
     let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
     let kafka = Kafka::start(&[BOOK_ADDED, BOOK_ADDED_DEAD_LETTER], PARTITIONS).unwrap();
-    let config = Config::try_parse_from([
+    let database_flag = format!("--database-url={database_url}");
+    let kafka_flag = format!("--kafka-bootstrap-servers={}", kafka.bootstrap_servers());
+    let defaults = [
         "bookapp",
         "--listen-addr=127.0.0.1:0",
-        &format!("--database-url={database_url}"),
-        &format!("--kafka-bootstrap-servers={}", kafka.bootstrap_servers()),
+        &*database_flag,
+        &*kafka_flag,
         "--kafka-create-topics=false",
         "--backend-url=http://127.0.0.1:1",
-    ]);
+    ];
+    let config = Config::try_parse_from(defaults.iter().chain(settings));
     let app = App::build(config.unwrap()).await.unwrap();
     let url = format!("http://{}", app.address().unwrap());
     let stop = CancellationToken::new();
@@ -78,6 +86,29 @@ impl TestApp {
         request
             .header("content-type", "application/json")
             .body(body.to_string())
+            .send()
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Response {
+        let request = self.client.patch(format!("{}{path}", self.url));
+        let request = request.header("content-type", "application/json");
+        request.body(body.to_string()).send().await.unwrap()
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Response {
+        self.client
+            .delete(format!("{}{path}", self.url))
+            .send()
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn request(&self, method: &str, path: &str) -> Response {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        self.client
+            .request(method, format!("{}{path}", self.url))
             .send()
             .await
             .unwrap()

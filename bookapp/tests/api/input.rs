@@ -1,8 +1,16 @@
 //! Bad input: a problem that names the field, and nothing stored.
 
-use serde_json::json;
+use std::time::Duration;
 
-use crate::helpers::{problem, spawn_app};
+use serde_json::{Value, json};
+use testbed::eventually;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::helpers::{SOON, problem, spawn_app, spawn_app_with};
 
 const JSON: &str = "application/json";
 
@@ -23,6 +31,16 @@ async fn a_bad_book_is_refused_by_name_and_not_stored() {
             "status",
             json!({"title": "T", "author": "Ann", "status": "burnt"}),
         ),
+        (
+            422,
+            "status",
+            json!({"title": "T", "author": "Ann", "status": 7}),
+        ),
+        (
+            422,
+            "status",
+            json!({"title": "T", "author": "Ann", "status": null}),
+        ),
         (422, "", json!([])),
     ] {
         let answer = app.post("/books/add", &body).await;
@@ -42,6 +60,140 @@ async fn a_bad_book_is_refused_by_name_and_not_stored() {
     }
     assert_eq!(app.count("books").await, 92);
     assert_eq!(app.count("outbox").await, 0);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_bad_bulk_is_refused_as_a_whole() {
+    let app = spawn_app().await;
+    let good = json!({"title": "T", "author": "A"});
+    for (mentions, body) in [
+        ("from 1 to 1000", json!([])),
+        ("from 1 to 1000", json!(vec![good.clone(); 1001])),
+        ("[1].title", json!([good, {"title": " ", "author": "A"}])),
+        ("[1]", json!([good, 7])),
+        ("[1].author", json!([good, {"title": "T", "author": null}])),
+    ] {
+        let answer = app.post("/books/bulk_add", &body).await;
+        assert_eq!(answer.status(), 422);
+        let detail = problem(answer).await["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(mentions), "{detail}");
+    }
+    assert_eq!(app.count("books").await, 92);
+    assert_eq!(app.count("outbox").await, 0);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_bad_change_is_refused_by_name() {
+    let app = spawn_app().await;
+    let before: Value = app.get("/books/1").await.json().await.unwrap();
+    for (mentions, body) in [
+        ("title", json!({"title": ""})),
+        ("title", json!({"title": null})),
+        ("author", json!({"author": "x".repeat(501)})),
+        ("status", json!({"status": "burnt"})),
+        ("status", json!({"status": null})),
+    ] {
+        let answer = app.patch("/books/1", &body).await;
+        assert_eq!(answer.status(), 422, "{body}");
+        let detail = problem(answer).await["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(mentions), "{detail}");
+    }
+    let after: Value = app.get("/books/1").await.json().await.unwrap();
+    assert_eq!(after, before);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_wrong_method_names_the_right_ones() {
+    let app = spawn_app().await;
+    for (method, path, allowed) in [
+        ("PUT", "/books/7", "PATCH"),
+        ("BREW", "/books/7", "GET"),
+        ("DELETE", "/books", "GET"),
+        ("GET", "/books/bulk_add", "POST"),
+    ] {
+        let answer = app.request(method, path).await;
+        assert_eq!(answer.status(), 405, "{method} {path}");
+        assert!(
+            answer.headers()["allow"]
+                .to_str()
+                .unwrap()
+                .contains(allowed)
+        );
+        problem(answer).await;
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_client_that_dawdles_is_not_waited_for() {
+    let app = spawn_app().await;
+    let address = app.url.trim_start_matches("http://").to_owned();
+    let slow_headers = dawdle(&address, "GET /books HTTP/1.1\r\nhost: x\r\n");
+    let body = "POST /books/add HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        content-length: 100\r\n\r\n{";
+    let slow_body = dawdle(&address, body);
+    let (headers, body) = tokio::join!(slow_headers, slow_body);
+    assert!(
+        headers.is_empty() || headers.starts_with("HTTP/1.1 408"),
+        "{headers}"
+    );
+    assert!(body.starts_with("HTTP/1.1 408"), "{body}");
+    assert!(body.contains("application/problem+json"), "{body}");
+    app.finish().await;
+}
+
+/// Sends the beginning of a request and no more; answers what comes back until the end.
+async fn dawdle(address: &str, beginning: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(beginning.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let reading = stream.read_to_string(&mut answer);
+    // The answer is what counts; a kept-alive connection may stay open behind it.
+    let _ = timeout(Duration::from_secs(8), reading).await;
+    answer
+}
+
+#[tokio::test]
+async fn headers_have_a_size() {
+    let app = spawn_app().await;
+    let huge = "x".repeat(200_000);
+    let request = reqwest::Client::builder()
+        .build()
+        .unwrap()
+        .get(format!("{}/books", app.url));
+    let answer = request.header("x-huge", huge).send().await.unwrap();
+    assert_eq!(answer.status(), 431);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn more_than_can_be_served_is_refused_for_now() {
+    let app = spawn_app_with(&["--max-concurrent-requests=1", "--request-timeout=500ms"]).await;
+    let mut lock = app.pool.begin().await.unwrap();
+    sqlx::query("lock table books")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let (first, second) = tokio::join!(app.get("/books/1"), async {
+        tokio::task::yield_now().await;
+        eventually(SOON, "the first is in hand", || async {
+            let waiting = "pg_stat_activity where wait_event_type = 'Lock'";
+            (app.count(waiting).await > 0).then_some(())
+        })
+        .await
+        .unwrap();
+        app.get("/books/2").await
+    });
+    for answer in [second, first] {
+        assert_eq!(answer.status(), 503);
+        assert!(answer.headers().contains_key("retry-after"));
+        problem(answer).await;
+    }
+    lock.rollback().await.unwrap();
+    assert_eq!(app.get("/books/1").await.status(), 200);
     app.finish().await;
 }
 

@@ -1,0 +1,100 @@
+//! The HTTP server and its limits: nobody can hold it up, and it finishes what it has begun.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::StatusCode,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use axum_server::{Handle, Server};
+use clap::Args;
+use hyper_util::rt::TokioTimer;
+use tokio::{join, net::TcpListener, sync::Semaphore, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::problem::Problem;
+
+/// How long a client may take to send a request's headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How large a request's headers may be, in bytes.
+const HEADER_SIZE: u32 = 64 * 1024;
+
+/// How much one instance takes on.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ServerConfig {
+    /// How long a request may take; then it is answered 503.
+    #[arg(long, env, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub request_timeout: Duration,
+
+    /// How many requests may be in hand; one more is answered 503.
+    #[arg(long, env, default_value_t = 512, value_name = "N")]
+    pub max_concurrent_requests: usize,
+}
+
+/// What [`limit`] keeps.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    slots: Arc<Semaphore>,
+    request_timeout: Duration,
+}
+
+impl From<ServerConfig> for Limits {
+    fn from(config: ServerConfig) -> Self {
+        let slots = Arc::new(Semaphore::new(config.max_concurrent_requests));
+        Self {
+            slots,
+            request_timeout: config.request_timeout,
+        }
+    }
+}
+
+/// Refuses a request when too many are in hand, and gives one up that takes too long.
+pub async fn limit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+    let unavailable =
+        |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
+    let Ok(_slot) = limits.slots.try_acquire() else {
+        return unavailable("too many requests at once");
+    };
+    let answer = timeout(limits.request_timeout, next.run(request)).await;
+    answer.unwrap_or_else(|_| unavailable("the request took too long"))
+}
+
+/// Serves until told to stop, then finishes the requests in hand within `grace`.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+    grace: Duration,
+) -> Result<()> {
+    let handle = Handle::<SocketAddr>::new();
+    let mut server = Server::from_listener(listener).handle(handle.clone());
+    let builder = server.http_builder();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_SIZE as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEADER_SIZE);
+    let serving = server.serve(router.into_make_service_with_connect_info::<SocketAddr>());
+    let stopping = async {
+        stop.cancelled().await;
+        handle.graceful_shutdown(Some(grace));
+    };
+    // A server that fails ends the service; one that ends was told to.
+    let (served, ()) = join!(
+        async {
+            let served = serving.await;
+            stop.cancel();
+            served
+        },
+        stopping
+    );
+    Ok(served?)
+}
