@@ -56,4 +56,10 @@ pub enum Command {
     Healthcheck,
     /// Print the OpenAPI document of the API.
     Openapi,
+    /// Send the dead letters again that were not sent before.
+    ReplayDeadLetters {
+        /// Only list them.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }

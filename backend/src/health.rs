@@ -11,6 +11,14 @@ pub(crate) struct Ready {
 }
 
 impl Readiness for Ready {
+    fn alive(&self) -> Result<(), String> {
+        if self.consumer.is_turning() {
+            Ok(())
+        } else {
+            Err("the consumer's loop has stopped turning".to_owned())
+        }
+    }
+
     async fn ready(&self) -> Result<(), String> {
         if sqlx::raw_sql("select 1")
             .execute(self.db.untraced())

@@ -1,6 +1,8 @@
 //! The contract on Kafka between bookapp and backend: topic names, events, and the attributes by
 //! which telemetry names a book.
 
+use std::str;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
@@ -19,6 +21,9 @@ pub const BOOK_ID: &str = "bookapp.book.id";
 
 /// The version of [`BookAdded`] this code writes and reads.
 const SCHEMA_VERSION: u32 = 1;
+
+/// The largest value that is read, in bytes.
+const MAX_SIZE: usize = 64 * 1024;
 
 /// A book was added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,12 +66,16 @@ impl BookAdded {
             schema_version: u32,
         }
         let value = value.ok_or(DecodeError::Null)?;
+        if value.len() > MAX_SIZE {
+            return Err(DecodeError::TooLarge { size: value.len() });
+        }
+        let value = str::from_utf8(value)?;
         // The version first: of another one, nothing else is known.
-        let Version { schema_version } = serde_json::from_slice(value)?;
+        let Version { schema_version } = serde_json::from_str(value)?;
         if schema_version != SCHEMA_VERSION {
             return Err(DecodeError::UnknownVersion { schema_version });
         }
-        Ok(serde_json::from_slice(value)?)
+        Ok(serde_json::from_str(value)?)
     }
 }
 
@@ -76,6 +85,15 @@ pub enum DecodeError {
     /// There is no value.
     #[error("the value is null")]
     Null,
+    /// The value is larger than any event.
+    #[error("the value has {size} bytes")]
+    TooLarge {
+        /// How large it is, in bytes.
+        size: usize,
+    },
+    /// The value is no text.
+    #[error("the value is not UTF-8")]
+    Utf8(#[from] str::Utf8Error),
     /// The value is not the JSON it should be.
     #[error("the value is not a book event")]
     Json(#[from] serde_json::Error),
@@ -112,7 +130,9 @@ mod tests {
         let decode = |value| BookAdded::decode(value).unwrap_err();
         assert!(matches!(decode(None), DecodeError::Null));
         assert!(matches!(decode(Some(b"{")), DecodeError::Json(_)));
-        assert!(matches!(decode(Some(b"\xff")), DecodeError::Json(_)));
+        assert!(matches!(decode(Some(b"\xff")), DecodeError::Utf8(_)));
+        let large = vec![b' '; MAX_SIZE + 1];
+        assert!(matches!(decode(Some(&large)), DecodeError::TooLarge { .. }));
         let newer = br#"{"schema_version":2,"everything":"else"}"#;
         assert!(matches!(
             decode(Some(newer)),

@@ -45,6 +45,10 @@ pub struct Config {
     #[arg(long, env, default_value = "1s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub backend_timeout: Duration,
 
+    /// How long sent messages stay in the outbox.
+    #[arg(long, env, default_value = "24h", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub outbox_retention: Duration,
+
     /// How long work in hand may take to finish when the service is told to stop.
     #[arg(long, env, default_value = "5s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub shutdown_timeout: Duration,

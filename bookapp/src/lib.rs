@@ -51,7 +51,7 @@ impl App {
             .await
             .with_context(|| format!("could not listen on {}", config.listen_addr))?;
         let state = AppState::new(&config, db.clone())?;
-        let relay = Relay::new(&config, db.clone(), state.outbox.clone())?;
+        let relay = Relay::new(&config, db.clone(), state.outbox.clone());
         Ok(Self {
             listener,
             router: app::router(state, config.server.into()),
@@ -68,9 +68,16 @@ impl App {
 
     /// Serves and relays until told to stop.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
-        let mut tasks = JoinSet::new();
         let grace = self.config.shutdown_timeout;
-        tasks.spawn(serve(self.listener, self.router, stop.clone(), grace));
+        let mut tasks = JoinSet::new();
+        let served = CancellationToken::new();
+        let (relaying, last_request) = (served.clone(), served.drop_guard());
+        let serving = serve(self.listener, self.router, stop.clone(), grace);
+        tasks.spawn(async move {
+            let _last_request = last_request;
+            serving.await
+        });
+        // The relay ends after the last request, and sends what that one left.
         let (kafka, relay, stopping) = (self.config.kafka.clone(), self.relay, stop.clone());
         tasks.spawn(async move {
             let topics = kafka.create_topics(&outbox::TOPICS, book_events::PARTITIONS);
@@ -78,7 +85,7 @@ impl App {
                 Some(ready) => ready?,
                 None => return Ok(()),
             }
-            relay.run(stopping).await;
+            relay.run(relaying).await;
             Ok(())
         });
         supervise(tasks, stop, grace).await?;

@@ -11,8 +11,13 @@ use tokio::{
 
 use crate::problem::Problem;
 
-/// Says whether the service can work now, or what it lacks.
+/// Says whether the service lives, and whether it can work now.
 pub trait Readiness: Send + Sync + 'static {
+    /// `Err` names what will not come back by itself: the process should be started anew.
+    fn alive(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// `Err` names what is missing.
     fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
 }
@@ -21,9 +26,16 @@ pub trait Readiness: Send + Sync + 'static {
 pub fn routes<R: Readiness>(readiness: R) -> Router {
     Router::new()
         .route("/health", get(ready::<R>))
-        .route("/health/live", get(|| async { "alive" }))
+        .route("/health/live", get(alive::<R>))
         .route("/health/ready", get(ready::<R>))
         .with_state(Arc::new(readiness))
+}
+
+async fn alive<R: Readiness>(State(readiness): State<Arc<R>>) -> Result<&'static str, Problem> {
+    match readiness.alive() {
+        Ok(()) => Ok("alive"),
+        Err(dead) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, dead)),
+    }
 }
 
 async fn ready<R: Readiness>(State(readiness): State<Arc<R>>) -> Result<&'static str, Problem> {

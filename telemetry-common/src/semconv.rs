@@ -28,6 +28,9 @@ pub use opentelemetry_semantic_conventions::{
 /// The id under which one request is found in every service's logs.
 pub const REQUEST_ID: &str = "telemetry.request.id";
 
+/// Which attempt at a message a process span is, from 1.
+pub const MESSAGING_ATTEMPT: &str = "telemetry.messaging.attempt";
+
 /// Bucket boundaries for durations in seconds, as the conventions advise for HTTP and messaging.
 pub const DURATION_BOUNDARIES: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,

@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rdkafka::{
     ClientConfig,
-    consumer::{Consumer, StreamConsumer},
+    consumer::{BaseConsumer, Consumer, StreamConsumer},
     message::OwnedMessage,
     mocking::MockCluster,
     producer::DefaultProducerContext,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use tokio::time::timeout;
 
@@ -57,6 +58,24 @@ impl Kafka {
             messages.push(received?.detach());
         }
         Ok(messages)
+    }
+
+    /// Refuses the next `times` messages as too large.
+    pub fn refuse(&self, times: usize) {
+        let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+        self.cluster
+            .request_errors(RDKafkaApiKey::Produce, &vec![error; times]);
+    }
+
+    /// How many messages a topic holds.
+    pub fn count(&self, topic: &str, partitions: i32) -> Result<i64> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.bootstrap_servers())
+            .create()?;
+        (0..partitions).try_fold(0, |count, partition| {
+            let (low, high) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
+            Ok(count + high - low)
+        })
     }
 
     /// Takes the broker away.

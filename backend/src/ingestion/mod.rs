@@ -42,6 +42,9 @@ pub enum IngestionError {
         #[source]
         source: sqlx::Error,
     },
+    /// The work panicked.
+    #[error("the work panicked")]
+    Panic,
 }
 
 impl IngestionError {
@@ -49,6 +52,7 @@ impl IngestionError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Decode(_) => false,
+            Self::Panic => true,
             Self::Database { source, .. } => is_transient(source),
         }
     }
@@ -57,9 +61,12 @@ impl IngestionError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Decode(DecodeError::Null) => "null_value",
+            Self::Decode(DecodeError::TooLarge { .. }) => "too_large",
+            Self::Decode(DecodeError::Utf8(_)) => "bad_utf8",
             Self::Decode(DecodeError::Json(_)) => "bad_json",
             Self::Decode(DecodeError::UnknownVersion { .. }) => "unknown_version",
             Self::Database { .. } => "database",
+            Self::Panic => "panic",
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) struct TestWorker {
     pub(crate) url: String,
     pub(crate) pool: PgPool,
-    kafka: Kafka,
+    pub(crate) kafka: Kafka,
     producer: FutureProducer,
     http: reqwest::Client,
     stop: CancellationToken,
@@ -74,6 +74,15 @@ fn spawn(running: impl Future<Output = Result<()>> + Send + 'static) -> JoinHand
 }
 
 impl TestWorker {
+    /// Settings of a command beside this worker.
+    pub(crate) fn config(&self) -> Config {
+        let kafka = format!(
+            "--kafka-bootstrap-servers={}",
+            self.kafka.bootstrap_servers()
+        );
+        Config::try_parse_from(["backend", &kafka]).unwrap()
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Response {
         self.http
             .get(format!("{}{path}", self.url))
@@ -87,15 +96,18 @@ impl TestWorker {
         let created = kafka::create_span(BOOK_ADDED, &event.book_id.to_string(), "test");
         let headers = OwnedHeaders::from(&kafka::Headers::of(&created));
         let value = serde_json::to_vec(event).unwrap();
-        self.send(Some(&value), headers).await;
+        self.send(&event.book_id.to_string(), Some(&value), headers)
+            .await;
     }
 
     /// Sends any message.
-    pub(crate) async fn send(&self, value: Option<&[u8]>, headers: OwnedHeaders) {
-        let mut record = FutureRecord::to(BOOK_ADDED).key("7").headers(headers);
+    pub(crate) async fn send(&self, key: &str, value: Option<&[u8]>, headers: OwnedHeaders) {
+        let mut record = FutureRecord::to(BOOK_ADDED).key(key).headers(headers);
         record.payload = value;
         let context = Span::current().context();
-        kafka::send(&self.producer, record, &context).await.unwrap();
+        kafka::send(&self.producer, record, &[&context])
+            .await
+            .unwrap();
     }
 
     /// Sends a value that is not an event, with a header of its own.
@@ -106,7 +118,7 @@ impl TestWorker {
         };
         let created = kafka::create_span(BOOK_ADDED, "7", "test");
         let headers = OwnedHeaders::from(&kafka::Headers::of(&created)).insert(mark);
-        self.send(value, headers).await;
+        self.send("7", value, headers).await;
     }
 
     /// The first dead letter.

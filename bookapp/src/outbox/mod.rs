@@ -3,6 +3,7 @@
 //! A row stores the headers as they will be sent, so the message carries the trace of the request
 //! that wrote it, however much later it leaves.
 
+mod backlog;
 mod relay;
 mod repository;
 

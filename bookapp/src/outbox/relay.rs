@@ -4,13 +4,18 @@
 //! reads and marks on that same connection, and so loses the lead with it. What was sent and not
 //! marked is sent again; the worker's ledger makes that one effect.
 
-use std::{error::Error, time::Duration};
+use std::{
+    collections::HashSet,
+    error::Error,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use futures::future::join_all;
 use rdkafka::{
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::OwnedHeaders,
-    producer::{FutureProducer, FutureRecord},
+    producer::{FutureProducer, FutureRecord, Producer, future_producer::Delivery},
 };
 use telemetry_common::{
     db::{Connection, Database},
@@ -18,9 +23,9 @@ use telemetry_common::{
 };
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, error, info, info_span, warn};
 
-use super::{Outbox, repository};
+use super::{Outbox, backlog::Gauges, repository};
 use crate::config::Config;
 
 /// The advisory lock of the relay: any number that nothing else in this database locks.
@@ -28,33 +33,40 @@ const LOCK: i64 = 0x0b00_4a99;
 const BATCH: i64 = 100;
 /// How often rows of other instances are looked for.
 const POLL: Duration = Duration::from_millis(200);
-/// How long to wait after a failure.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait after the first failure; twice as long after each that follows.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long the broker may take to acknowledge a message.
-const SEND_TIMEOUT: &str = "10000";
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often sent rows are removed whose time is over.
+const TIDY_UP: Duration = Duration::from_mins(1);
 
 /// The sending half of the outbox.
 pub struct Relay {
+    config: Config,
     db: Database,
-    producer: FutureProducer,
     outbox: Outbox,
+    gauges: Gauges,
+}
+
+/// How a batch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Everything was sent or set aside.
+    Clean,
+    /// Some of it must wait.
+    Failed,
 }
 
 impl Relay {
     /// A relay that is woken by `outbox`; Kafka need not be there yet.
-    pub fn new(config: &Config, db: Database, outbox: Outbox) -> Result<Self> {
-        let producer = config
-            .kafka
-            .client()
-            .set("enable.idempotence", "true")
-            .set("message.timeout.ms", SEND_TIMEOUT)
-            .create()
-            .context("the producer's settings are wrong")?;
-        Ok(Self {
+    pub fn new(config: &Config, db: Database, outbox: Outbox) -> Self {
+        Self {
+            config: config.clone(),
             db,
-            producer,
             outbox,
-        })
+            gauges: Gauges::observed(),
+        }
     }
 
     /// Relays until told to stop.
@@ -63,77 +75,158 @@ impl Relay {
             let Err(error) = self.lead(&stop).await else {
                 return;
             };
-            warn!(error = &error as &dyn Error, "the relay lost its database");
-            stop.run_until_cancelled(sleep(PAUSE)).await;
+            self.gauges.clear();
+            warn!(error = &*error as &dyn Error, "the relay starts anew");
+            stop.run_until_cancelled(sleep(FIRST_PAUSE)).await;
         }
     }
 
-    /// Waits for the lead, then relays until told to stop or the connection is lost.
-    async fn lead(&self, stop: &CancellationToken) -> sqlx::Result<()> {
+    /// Waits for the lead, then relays until told to stop, or until the connection or the producer
+    /// is lost.
+    async fn lead(&self, stop: &CancellationToken) -> Result<()> {
         let mut connection = self.db.detached().await?;
         while !repository::try_lead(connection.untraced(), LOCK).await? {
-            if stop.run_until_cancelled(sleep(PAUSE)).await.is_none() {
+            if stop.run_until_cancelled(sleep(FIRST_PAUSE)).await.is_none() {
                 return Ok(());
             }
         }
         info!("this instance relays the outbox");
+        let producer = self.producer()?;
+        if repository::backlog(connection.untraced()).await?.rows > 0 {
+            // Whoever led before may still be sending these.
+            stop.run_until_cancelled(sleep(SEND_TIMEOUT)).await;
+        }
+        let mut pause = FIRST_PAUSE;
+        let mut tidied_up = None;
         while !stop.is_cancelled() {
-            let mut pause = POLL;
-            if repository::any_unpublished(connection.untraced()).await? {
-                // An empty turn makes no span.
-                let batch = info_span!(parent: None, "outbox.relay");
-                match self.relay(&mut connection).instrument(batch).await? {
-                    0 => continue,
-                    _ => pause = PAUSE,
+            match self.turn(&mut connection, &producer).await? {
+                Some(Turn::Clean) => pause = FIRST_PAUSE,
+                Some(Turn::Failed) => {
+                    if let Some((code, text)) = producer.client().fatal_error() {
+                        anyhow::bail!("the producer is lost: {code}: {text}");
+                    }
+                    stop.run_until_cancelled(sleep(pause)).await;
+                    pause = LONGEST_PAUSE.min(pause * 2);
+                }
+                None => {
+                    if tidied_up.is_none_or(|last: Instant| last.elapsed() > TIDY_UP) {
+                        self.tidy_up(&mut connection).await?;
+                        tidied_up = Some(Instant::now());
+                    }
+                    select! {
+                        () = stop.cancelled() => {}
+                        () = self.outbox.0.notified() => {}
+                        () = sleep(POLL) => {}
+                    }
                 }
             }
-            select! {
-                () = stop.cancelled() => {}
-                () = self.outbox.0.notified() => {}
-                () = sleep(pause) => {}
-            }
         }
+        // What the last requests left; once, for Kafka may be away.
+        self.turn(&mut connection, &producer).await?;
         Ok(())
     }
 
-    /// Sends one batch; answers how many of it could not be sent.
-    async fn relay(&self, connection: &mut Connection) -> sqlx::Result<usize> {
-        let rows = repository::unpublished(&mut *connection, BATCH).await?;
+    fn producer(&self) -> Result<FutureProducer> {
+        self.config
+            .kafka
+            .client()
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", SEND_TIMEOUT.as_millis().to_string())
+            .create()
+            .context("the producer's settings are wrong")
+    }
+
+    /// Relays one batch; `None` when nothing waits, and then without a span.
+    async fn turn(
+        &self,
+        connection: &mut Connection,
+        producer: &FutureProducer,
+    ) -> Result<Option<Turn>> {
+        let backlog = repository::backlog(connection.untraced()).await?;
+        self.gauges.show(backlog);
+        if backlog.rows == 0 {
+            return Ok(None);
+        }
+        let batch = info_span!(parent: None, "outbox.relay");
+        let turn = self.relay(connection, producer).instrument(batch).await?;
+        Ok(Some(turn))
+    }
+
+    async fn relay(
+        &self,
+        connection: &mut Connection,
+        producer: &FutureProducer,
+    ) -> sqlx::Result<Turn> {
+        let mut rows = repository::waiting(&mut *connection, BATCH).await?;
+        // One message of a book at a time: the next one waits until this one is acknowledged.
+        let mut keys = HashSet::new();
+        rows.retain(|row| keys.insert(row.key.clone()));
         // Handed over in order, acknowledged side by side.
-        let sends: Vec<_> = rows.iter().map(|row| self.send(row)).collect();
+        let sends: Vec<_> = rows.iter().map(|row| send(producer, row)).collect();
         let mut sent = Vec::with_capacity(rows.len());
-        let mut failure = None;
+        let mut failed = Vec::new();
         for (row, outcome) in rows.iter().zip(join_all(sends).await) {
             match outcome {
                 Ok(_) => sent.push(row.id),
-                Err(error) => failure = Some(error),
+                Err(error) => failed.push((row.id, error)),
             }
         }
-        let left = rows.len() - sent.len();
-        if let Some(error) = failure {
-            warn!(
-                error = &error as &dyn Error,
-                "{left} of {} messages not sent",
-                rows.len()
-            );
-        }
         if !sent.is_empty() {
-            repository::mark_published(connection, &sent).await?;
+            repository::mark_published(&mut *connection, &sent).await?;
         }
-        Ok(left)
+        let (hopeless, waiting): (Vec<_>, Vec<_>) = failed
+            .into_iter()
+            .partition(|(_, error)| is_hopeless(error));
+        for (id, error) in hopeless {
+            error!(
+                error = &error as &dyn Error,
+                "message {id} can never be sent, it is set aside"
+            );
+            repository::set_aside(&mut *connection, id, &error.to_string()).await?;
+        }
+        let Some((_, error)) = waiting.first() else {
+            return Ok(Turn::Clean);
+        };
+        let (left, all) = (waiting.len(), rows.len());
+        warn!(
+            error = error as &dyn Error,
+            "{left} of {all} messages not sent, they wait"
+        );
+        Ok(Turn::Failed)
     }
 
-    fn send(
-        &self,
-        row: &repository::Row,
-    ) -> impl Future<
-        Output = rdkafka::error::KafkaResult<rdkafka::producer::future_producer::Delivery>,
-    > + use<> {
-        let payload = row.payload.to_string();
-        let record = FutureRecord::to(&row.topic)
-            .key(&row.key)
-            .payload(&payload)
-            .headers(OwnedHeaders::from(&row.headers.0));
-        kafka::send(&self.producer, record, &row.headers.context())
+    async fn tidy_up(&self, connection: &mut Connection) -> sqlx::Result<()> {
+        let retention = self.config.outbox_retention;
+        let removed = repository::remove_published(connection.untraced(), retention).await?;
+        if removed > 0 {
+            info!("{removed} sent messages removed from the outbox");
+        }
+        Ok(())
     }
+}
+
+fn send(
+    producer: &FutureProducer,
+    row: &repository::Row,
+) -> impl Future<Output = KafkaResult<Delivery>> + use<> {
+    let payload = row.payload.to_string();
+    let record = FutureRecord::to(&row.topic)
+        .key(&row.key)
+        .payload(&payload)
+        .headers(OwnedHeaders::from(&row.headers.0));
+    kafka::send(producer, record, &[&row.headers.context()])
+}
+
+/// Whether no other try can go well: it is the message that is wrong, not the time.
+fn is_hopeless(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::InvalidMessage
+                | RDKafkaErrorCode::InvalidMessageSize
+                | RDKafkaErrorCode::InvalidRecord
+                | RDKafkaErrorCode::InvalidTopic
+        )
+    )
 }

@@ -1,5 +1,7 @@
 //! The table `outbox`.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
 use telemetry_common::{db::Session, kafka::Headers};
@@ -48,14 +50,14 @@ pub(super) async fn insert<'c>(db: impl Session<'c>, rows: &[NewRow]) -> sqlx::R
     Ok(())
 }
 
-/// The oldest rows that are not sent.
-pub(super) async fn unpublished<'c>(db: impl Session<'c>, limit: i64) -> sqlx::Result<Vec<Row>> {
+/// The oldest rows that wait to be sent.
+pub(super) async fn waiting<'c>(db: impl Session<'c>, limit: i64) -> sqlx::Result<Vec<Row>> {
     query_as!(
         Row,
         r#"
         select id, topic, key, payload, headers as "headers: Json<Headers>"
         from outbox
-        where published_at is null
+        where published_at is null and set_aside_at is null
         order by id
         limit $1
         "#,
@@ -80,14 +82,57 @@ pub(super) async fn mark_published<'c>(db: impl Session<'c>, ids: &[i64]) -> sql
     Ok(())
 }
 
-/// Whether there is anything to send. Asked many times a second: it leaves no trace.
-pub(super) async fn any_unpublished(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    let any = query_scalar!(
+/// Sets a row aside that can never be sent, with the reason.
+pub(super) async fn set_aside<'c>(db: impl Session<'c>, id: i64, reason: &str) -> sqlx::Result<()> {
+    query!(
+        "
+        update outbox
+        set set_aside_at = now(), set_aside_reason = $2
+        where id = $1
+        ",
+        id,
+        reason
+    )
+    .execute(db.on("UPDATE", "outbox"))
+    .await?;
+    Ok(())
+}
+
+/// How much waits to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backlog {
+    pub(super) rows: i64,
+    /// For how long the oldest row has waited, in seconds.
+    pub(super) age: f64,
+}
+
+/// How much waits to be sent. Asked many times a second: it leaves no trace.
+pub(super) async fn backlog(connection: &mut PgConnection) -> sqlx::Result<Backlog> {
+    let backlog = query_as!(
+        Backlog,
         r#"
-        select exists (select from outbox where published_at is null) as "any!"
+        select count(*) as "rows!",
+               coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as "age!"
+        from outbox
+        where published_at is null and set_aside_at is null
         "#
     );
-    any.fetch_one(connection).await
+    backlog.fetch_one(connection).await
+}
+
+/// Removes rows that were sent more than `retention` ago; answers how many.
+pub(super) async fn remove_published(
+    connection: &mut PgConnection,
+    retention: Duration,
+) -> sqlx::Result<u64> {
+    let removed = query!(
+        "
+        delete from outbox
+        where published_at < now() - make_interval(secs => $1)
+        ",
+        retention.as_secs_f64()
+    );
+    Ok(removed.execute(connection).await?.rows_affected())
 }
 
 /// Takes the relay's lock for as long as `connection` lives; `false` while another holds it.

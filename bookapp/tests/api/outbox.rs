@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use book_events::BookAdded;
-use opentelemetry::trace::TraceContextExt;
+use book_events::{BOOK_ADDED, BookAdded, PARTITIONS};
+use opentelemetry::trace::{Status, TraceContextExt};
 use rdkafka::{Message, message::Headers as _};
-use telemetry_common::{kafka, testing};
+use telemetry_common::{
+    kafka,
+    testing::{self, attribute},
+};
+use testbed::eventually;
 
-use crate::helpers::spawn_app;
+use crate::helpers::{SOON, spawn_app, spawn_app_on};
 
 #[tokio::test]
 async fn adding_a_book_announces_it_with_its_trace() {
@@ -67,5 +71,100 @@ async fn the_answer_does_not_wait_for_kafka_and_nothing_is_lost() {
         .collect();
     announced.sort_unstable();
     assert_eq!(announced, [first, second]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_row_waits_until_the_broker_has_acknowledged_it() {
+    let app = spawn_app().await;
+    app.kafka.take_away().unwrap();
+    let (_, spans) = testing::spans_of(app.add_book("Emma", "Jane Austen")).await;
+    // Longer than the broker may take: the first batch has failed.
+    let spans = spans.once_ended("outbox.relay").await;
+    let send = spans.named("send book.added.v1");
+    assert!(matches!(send.status, Status::Error { .. }));
+    assert_eq!(
+        attribute(send, "error.type"),
+        Some(&"MessageTimedOut".into())
+    );
+    assert_eq!(app.count("outbox where published_at is null").await, 1);
+    app.kafka.bring_back().unwrap();
+    app.announced(1).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_message_that_can_never_be_sent_is_set_aside() {
+    let app = spawn_app().await;
+    app.kafka.refuse(1);
+    app.add_book("Emma", "Jane Austen").await;
+    let set_aside = "outbox where set_aside_reason like '%too large%' and set_aside_at is not null";
+    eventually(SOON, "it is set aside", || async {
+        (app.count(set_aside).await == 1).then_some(())
+    })
+    .await
+    .unwrap();
+    let next = app.add_book("Persuasion", "Jane Austen").await;
+    let [message] = &app.announced(1).await[..] else {
+        panic!("one announcement")
+    };
+    assert_eq!(BookAdded::decode(message.payload()).unwrap().book_id, next);
+    sqlx::query("delete from outbox where set_aside_at is not null")
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn two_instances_send_each_row_once_and_one_takes_over_from_the_other() {
+    let one = spawn_app().await;
+    let two = spawn_app_on(one.database_url.clone(), one.kafka.clone(), &[]).await;
+    for _ in 0..50 {
+        tokio::join!(one.add_book("T", "A"), two.add_book("T", "A"));
+    }
+    let unsent = "outbox where published_at is null";
+    let all_sent = || async { (one.count(unsent).await == 0).then_some(()) };
+    eventually(SOON, "everything is sent", all_sent)
+        .await
+        .unwrap();
+    assert_eq!(one.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 100);
+
+    // Whoever leads loses its connection, and with it the lead.
+    let leader = "select pg_terminate_backend(pid) from pg_locks \
+        where locktype = 'advisory' and granted and database = \
+        (select oid from pg_database where datname = current_database())";
+    let cut: Vec<bool> = sqlx::query_scalar(leader)
+        .fetch_all(&one.pool)
+        .await
+        .unwrap();
+    assert_eq!(cut, [true], "one leads");
+    one.add_book("T", "A").await;
+    eventually(SOON, "it is sent all the same", all_sent)
+        .await
+        .unwrap();
+    assert_eq!(one.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 101);
+    one.finish().await;
+    two.finish().await;
+}
+
+#[tokio::test]
+async fn sent_rows_go_when_their_time_is_over() {
+    let first = spawn_app().await;
+    first.add_book("Emma", "Jane Austen").await;
+    first.add_book("Persuasion", "Jane Austen").await;
+    let (database_url, kafka) = (first.database_url.clone(), first.kafka.clone());
+    first.announced(2).await;
+    let pool = first.pool.clone();
+    first.finish().await;
+    sqlx::query("update outbox set published_at = now() - interval '2 h' where id = 1")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let app = spawn_app_on(database_url, kafka, &["--outbox-retention=1h"]).await;
+    let one_left = || async { (app.count("outbox").await == 1).then_some(()) };
+    eventually(SOON, "the old row is removed", one_left)
+        .await
+        .unwrap();
     app.finish().await;
 }

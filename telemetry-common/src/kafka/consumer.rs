@@ -20,8 +20,13 @@ pub enum TraceRelation {
     Parent,
 }
 
-/// The span of processing one received message.
-pub fn process_span(message: &impl Message, group: &str, relation: TraceRelation) -> Span {
+/// The span of one attempt at a received message; attempts count from 1.
+pub fn process_span(
+    message: &impl Message,
+    group: &str,
+    relation: TraceRelation,
+    attempt: u32,
+) -> Span {
     let topic = message.topic();
     let key = message.key().and_then(|key| str::from_utf8(key).ok());
     let span = info_span!(
@@ -39,6 +44,7 @@ pub fn process_span(message: &impl Message, group: &str, relation: TraceRelation
         { semconv::MESSAGING_CONSUMER_GROUP_NAME } = group,
         { semconv::MESSAGING_MESSAGE_BODY_SIZE } = integer(message.payload().map_or(0, <[u8]>::len)),
         { semconv::MESSAGING_MESSAGE_ID } = Empty,
+        { semconv::MESSAGING_ATTEMPT } = i64::from(attempt),
     );
     let created = extract(message);
     let link = created.span().span_context().clone();

@@ -22,11 +22,21 @@ pub struct Headers(BTreeMap<String, String>);
 impl Headers {
     /// The headers that carry the context of `span`.
     pub fn of(span: &Span) -> Self {
+        Self::carrying(&span.context())
+    }
+
+    /// The headers that carry `context`.
+    pub fn carrying(context: &Context) -> Self {
         let mut headers = Self::default();
         global::get_text_map_propagator(|propagator| {
-            propagator.inject_context(&span.context(), &mut headers);
+            propagator.inject_context(context, &mut headers);
         });
         headers
+    }
+
+    /// Whether `key` is among them, in any case.
+    pub fn names(&self, key: &str) -> bool {
+        self.0.keys().any(|name| name.eq_ignore_ascii_case(key))
     }
 
     /// With one more header.

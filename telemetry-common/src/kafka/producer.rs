@@ -34,14 +34,14 @@ pub fn create_span(topic: &str, key: &str, id: &str) -> Span {
     )
 }
 
-/// Sends a message in a span of its own that links to `created`, the context it carries.
+/// Sends a message in a span of its own that links to `causes`, first the context it carries.
 ///
 /// The message is handed over at once, so that calls in order are sends in order; the future
 /// resolves when the broker has acknowledged it, or will not.
 pub fn send<K, P>(
     producer: &FutureProducer,
     record: FutureRecord<'_, K, P>,
-    created: &Context,
+    causes: &[&Context],
 ) -> impl Future<Output = KafkaResult<Delivery>> + use<K, P>
 where
     K: ToBytes + ?Sized,
@@ -53,7 +53,7 @@ where
         .key
         .and_then(|key| str::from_utf8(key.to_bytes()).ok());
     let size = record.payload.map_or(0, |payload| payload.to_bytes().len());
-    let span = send_span(&topic, key, size, created);
+    let span = send_span(&topic, key, size, causes);
     let handed_over = producer.send_result(record).map_err(|(error, _)| error);
     async move {
         let outcome = match handed_over {
@@ -68,7 +68,7 @@ where
     }
 }
 
-fn send_span(topic: &str, key: Option<&str>, size: usize, created: &Context) -> Span {
+fn send_span(topic: &str, key: Option<&str>, size: usize, causes: &[&Context]) -> Span {
     let span = info_span!(
         "kafka.send",
         otel.name = format!("send {topic}"),
@@ -82,7 +82,9 @@ fn send_span(topic: &str, key: Option<&str>, size: usize, created: &Context) -> 
         { semconv::MESSAGING_DESTINATION_PARTITION_ID } = Empty,
         { semconv::MESSAGING_KAFKA_OFFSET } = Empty,
     );
-    span.add_link(created.span().span_context().clone());
+    for cause in causes {
+        span.add_link(cause.span().span_context().clone());
+    }
     span
 }
 

@@ -55,7 +55,7 @@ async fn a_message_without_context_is_processed_without_link() {
         &[("traceparent", Some("junk"))],
     ] {
         let (id, _) = testing::spans_of(async {
-            let span = kafka::process_span(&message(headers), "g", TraceRelation::Parent);
+            let span = kafka::process_span(&message(headers), "g", TraceRelation::Parent, 1);
             trace_of(&span)
         })
         .await;
@@ -69,7 +69,7 @@ async fn processing_links_to_the_create_and_can_continue_it() {
     for relation in [TraceRelation::Link, TraceRelation::Parent] {
         let (id, _) = testing::spans_of(async {
             let message = message(&[("traceparent", Some(NEW))]);
-            trace_of(&kafka::process_span(&message, "g", relation))
+            trace_of(&kafka::process_span(&message, "g", relation, 1))
         })
         .await;
         let spans = testing::Spans::of(id);
@@ -83,7 +83,7 @@ async fn processing_links_to_the_create_and_can_continue_it() {
             "4444444444444444"
         );
         let continues = process.parent_span_id.to_string() == "4444444444444444";
-        assert_eq!(continues, relation == TraceRelation::Parent);
+        assert_eq!(continues, relation == TraceRelation::Parent, 1);
     }
 }
 

@@ -1,0 +1,110 @@
+//! Whether the consumer lives: told by Kafka and by the loop, asked by health.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance},
+};
+use tracing::{info, warn};
+
+/// How long the loop may take to come round: longer than any statement may run.
+const LONGEST_TURN: Duration = Duration::from_secs(30);
+
+/// Shared by the loop, librdkafka's callbacks and health.
+#[derive(Clone, Debug)]
+pub struct Liveness {
+    joined: Arc<AtomicBool>,
+    born: Instant,
+    /// Milliseconds after birth of the loop's last turn; 0 before the first.
+    last_turn: Arc<AtomicU64>,
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Self {
+            joined: Arc::default(),
+            born: Instant::now(),
+            last_turn: Arc::default(),
+        }
+    }
+}
+
+impl Liveness {
+    /// Whether the group has answered with an assignment.
+    pub fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Relaxed)
+    }
+
+    /// Whether the loop turns; before its first turn it waits for the database and Kafka.
+    pub fn is_turning(&self) -> bool {
+        match self.last_turn.load(Ordering::Relaxed) {
+            0 => true,
+            last => self.age().saturating_sub(Duration::from_millis(last)) < LONGEST_TURN,
+        }
+    }
+
+    pub(super) fn turn(&self) {
+        let age = u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX);
+        self.last_turn.store(age.max(1), Ordering::Relaxed);
+    }
+
+    fn age(&self) -> Duration {
+        self.born.elapsed()
+    }
+}
+
+impl ClientContext for Liveness {}
+
+impl ConsumerContext for Liveness {
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                self.joined.store(true, Ordering::Relaxed);
+                info!("{} partitions assigned", partitions.count());
+                // One that waited here before starts afresh.
+                if let Err(error) = consumer.resume(partitions) {
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "partitions stay paused"
+                    );
+                }
+            }
+            Rebalance::Revoke(partitions) => info!("{} partitions revoked", partitions.count()),
+            Rebalance::Error(error) => {
+                self.joined.store(false, Ordering::Relaxed);
+                warn!(
+                    error = error as &dyn std::error::Error,
+                    "the group has a problem"
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_stopped_turning_is_told() {
+        let Some(born) = Instant::now().checked_sub(Duration::from_mins(2)) else {
+            return;
+        };
+        let liveness = Liveness {
+            born,
+            ..Liveness::default()
+        };
+        assert!(liveness.is_turning(), "it has not begun");
+        liveness.last_turn.store(60_000, Ordering::Relaxed);
+        assert!(!liveness.is_turning());
+        liveness.turn();
+        assert!(liveness.is_turning());
+    }
+}

@@ -1,0 +1,239 @@
+//! Receive → span → handle → settle. It knows Kafka and nothing of books.
+//!
+//! At least once: an offset is stored only after the message is settled, that is done, or handed
+//! to the dead-letter topic; it is committed in the background. A message that fails for a passing
+//! reason waits with its partition, and is tried again; the other partitions go on.
+
+mod dead_letters;
+mod liveness;
+mod replay;
+mod waiting;
+
+use std::{
+    error::Error,
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded};
+use futures::FutureExt;
+use rdkafka::{
+    Message, TopicPartitionList,
+    consumer::{CommitMode, Consumer as _, StreamConsumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::OwnedMessage,
+};
+use service_common::problem::record_panic;
+use telemetry_common::{
+    RequestId,
+    db::Database,
+    kafka::{self, TraceRelation},
+    record_failure, semconv,
+};
+use tokio::{select, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, error, warn};
+
+use crate::{
+    config::Config,
+    ingestion::{self, IngestionError},
+};
+use dead_letters::DeadLetters;
+pub use liveness::Liveness;
+pub use replay::replay;
+use waiting::{Delayed, Waiting};
+
+/// The topics this service reads and writes.
+pub const TOPICS: [&str; 2] = [BOOK_ADDED, BOOK_ADDED_DEAD_LETTER];
+/// The consumer group.
+pub const GROUP: &str = "backend";
+
+/// How often the loop turns when there is nothing to do.
+const TURN: Duration = Duration::from_secs(1);
+/// How often a message may panic before it is a dead letter.
+const MAX_PANICS: u32 = 3;
+
+/// The consuming half of the service.
+pub struct Consumer {
+    messages: StreamConsumer<Liveness>,
+    dead_letters: DeadLetters,
+    db: Database,
+    relation: TraceRelation,
+    liveness: Liveness,
+}
+
+impl Consumer {
+    /// A consumer that joins its group when it runs; Kafka need not be there yet.
+    pub fn new(config: &Config, db: Database) -> Result<Self> {
+        let liveness = Liveness::default();
+        let messages = config
+            .kafka
+            .client()
+            .set("group.id", GROUP)
+            .set("group.protocol", "consumer") // joins at once, rebalances without a pause
+            .set("auto.offset.reset", "earliest")
+            .set("enable.auto.commit", "true")
+            .set("auto.commit.interval.ms", "1000")
+            .set("enable.auto.offset.store", "false")
+            .create_with_context(liveness.clone())
+            .context("the consumer's settings are wrong")?;
+        let dead_letters = DeadLetters::new(&config.kafka)?;
+        let relation = config.kafka_trace_relation;
+        Ok(Self {
+            messages,
+            dead_letters,
+            db,
+            relation,
+            liveness,
+        })
+    }
+
+    /// What health asks.
+    pub fn liveness(&self) -> Liveness {
+        self.liveness.clone()
+    }
+
+    /// Consumes until told to stop; then finishes the message in hand and commits.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        self.messages
+            .subscribe(&[BOOK_ADDED])
+            .context("could not subscribe")?;
+        let mut waiting = Waiting::default();
+        loop {
+            self.liveness.turn();
+            select! {
+                biased;
+                () = stop.cancelled() => break,
+                delayed = waiting.next() => self.work_on(delayed, &mut waiting).await,
+                received = self.messages.recv() => match received {
+                    Ok(message) => {
+                        self.work_on(Delayed::first(message.detach()), &mut waiting).await;
+                    }
+                    Err(error) => warn!(error = &error as &dyn Error, "no message from Kafka"),
+                },
+                () = sleep(TURN) => {}
+            }
+        }
+        // Committing and leaving the group block.
+        let leaving = tokio::task::spawn_blocking(move || self.leave());
+        leaving
+            .await
+            .context("the consumer could not leave its group")
+    }
+
+    fn leave(self) {
+        match self.messages.commit_consumer_state(CommitMode::Sync) {
+            // Nothing to commit, or the background commit was there first.
+            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+            Err(error) => {
+                warn!(
+                    error = &error as &dyn Error,
+                    "the last offsets are not committed"
+                );
+            }
+        }
+    }
+
+    /// One attempt; then the message is settled, or waits with its partition.
+    async fn work_on(&self, delayed: Delayed, waiting: &mut Waiting) {
+        let (message, partition) = (&delayed.message, partition_of(&delayed.message));
+        let settled = if delayed.attempt > 1 && !self.is_assigned(&partition) {
+            return; // another worker has the partition, and the message
+        } else {
+            self.attempt(message, delayed.attempt).await
+        };
+        if !settled {
+            if let Err(error) = self.messages.pause(&partition) {
+                warn!(error = &error as &dyn Error, "the partition does not wait");
+            }
+            waiting.add(delayed);
+            return;
+        }
+        let (topic, number, offset) = (message.topic(), message.partition(), message.offset());
+        let stored = self.messages.store_offset(topic, number, offset);
+        let resumed = if delayed.attempt > 1 {
+            self.messages.resume(&partition)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = stored.and(resumed) {
+            // The partition was taken away meanwhile: the message is delivered again, elsewhere.
+            warn!(error = &error as &dyn Error, "the offset is not stored");
+        }
+    }
+
+    fn is_assigned(&self, partition: &TopicPartitionList) -> bool {
+        let assigned = self.messages.assignment().unwrap_or_default();
+        partition.elements().iter().all(|element| {
+            assigned
+                .find_partition(element.topic(), element.partition())
+                .is_some()
+        })
+    }
+
+    /// One attempt, one span; whether the message is settled.
+    async fn attempt(&self, message: &OwnedMessage, attempt: u32) -> bool {
+        let started = Instant::now();
+        let span = kafka::process_span(message, GROUP, self.relation, attempt);
+        async {
+            let failure = self.process(message, attempt).await.err();
+            let error_type = failure.as_ref().map(IngestionError::kind);
+            kafka::processed(message, GROUP, started.elapsed(), error_type);
+            match failure {
+                None => true,
+                Some(failure) if failure.may_pass(attempt) => false,
+                Some(failure) => self.dead_letters.bury(message, &failure, attempt).await,
+            }
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// Decodes and ingests; the span that is current answers for a failure, and it is logged once.
+    async fn process(&self, message: &OwnedMessage, attempt: u32) -> Result<(), IngestionError> {
+        let ingesting = AssertUnwindSafe(self.ingest(message)).catch_unwind();
+        let result = ingesting.await.unwrap_or_else(|panic| {
+            record_panic(&*panic);
+            Err(IngestionError::Panic)
+        });
+        if let Err(error) = &result {
+            record_failure(error.kind(), error);
+            let error_field = error as &dyn Error;
+            if error.may_pass(attempt) {
+                warn!(
+                    error = error_field,
+                    attempt, "attempt {attempt} failed, will try again"
+                );
+            } else {
+                error!(
+                    error = error_field,
+                    attempt, "this message is a dead letter"
+                );
+            }
+        }
+        result
+    }
+
+    async fn ingest(&self, message: &OwnedMessage) -> Result<(), IngestionError> {
+        let event = BookAdded::decode(message.payload())?;
+        Span::current().record(semconv::MESSAGING_MESSAGE_ID, event.event_id.to_string());
+        let request = RequestId::parse(&event.request_id).unwrap_or_else(RequestId::generate);
+        request.scope(ingestion::enrich(&self.db, &event)).await?;
+        Ok(())
+    }
+}
+
+impl IngestionError {
+    /// Whether the message shall be tried again after this attempt.
+    fn may_pass(&self, attempt: u32) -> bool {
+        self.is_transient() && (attempt < MAX_PANICS || !matches!(self, Self::Panic))
+    }
+}
+
+/// The partition a message came from.
+fn partition_of(message: &OwnedMessage) -> TopicPartitionList {
+    let mut partition = TopicPartitionList::with_capacity(1);
+    partition.add_partition(message.topic(), message.partition());
+    partition
+}
