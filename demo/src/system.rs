@@ -36,8 +36,9 @@ pub struct System {
     pub database_url: String,
     /// Where Kafka is.
     pub kafka_servers: String,
+    /// The server of the database, unless it is shared with other tests.
+    pub postgres: Option<Postgres>,
     kafka: Option<Kafka>,
-    _postgres: Option<Postgres>,
 }
 
 /// A running service.
@@ -46,6 +47,7 @@ pub struct Service {
     pub url: String,
     /// Its process.
     pub process: Process,
+    spec: Spec,
 }
 
 /// The binaries of both services, built.
@@ -186,7 +188,7 @@ impl System {
             database_url,
             kafka_servers,
             kafka,
-            _postgres: postgres,
+            postgres,
         })
     }
 
@@ -205,10 +207,24 @@ impl Service {
                 Some(format!("http://{}", line.strip_prefix("listening on ")?))
             })
             .await?;
-        Ok(Self { url, process })
+        let address = url.trim_start_matches("http://").to_owned();
+        let spec = spec.clone().env("LISTEN_ADDR", address);
+        Ok(Self { url, process, spec })
     }
 
-    async fn ready(&self) -> Result<()> {
+    /// Starts it again where it was, after its end.
+    pub async fn start_again(&mut self) -> Result<()> {
+        *self = Self::start(&self.spec).await?;
+        Ok(())
+    }
+
+    /// Another instance of it, on a port of its own.
+    pub async fn another(&self) -> Result<Self> {
+        Self::start(&self.spec.clone().env("LISTEN_ADDR", "127.0.0.1:0")).await
+    }
+
+    /// Waits until it can work.
+    pub async fn ready(&self) -> Result<()> {
         let url = format!("{}/health/ready", self.url);
         let client = http()?;
         let ready = || async {

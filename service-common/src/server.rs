@@ -1,6 +1,6 @@
 //! The HTTP server and its limits: nobody can hold it up, and it finishes what it has begun.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use axum::{
@@ -13,7 +13,7 @@ use axum::{
 use axum_server::{Handle, Server};
 use clap::Args;
 use hyper_util::rt::TokioTimer;
-use tokio::{join, net::TcpListener, sync::Semaphore, time::timeout};
+use tokio::{net::TcpListener, select, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::problem::Problem;
@@ -83,18 +83,14 @@ pub async fn serve(
         .timer(TokioTimer::new())
         .max_header_list_size(HEADER_SIZE);
     let serving = server.serve(router.into_make_service_with_connect_info::<SocketAddr>());
-    let stopping = async {
+    let ending = async {
         stop.cancelled().await;
         handle.graceful_shutdown(Some(grace));
+        // The server returns by itself when the last request is answered.
+        pending().await
     };
-    // A server that fails ends the service; one that ends was told to.
-    let (served, ()) = join!(
-        async {
-            let served = serving.await;
-            stop.cancel();
-            served
-        },
-        stopping
-    );
-    Ok(served?)
+    select! {
+        ended = serving => Ok(ended?),
+        never = ending => never,
+    }
 }

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -32,7 +32,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 /// A running server; stopped on drop.
 #[derive(Debug)]
 pub struct Postgres {
-    server: Process,
+    process: Process,
+    server: Spec,
     port: u16,
     folder: PathBuf,
     databases: AtomicU32,
@@ -93,8 +94,9 @@ impl Postgres {
             "full_page_writes=off",
             "max_connections=500",
         ]);
-        let server = Process::start(&server)?;
+        let process = Process::start(&server)?;
         let postgres = Self {
+            process,
             server,
             port,
             folder,
@@ -103,7 +105,7 @@ impl Postgres {
         postgres.prepare_template().await.with_context(|| {
             format!(
                 "PostgreSQL did not come up:\n{}",
-                postgres.server.lines().join("\n")
+                postgres.process.lines().join("\n")
             )
         })?;
         Ok(postgres)
@@ -122,6 +124,40 @@ impl Postgres {
         let name = format!("empty_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.create(&format!("create database {name}")).await?;
         Ok(self.url(&name))
+    }
+
+    /// Ends the server with this signal: SIGKILL as a crash would, SIGINT as an operator would.
+    pub async fn end(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal);
+        self.process.exited(Duration::from_secs(30)).await.map(drop)
+    }
+
+    /// Starts the server again, with the data it had.
+    pub async fn start_again(&mut self) -> Result<()> {
+        // What a crash left behind may take a moment to go.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            self.process = Process::start(&self.server)?;
+            let answers = async || {
+                !self.process.is_running()
+                    || PgConnection::connect(&self.url("postgres")).await.is_ok()
+            };
+            eventually(
+                Duration::from_secs(30),
+                "PostgreSQL answers again",
+                || async { answers().await.then_some(()) },
+            )
+            .await?;
+            if self.process.is_running() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "PostgreSQL does not start again:\n{}",
+                    self.process.lines().join("\n")
+                );
+            }
+        }
     }
 
     async fn prepare_template(&self) -> Result<()> {
@@ -152,9 +188,28 @@ impl Postgres {
     }
 }
 
+/// Runs statements on the database at `url`.
+pub async fn execute(url: &str, statements: &str) -> Result<()> {
+    let mut connection = PgConnection::connect(url).await?;
+    connection
+        .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(statements)))
+        .await?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// The one number that `query` answers on the database at `url`.
+pub async fn number(url: &str, query: &str) -> Result<i64> {
+    let mut connection = PgConnection::connect(url).await?;
+    let query = sqlx::query_scalar(sqlx::AssertSqlSafe(query));
+    let number = query.fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(number)
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
-        self.server.signal(Signal::SIGQUIT);
+        self.process.signal(Signal::SIGQUIT);
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

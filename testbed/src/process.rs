@@ -21,7 +21,7 @@ use tokio::{sync::watch, time::timeout};
 pub use nix::sys::signal::Signal;
 
 /// What to start, and how it dies.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Spec {
     /// What it is called in messages.
     pub name: String,

@@ -8,6 +8,7 @@ use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{CommitMode, Consumer as _, StreamConsumer},
     message::{Headers as _, OwnedMessage},
+    metadata::MetadataTopic,
     producer::{FutureProducer, FutureRecord},
 };
 use telemetry_common::kafka;
@@ -68,11 +69,7 @@ fn assign(letters: &StreamConsumer) -> Result<HashMap<i32, i64>> {
         .fetch_metadata(Some(BOOK_ADDED_DEAD_LETTER), PATIENCE)
         .context("Kafka does not answer")?;
     let mut wanted = TopicPartitionList::new();
-    for partition in metadata
-        .topics()
-        .iter()
-        .flat_map(|topic| topic.partitions())
-    {
+    for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
         wanted.add_partition(BOOK_ADDED_DEAD_LETTER, partition.id());
     }
     let committed = letters

@@ -51,7 +51,7 @@ async fn what_is_no_event_is_a_dead_letter_and_the_next_one_is_processed() {
     for (value, reason) in [
         (Some(&b"{\"book_id\":"[..]), "bad_json"),
         (Some(b"\xff\xfe"), "bad_utf8"),
-        (Some(&[b' '; 70_000]), "too_large"),
+        (Some(&vec![b' '; 70_000]), "too_large"),
         (None, "null_value"),
         (Some(b"{\"schema_version\":2}"), "unknown_version"),
     ] {

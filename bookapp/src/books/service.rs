@@ -110,29 +110,25 @@ pub(crate) async fn get(app: &AppState, id: i32) -> Result<Book, ApiError> {
 #[instrument(name = "books.change", skip_all, fields({ BOOK_ID } = id))]
 pub(crate) async fn change(app: &AppState, id: i32, patch: BookPatch) -> Result<u64, ApiError> {
     let failed = ApiError::database("change the book");
-    match repository::update(&app.db, id, &patch)
+    let changed = repository::update(&app.db, id, &patch)
         .await
-        .map_err(failed)?
-    {
-        0 => Err(ApiError::NotFound { id }),
-        changed => {
-            info!({ BOOK_ID } = id, "book {id} changed");
-            Ok(changed)
-        }
+        .map_err(failed)?;
+    if changed == 0 {
+        return Err(ApiError::NotFound { id });
     }
+    info!({ BOOK_ID } = id, "book {id} changed");
+    Ok(changed)
 }
 
 /// Removes a book and, with it, what was derived from it.
 #[instrument(name = "books.remove", skip_all, fields({ BOOK_ID } = id))]
 pub(crate) async fn remove(app: &AppState, id: i32) -> Result<(), ApiError> {
     let failed = ApiError::database("remove the book");
-    match repository::delete(&app.db, id).await.map_err(failed)? {
-        0 => Err(ApiError::NotFound { id }),
-        _ => {
-            info!({ BOOK_ID } = id, "book {id} removed");
-            Ok(())
-        }
+    if repository::delete(&app.db, id).await.map_err(failed)? == 0 {
+        return Err(ApiError::NotFound { id });
     }
+    info!({ BOOK_ID } = id, "book {id} removed");
+    Ok(())
 }
 
 /// What the worker derived from one book.

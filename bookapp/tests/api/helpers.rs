@@ -1,6 +1,6 @@
 //! Starting the API for one test, and a verb for each thing a test does with it.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{rc::Rc, thread, time::Duration};
 
 use anyhow::Result;
 use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, PARTITIONS};
@@ -21,7 +21,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// The API on a port, a database and a Kafka of its own; to be [`finish`](Self::finish)ed.
 pub(crate) struct TestApp {
     pub(crate) url: String,
-    pub(crate) kafka: Arc<Kafka>,
+    pub(crate) kafka: Rc<Kafka>,
     pub(crate) database_url: String,
     pub(crate) pool: PgPool,
     client: ClientWithMiddleware,
@@ -37,13 +37,13 @@ pub(crate) async fn spawn_app() -> TestApp {
 pub(crate) async fn spawn_app_with(settings: &[&str]) -> TestApp {
     let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
     let kafka = Kafka::start(&[BOOK_ADDED, BOOK_ADDED_DEAD_LETTER], PARTITIONS).unwrap();
-    spawn_app_on(database_url, Arc::new(kafka), settings).await
+    spawn_app_on(database_url, Rc::new(kafka), settings).await
 }
 
 /// An app that may share its database and Kafka with another one.
 pub(crate) async fn spawn_app_on(
     database_url: String,
-    kafka: Arc<Kafka>,
+    kafka: Rc<Kafka>,
     settings: &[&str],
 ) -> TestApp {
     testing::install();

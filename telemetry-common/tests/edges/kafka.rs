@@ -83,7 +83,7 @@ async fn processing_links_to_the_create_and_can_continue_it() {
             "4444444444444444"
         );
         let continues = process.parent_span_id.to_string() == "4444444444444444";
-        assert_eq!(continues, relation == TraceRelation::Parent, 1);
+        assert_eq!(continues, relation == TraceRelation::Parent);
     }
 }
 

@@ -1,0 +1,216 @@
+//! What is acknowledged is processed, once in effect, whatever is stopped or killed meanwhile.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use book_events::{BOOK_ADDED, PARTITIONS};
+use demo::{System, system::http};
+use futures::future::join_all;
+use serde_json::json;
+use testbed::{eventually, postgres::number, process::Signal};
+
+use crate::helpers::{self, SOON};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn sigterm_under_load_cuts_no_accepted_request_and_loses_no_telemetry() {
+    let system = helpers::start().await;
+    let told = AtomicBool::new(false);
+    let load = || async {
+        let client = http().unwrap();
+        let book = json!({"title": "Under load", "author": "Somebody"});
+        let url = format!("{}/books/add", system.bookapp.url);
+        let mut added = 0;
+        while let Ok(answer) = client.post(&url).json(&book).send().await {
+            assert_eq!(answer.status(), 201);
+            answer.json::<i64>().await.unwrap(); // whole
+            added += 1;
+        }
+        // Nothing failed before the service was told to go.
+        assert!(told.load(Ordering::SeqCst));
+        added
+    };
+    let stop = async {
+        let enough = || async { (books(&system).await >= 200).then_some(()) };
+        eventually(PATIENCE, "there is load", enough).await.unwrap();
+        told.store(true, Ordering::SeqCst);
+        system.bookapp.process.signal(Signal::SIGTERM);
+    };
+    let (added, ()) = tokio::join!(join_all((0..8).map(|_| load())), stop);
+    let added: i64 = added.iter().sum();
+    assert!(system.bookapp.process.exited(SOON).await.unwrap().success());
+
+    assert_eq!(
+        books(&system).await,
+        added,
+        "what was answered is stored, and nothing else"
+    );
+    let spans = system.sink.spans();
+    for name in ["POST /books/add", "books.add", "create book.added.v1"] {
+        assert_eq!(
+            count(spans.iter().filter(|span| span.name == name)),
+            added,
+            "{name}"
+        );
+    }
+    assert_eq!(count(spans.iter().filter(|span| span.status == "ERROR")), 0);
+    let logs = system.sink.logs();
+    let is_about_a_book = |body: &str| body.starts_with("book ") && body.ends_with(" added");
+    assert_eq!(
+        count(logs.iter().filter(|log| is_about_a_book(&log.body))),
+        added
+    );
+}
+
+#[tokio::test]
+async fn sigterm_lets_the_worker_finish_and_remember() {
+    let mut system = helpers::start().await;
+    add_many(&system, 300).await;
+    let some = || async { (details(&system).await > 20).then_some(()) };
+    eventually(PATIENCE, "the worker is at work", some)
+        .await
+        .unwrap();
+    system.backend.process.signal(Signal::SIGTERM);
+    assert!(system.backend.process.exited(SOON).await.unwrap().success());
+    let before = details(&system).await;
+    let processed = |system: &System| {
+        let spans = system.sink.spans();
+        count(
+            spans
+                .iter()
+                .filter(|span| span.name == "process book.added.v1"),
+        )
+    };
+    assert_eq!(processed(&system), before, "every finished message is told");
+
+    system.backend.start_again().await.unwrap();
+    let all = || async { (details(&system).await == 300).then_some(()) };
+    eventually(PATIENCE, "the rest is processed", all)
+        .await
+        .unwrap();
+    system.backend.process.signal(Signal::SIGTERM);
+    assert!(system.backend.process.exited(SOON).await.unwrap().success());
+    assert_eq!(processed(&system), 300, "no message was delivered twice");
+}
+
+#[tokio::test]
+async fn another_instance_relays_what_a_killed_one_left() {
+    let system = helpers::start().await;
+    let other = system.bookapp.another().await.unwrap();
+    other.ready().await.unwrap();
+    add_many(&system, 200).await;
+    system.bookapp.process.signal(Signal::SIGKILL);
+    let all = || async { (details(&system).await == 200).then_some(()) };
+    eventually(PATIENCE, "everything is processed", all)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn workers_that_come_and_go_leave_one_effect_each() {
+    let system = helpers::start().await;
+    let ledger = "select count(*) from ledger";
+    add_many(&system, 200).await;
+    let other = system.backend.another().await.unwrap();
+    add_many(&system, 200).await;
+    let some = || async { (details(&system).await > 50).then_some(()) };
+    eventually(PATIENCE, "the workers are at work", some)
+        .await
+        .unwrap();
+    system.backend.process.signal(Signal::SIGTERM);
+    let all = || async { (details(&system).await == 400).then_some(()) };
+    eventually(PATIENCE, "everything is processed", all)
+        .await
+        .unwrap();
+    assert_eq!(number(&system.database_url, ledger).await.unwrap(), 400);
+    other.process.signal(Signal::SIGTERM);
+    assert!(other.process.exited(SOON).await.unwrap().success());
+    let kafka = system.mock_kafka().unwrap();
+    assert_eq!(kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 400);
+}
+
+#[tokio::test]
+async fn a_second_signal_cuts() {
+    let system = helpers::start().await;
+    // A request that cannot end: the table is locked.
+    let lock = "begin; lock table books; select pg_sleep(30)";
+    let psql = Lock::hold(&system.database_url, lock);
+    let held = "select count(*) from pg_locks where relation = 'books'::regclass and granted";
+    happens(&system, held).await;
+    let request = http()
+        .unwrap()
+        .get(format!("{}/books/1", system.bookapp.url))
+        .send();
+    let (answer, ()) = tokio::join!(request, async {
+        let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+        happens(&system, waits).await;
+        system.bookapp.process.signal(Signal::SIGTERM);
+        let heard = |line: &str| line.contains("SIGTERM received").then_some(());
+        system.bookapp.process.line(SOON, heard).await.unwrap();
+        assert!(
+            system.bookapp.process.is_running(),
+            "it waits for the request"
+        );
+        system.bookapp.process.signal(Signal::SIGTERM);
+    });
+    answer.unwrap_err();
+    let status = system
+        .bookapp
+        .process
+        .exited(Duration::from_secs(1))
+        .await
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+    drop(psql);
+}
+
+/// Waits until a query counts something.
+async fn happens(system: &System, query: &str) {
+    let counted = async || number(&system.database_url, query).await.unwrap() > 0;
+    eventually(SOON, query, || async { counted().await.then_some(()) })
+        .await
+        .unwrap();
+}
+
+/// A session that holds a lock until it is dropped.
+struct Lock(#[expect(dead_code, reason = "held")] tokio::task::JoinSet<()>);
+
+impl Lock {
+    fn hold(url: &str, statements: &'static str) -> Self {
+        let mut tasks = tokio::task::JoinSet::new();
+        let url = url.to_owned();
+        tasks.spawn(async move {
+            let _ = testbed::postgres::execute(&url, statements).await;
+        });
+        Self(tasks)
+    }
+}
+
+async fn add_many(system: &System, books: usize) {
+    let books: Vec<_> = (0..books)
+        .map(|_| json!({"title": "T", "author": "A"}))
+        .collect();
+    let url = format!("{}/books/bulk_add", system.bookapp.url);
+    let answer = http().unwrap().post(url).json(&books).send().await.unwrap();
+    assert_eq!(answer.status(), 201);
+}
+
+/// The books beside those that were there from the beginning.
+async fn books(system: &System) -> i64 {
+    number(&system.database_url, "select count(*) - 92 from books")
+        .await
+        .unwrap()
+}
+
+async fn details(system: &System) -> i64 {
+    number(&system.database_url, "select count(*) from book_details")
+        .await
+        .unwrap()
+}
+
+fn count<T>(items: impl Iterator<Item = T>) -> i64 {
+    i64::try_from(items.count()).unwrap()
+}
