@@ -36,9 +36,9 @@ pub struct System {
     pub database_url: String,
     /// Where Kafka is.
     pub kafka_servers: String,
+    kafka: Option<Kafka>,
     /// The server of the database, unless it is shared with other tests.
     pub postgres: Option<Postgres>,
-    kafka: Option<Kafka>,
 }
 
 /// A running service.

@@ -28,7 +28,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("service-common", &["telemetry-common"]),
     ("telemetry-common", &[]),
     ("testbed", &[]),
-    ("xtask", &["testbed"]),
+    ("xtask", &["demo", "testbed"]),
 ];
 
 pub(crate) fn check() -> Result<()> {

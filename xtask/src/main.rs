@@ -3,6 +3,8 @@
 
 mod arrows;
 mod cargo;
+mod chaos;
+mod fuzz;
 mod queries;
 mod spec;
 
@@ -20,6 +22,10 @@ struct Args {
 enum Command {
     /// Everything CI checks before the tests: format, lints, docs, queries, API, arrows.
     Check,
+    /// Kill and cut off parts of the system under load; nothing acknowledged may be lost or doubled.
+    Chaos(chaos::Args),
+    /// Send bookapp whatever its OpenAPI document allows, and what it does not (schemathesis).
+    Fuzz(fuzz::Args),
     /// Write the openapi.json of both services from the code.
     Openapi,
     /// Write .sqlx/ from the queries, against a database of its own.
@@ -29,6 +35,8 @@ enum Command {
 fn main() -> Result<()> {
     match Args::parse().command {
         Command::Check => check(),
+        Command::Chaos(args) => chaos::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Openapi => spec::write(),
         Command::SqlxPrepare => queries::prepare(false),
     }

@@ -1,0 +1,64 @@
+//! A schema-driven fuzzer on bookapp's API: no 5xx, no status or body that its document lacks.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use demo::{
+    System,
+    system::{Binaries, Parts},
+};
+use tokio::runtime::Runtime;
+
+use crate::step;
+
+/// What is checked of each answer.
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
+                      response_schema_conformance,unsupported_method,use_after_free";
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Examples for each operation.
+    #[arg(long, default_value_t = 50)]
+    examples: u32,
+
+    /// The seed of the examples.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
+    /// The fuzzer.
+    #[arg(long, env, default_value = "schemathesis")]
+    schemathesis: String,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let runtime = Runtime::new()?;
+    step("starting the system");
+    let system = runtime.block_on(async {
+        System::start(&Binaries::build().await?, Parts::start(None).await?).await
+    })?;
+    step("fuzzing");
+    let status = Command::new(&args.schemathesis)
+        .args(["run", "bookapp/openapi.json", "--url", &system.bookapp.url])
+        .args([
+            "--checks",
+            CHECKS,
+            "--phases",
+            "examples,coverage,fuzzing,stateful",
+        ])
+        .args([
+            "--max-examples",
+            &args.examples.to_string(),
+            "--seed",
+            &args.seed.to_string(),
+        ])
+        .args(["--request-timeout", "10", "--no-color"])
+        .status()
+        .with_context(|| {
+            format!(
+                "is {} there? `pip install schemathesis==4.32.5`",
+                args.schemathesis
+            )
+        })?;
+    ensure!(status.success(), "the fuzzer found something");
+    Ok(())
+}
