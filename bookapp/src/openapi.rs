@@ -19,7 +19,8 @@ use crate::books::handlers;
         handlers::change,
         handlers::remove,
         handlers::details
-    )
+    ),
+    components(schemas(Problem))
 )]
 struct Api;
 

@@ -110,3 +110,44 @@ static PANICS: LazyLock<Counter<u64>> = LazyLock::new(|| {
         .with_description("Panics that were caught")
         .build()
 });
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body, extract::Request, routing::get};
+    use telemetry_common::testing;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    // proves: L36
+    #[tokio::test]
+    async fn a_panic_is_a_500_logged_once_and_counted() {
+        async fn panics() {
+            panic!("a secret text");
+        }
+        testing::install();
+        let app = Router::new().route("/", get(panics)).layer(catch_panic());
+        let (answer, spans) =
+            testing::spans_of(async { app.oneshot(Request::new(Body::empty())).await.unwrap() })
+                .await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(
+            answer.headers()[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
+        let body = axum::body::to_bytes(answer.into_body(), 10_000)
+            .await
+            .unwrap();
+        assert!(!String::from_utf8_lossy(&body).contains("a secret text"));
+        assert_eq!(testing::logs_of(spans.trace_id()).len(), 1);
+        let counted = testing::metrics().iter().any(|resource| {
+            let mut scopes = resource.scope_metrics();
+            scopes.any(|scope| {
+                scope
+                    .metrics()
+                    .any(|metric| metric.name() == "bookapp.panics")
+            })
+        });
+        assert!(counted);
+    }
+}

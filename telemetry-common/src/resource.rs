@@ -76,6 +76,7 @@ mod tests {
 
     use super::*;
 
+    // proves: T7
     #[test]
     fn the_resource_names_the_service_and_hides_its_arguments() {
         let resource = detect(

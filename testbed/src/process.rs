@@ -64,6 +64,12 @@ impl Spec {
         self
     }
 
+    /// The value of an environment variable that was given.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let found = self.env.iter().rev().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// The command that does it.
     pub fn command(&self) -> Command {
         let mut command = Command::new("setpriv");

@@ -29,3 +29,16 @@ pub(crate) fn output(args: &[&str]) -> Result<String> {
     ensure!(output.status.success(), "`cargo {}` failed", args.join(" "));
     Ok(String::from_utf8(output.stdout)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // proves: R7
+    #[test]
+    fn one_generation_of_opentelemetry_is_in_the_tree() {
+        // cargo refuses an ambiguous name.
+        let tree = output(&["tree", "--invert", "opentelemetry", "--depth", "0"]).unwrap();
+        assert!(tree.starts_with("opentelemetry v"), "{tree}");
+    }
+}

@@ -4,6 +4,7 @@
 mod arrows;
 mod cargo;
 mod chaos;
+mod conformance;
 mod fuzz;
 mod queries;
 mod spec;
@@ -24,6 +25,8 @@ enum Command {
     Check,
     /// Kill and cut off parts of the system under load; nothing acknowledged may be lost or doubled.
     Chaos(chaos::Args),
+    /// Write docs/conformance.md from the tests.
+    Conformance,
     /// Send bookapp whatever its OpenAPI document allows, and what it does not (schemathesis).
     Fuzz(fuzz::Args),
     /// Write the openapi.json of both services from the code.
@@ -36,6 +39,7 @@ fn main() -> Result<()> {
     match Args::parse().command {
         Command::Check => check(),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Conformance => conformance::write(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Openapi => spec::write(),
         Command::SqlxPrepare => queries::prepare(false),
@@ -69,6 +73,8 @@ fn check() -> Result<()> {
     arrows::check()?;
     step("openapi.json of both services");
     spec::check()?;
+    step("docs/conformance.md");
+    conformance::check()?;
     step(".sqlx/");
     queries::prepare(true)
 }

@@ -7,6 +7,7 @@ use tokio::runtime::Runtime;
 use crate::cargo;
 
 /// Writes `.sqlx/` against a migrated database of its own, or checks that it is not stale.
+// proves: B21
 pub(crate) fn prepare(check: bool) -> Result<()> {
     let runtime = Runtime::new()?;
     let postgres = runtime.block_on(Postgres::start())?;

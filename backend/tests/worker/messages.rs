@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::helpers::{SOON, TestWorker, spawn_worker};
 
+// proves: B9 B10
 #[tokio::test]
 async fn an_event_delivered_twice_has_one_effect() {
     let worker = spawn_worker().await;
@@ -46,6 +47,7 @@ async fn a_book_that_is_gone_is_skipped() {
     worker.finish().await;
 }
 
+// proves: N2
 #[tokio::test]
 async fn what_is_no_event_is_a_dead_letter_and_the_next_one_is_processed() {
     for (value, reason) in [
@@ -105,6 +107,7 @@ async fn what_is_no_event_is_a_dead_letter_and_the_next_one_is_processed() {
     }
 }
 
+// proves: N2
 #[tokio::test]
 async fn while_the_database_cannot_the_message_waits() {
     let worker = spawn_worker().await;
@@ -176,6 +179,7 @@ async fn while_one_partition_waits_the_others_go_on() {
     worker.finish().await;
 }
 
+// proves: N2
 #[tokio::test]
 async fn a_dead_letter_can_be_replayed_its_chain_intact() {
     let worker = spawn_worker().await;
@@ -240,6 +244,7 @@ async fn relent(worker: &TestWorker) {
         .unwrap();
 }
 
+// proves: L21 B13
 #[tokio::test]
 async fn the_request_s_id_is_on_the_worker_s_log() {
     let worker = spawn_worker().await;

@@ -8,6 +8,7 @@ use telemetry_common::testing::{self, attribute};
 
 use crate::helpers::{problem, spawn_app};
 
+// proves: B1 B3 B32
 #[tokio::test]
 async fn an_added_book_can_be_read() {
     let app = spawn_app().await;
@@ -41,6 +42,7 @@ async fn an_unknown_book_is_404() {
     app.finish().await;
 }
 
+// proves: B3
 #[tokio::test]
 async fn a_change_leaves_what_is_absent_as_it_is() {
     let app = spawn_app().await;
@@ -74,6 +76,7 @@ async fn a_change_leaves_what_is_absent_as_it_is() {
     app.finish().await;
 }
 
+// proves: B3
 #[tokio::test]
 async fn a_removed_book_is_gone() {
     let app = spawn_app().await;
@@ -87,6 +90,7 @@ async fn a_removed_book_is_gone() {
     app.finish().await;
 }
 
+// proves: B3 N1
 #[tokio::test]
 async fn many_books_are_added_by_two_statements_and_each_is_announced() {
     let app = spawn_app().await;
@@ -183,6 +187,7 @@ async fn the_list_goes_page_by_page() {
     app.finish().await;
 }
 
+// proves: T13 L32
 #[tokio::test]
 async fn a_failure_is_red_where_it_happens_and_where_it_is_answered_and_logged_once() {
     let app = spawn_app().await;

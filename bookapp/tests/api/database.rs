@@ -18,6 +18,7 @@ async fn database(pool: PgPoolOptions) -> Database {
     Database::new(pool, options, "test")
 }
 
+// proves: N4 T13
 #[tokio::test]
 async fn a_violated_constraint_is_its_sqlstate() {
     let db = database(PgPoolOptions::new()).await;
@@ -83,6 +84,7 @@ async fn an_exhausted_pool_is_told_from_a_slow_statement() {
     drop(held);
 }
 
+// proves: N4
 #[tokio::test]
 async fn a_transaction_names_its_trace_to_postgresql() {
     let db = database(PgPoolOptions::new()).await;

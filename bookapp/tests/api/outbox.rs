@@ -13,6 +13,7 @@ use testbed::eventually;
 
 use crate::helpers::{SOON, spawn_app, spawn_app_on};
 
+// proves: B1 B8 N1
 #[tokio::test]
 async fn adding_a_book_announces_it_with_its_trace() {
     let app = spawn_app().await;

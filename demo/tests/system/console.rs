@@ -6,6 +6,7 @@ use testbed::process::Signal;
 
 use crate::helpers::{self, SOON};
 
+// proves: B13 L21
 #[tokio::test]
 async fn a_json_line_is_one_object_with_the_three_ids() {
     let (trace, lines) = lines_of_adding_a_book("json").await;
@@ -33,6 +34,7 @@ async fn a_json_line_is_one_object_with_the_three_ids() {
     assert_eq!(access["request_id"], "load-42");
 }
 
+// proves: B13 L21
 #[tokio::test]
 async fn a_text_line_ends_in_the_three_ids() {
     let (trace, lines) = lines_of_adding_a_book("text").await;

@@ -15,6 +15,7 @@ use crate::helpers::{self, SOON};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+// proves: N24 B30
 #[tokio::test]
 async fn sigterm_under_load_cuts_no_accepted_request_and_loses_no_telemetry() {
     let system = helpers::start().await;
@@ -65,6 +66,7 @@ async fn sigterm_under_load_cuts_no_accepted_request_and_loses_no_telemetry() {
     );
 }
 
+// proves: N24 B9
 #[tokio::test]
 async fn sigterm_lets_the_worker_finish_and_remember() {
     let mut system = helpers::start().await;
@@ -96,6 +98,7 @@ async fn sigterm_lets_the_worker_finish_and_remember() {
     assert_eq!(processed(&system), 300, "no message was delivered twice");
 }
 
+// proves: N1
 #[tokio::test]
 async fn another_instance_relays_what_a_killed_one_left() {
     let system = helpers::start().await;

@@ -12,6 +12,7 @@ use testbed::{
 
 use crate::helpers::{self, SOON};
 
+// proves: B30 R10 B13 B31
 #[tokio::test]
 async fn what_was_answered_before_sigterm_is_exported() {
     // Nothing leaves on its own: what arrives was flushed at the end.
@@ -54,6 +55,7 @@ async fn what_was_answered_before_sigterm_is_exported() {
     assert_eq!(added.map(|point| point.value), Some(1.0));
 }
 
+// proves: R10
 #[tokio::test]
 async fn a_failing_start_still_tells_why() {
     let sink = Sink::start().await.unwrap();
@@ -127,6 +129,7 @@ async fn a_wrong_database_url_is_not_repeated() {
     );
 }
 
+// proves: B24
 #[tokio::test]
 async fn health_and_idleness_leave_no_trace_and_no_access_log() {
     let system = helpers::start().await;
@@ -174,6 +177,7 @@ async fn with_tracing_off_the_api_works_and_names_no_trace() {
     assert!(system.sink.points().is_empty());
 }
 
+// proves: B20 T17
 #[tokio::test]
 async fn two_instances_that_start_together_migrate_once() {
     let parts = Parts::for_empty_test().await.unwrap();

@@ -8,6 +8,7 @@ use testbed::{eventually, process::Signal};
 
 use crate::helpers;
 
+// proves: B2 B5 B6 B20 L21
 #[tokio::test]
 async fn listing_92_books_is_one_statement_one_call_one_statement() {
     let system = helpers::start().await;

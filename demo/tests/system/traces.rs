@@ -26,6 +26,7 @@ const VARYING: [&str; 12] = [
     "url.query",
 ];
 
+// proves: B1 B2 B6 B8 B9 B10 L31 L32 T4 T11 T14 N1 N3 N10 R11
 #[tokio::test]
 async fn one_book_makes_three_linked_traces() {
     let system = helpers::start().await;
@@ -51,6 +52,7 @@ async fn one_book_makes_three_linked_traces() {
     }
 }
 
+// proves: R11
 #[tokio::test]
 async fn a_trace_goes_over_grpc_as_over_http() {
     let system = helpers::start_with(|spec| spec.env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")).await;
@@ -62,6 +64,7 @@ async fn a_trace_goes_over_grpc_as_over_http() {
     }
 }
 
+// proves: N3
 #[tokio::test]
 async fn the_worker_s_trace_can_continue_the_request_s() {
     let system = helpers::start_with(|spec| spec.env("KAFKA_TRACE_RELATION", "parent")).await;

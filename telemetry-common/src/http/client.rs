@@ -16,7 +16,7 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware,
 use reqwest_tracing::{ReqwestOtelSpanBackend, TracingMiddleware};
 use tracing::{Span, field::Empty, info_span};
 
-use super::X_REQUEST_ID;
+use super::{X_REQUEST_ID, redact};
 use crate::{RequestId, semconv};
 
 /// Wraps `client` so that each request is a span whose context travels with it.
@@ -85,7 +85,7 @@ impl ReqwestOtelSpanBackend for ClientSpan {
                 template.map_or_else(|| method.to_owned(), |path| format!("{method} {path}")),
             otel.status_code = Empty,
             { semconv::HTTP_REQUEST_METHOD } = method,
-            { semconv::URL_FULL } = without_credentials(url).as_str(),
+            { semconv::URL_FULL } = recordable(url).as_str(),
             { semconv::URL_TEMPLATE } = template,
             { semconv::SERVER_ADDRESS } = host,
             { semconv::SERVER_PORT } = port,
@@ -139,11 +139,14 @@ fn failure_of(outcome: &reqwest_middleware::Result<Response>) -> Option<String> 
     }
 }
 
-fn without_credentials(url: &Url) -> Url {
+/// A URL as it may be recorded: without credentials, and without secrets in its query.
+fn recordable(url: &Url) -> Url {
     let mut url = url.clone();
     // Both fail only where a URL can hold no credentials, and then there are none.
     let _ = url.set_username("");
     let _ = url.set_password(None);
+    let query = url.query().map(|query| redact::query(query).into_owned());
+    url.set_query(query.as_deref());
     url
 }
 

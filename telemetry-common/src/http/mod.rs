@@ -2,6 +2,8 @@
 
 #[cfg(feature = "reqwest")]
 pub mod client;
+#[cfg(any(feature = "axum", feature = "reqwest"))]
+mod redact;
 #[cfg(feature = "axum")]
 pub mod server;
 

@@ -8,7 +8,7 @@
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>,
 //! <https://opentelemetry.io/docs/specs/semconv/http/http-metrics/>.
 
-use std::{net::SocketAddr, sync::LazyLock, time::Instant};
+use std::{borrow::Cow, net::SocketAddr, sync::LazyLock, time::Instant};
 
 use axum::{
     extract::{ConnectInfo, MatchedPath, Request},
@@ -25,7 +25,7 @@ use opentelemetry::{
 use tracing::{Span, info};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::X_REQUEST_ID;
+use super::{X_REQUEST_ID, redact};
 use crate::{RequestId, failure, semconv, traceparent};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -90,6 +90,9 @@ impl Exchange {
     fn complete_span(&self, request: &Request) {
         let span = &self.span;
         span.set_attribute(semconv::URL_SCHEME, "http");
+        if let Some(Cow::Owned(query)) = request.uri().query().map(redact::query) {
+            span.set_attribute(semconv::URL_QUERY, query);
+        }
         span.set_attribute(semconv::NETWORK_PROTOCOL_VERSION, self.protocol);
         if self.method == OTHER {
             span.set_attribute(semconv::HTTP_REQUEST_METHOD, OTHER);

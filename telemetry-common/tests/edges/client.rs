@@ -15,6 +15,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::helpers::{Shop, client};
 
+// proves: B7
 #[tokio::test]
 async fn the_span_s_context_arrives_and_its_numbers_are_numbers() {
     testing::install();

@@ -16,6 +16,7 @@ use telemetry_common::{
 
 use crate::helpers::{Shop, client};
 
+// proves: B4 L31
 #[tokio::test]
 async fn a_request_is_a_span_named_by_method_and_route() {
     let shop = Shop::open().await;
@@ -78,6 +79,7 @@ async fn every_key_stands_once() {
     assert_eq!(keys.len(), all);
 }
 
+// proves: L29 R2
 #[tokio::test]
 async fn an_unknown_method_cannot_grow_names_or_labels() {
     let shop = Shop::open().await;
@@ -108,6 +110,7 @@ async fn without_a_route_the_name_is_the_method() {
     assert_eq!(span.status, Status::Unset, "4xx is no error of the server");
 }
 
+// proves: L32
 #[tokio::test]
 async fn a_5xx_and_a_panic_are_errors_of_the_server() {
     let shop = Shop::open().await;
@@ -143,6 +146,7 @@ async fn a_client_that_leaves_is_told_by_span_and_metric() {
     assert!(request_durations(semconv::ERROR_TYPE).contains(&"cancelled".to_owned()));
 }
 
+// proves: B4
 #[tokio::test]
 async fn a_junk_traceparent_starts_a_new_trace() {
     let shop = Shop::open().await;
@@ -163,6 +167,7 @@ async fn a_junk_traceparent_starts_a_new_trace() {
     }
 }
 
+// proves: L21
 #[tokio::test]
 async fn a_request_id_is_kept_or_replaced_and_answered() {
     let shop = Shop::open().await;
@@ -179,6 +184,7 @@ async fn a_request_id_is_kept_or_replaced_and_answered() {
     }
 }
 
+// proves: B13
 #[tokio::test]
 async fn the_access_log_carries_the_ids() {
     let shop = Shop::open().await;

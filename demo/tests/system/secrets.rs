@@ -1,0 +1,132 @@
+//! What must be kept is kept: marked values go in at every entry, and come out nowhere.
+
+use std::time::Duration;
+
+use book_events::BOOK_ADDED;
+use demo::system::http;
+use rdkafka::{
+    Message,
+    message::{Headers, OwnedMessage},
+};
+use serde_json::json;
+use testbed::{eventually, postgres::number, process::Signal};
+
+use crate::helpers::{self, SOON};
+
+/// Every marked value contains it.
+const MARK: &str = "s3cr3t";
+
+// proves: L20 N13
+#[tokio::test]
+async fn no_secret_comes_out() {
+    let system = helpers::start_with(|spec| {
+        // Everybody is trusted here, so any password will do.
+        let url = spec.value("DATABASE_URL").unwrap_or_default().to_owned();
+        spec.env(
+            "DATABASE_URL",
+            url.replace("postgres@", "postgres:s3cr3t-password@"),
+        )
+        .env(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "authorization=s3cr3t-exporter",
+        )
+        .env("RUST_LOG", "debug")
+    })
+    .await;
+    let client = http().unwrap();
+    let mut answers = String::new();
+    for (method, path, body) in [
+        (
+            "GET",
+            "/books?limit=1&token=s3cr3t-token&X-Amz-Signature=s3cr3t-sig",
+            "",
+        ),
+        ("GET", "/books?limit=none&password=s3cr3t-password", ""),
+        ("GET", "/nowhere?api_key=s3cr3t-key", ""),
+        (
+            "POST",
+            "/books/add",
+            r#"{"title": "s3cr3t title", "author": "A"}"#,
+        ),
+        (
+            "POST",
+            "/books/add",
+            r#"{"title": "s3cr3t title", "author": 7}"#,
+        ),
+        ("POST", "/books/add", r#"{"title": "s3cr3t title", "#),
+        ("PATCH", "/books/4711", r#"{"title": "s3cr3t title"}"#),
+    ] {
+        let answer = client
+            .request(
+                method.parse().unwrap(),
+                format!("{}{path}", system.bookapp.url),
+            )
+            .header("authorization", "Bearer s3cr3t-bearer")
+            .header("cookie", "session=s3cr3t-session")
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+        let headers = format!("{:?}", answer.headers());
+        answers = [answers, headers, answer.text().await.unwrap()].join("\n");
+    }
+    let done = async || {
+        let derived = "select count(*) from book_details";
+        (number(&system.database_url, derived).await.unwrap() == 1).then_some(())
+    };
+    eventually(Duration::from_secs(30), "the book is processed", done)
+        .await
+        .unwrap();
+    let messages = system
+        .mock_kafka()
+        .unwrap()
+        .messages(BOOK_ADDED, 1)
+        .await
+        .unwrap();
+    for service in [&system.bookapp, &system.backend] {
+        service.process.signal(Signal::SIGTERM);
+        assert!(service.process.exited(SOON).await.unwrap().success());
+    }
+    let lines = [
+        system.bookapp.process.lines(),
+        system.backend.process.lines(),
+    ]
+    .concat();
+    let (spans, logs, points) = (
+        system.sink.spans(),
+        system.sink.logs(),
+        system.sink.points(),
+    );
+    assert!(lines.len() > 10 && spans.len() > 10 && logs.len() > 5 && points.len() > 10);
+    for (what, text) in [
+        ("answers", answers),
+        ("console", lines.join("\n")),
+        ("spans", format!("{spans:#?}")),
+        ("logs", format!("{logs:#?}")),
+        ("metrics", format!("{points:#?}")),
+        ("messages", messages.iter().map(as_text).collect()),
+    ] {
+        let found = text.lines().find(|line| line.contains(MARK));
+        assert_eq!(found, None, "in the {what}");
+    }
+    let queries: Vec<_> = spans
+        .iter()
+        .filter_map(|span| span.attributes.get("url.query"))
+        .collect();
+    let redacted = json!("limit=1&token=REDACTED&X-Amz-Signature=REDACTED");
+    assert!(queries.contains(&&redacted), "{queries:?}");
+}
+
+/// Everything a message carries.
+fn as_text(message: &OwnedMessage) -> String {
+    let lossy =
+        |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+    let headers = message
+        .headers()
+        .into_iter()
+        .flat_map(|headers| headers.iter());
+    headers.fold(lossy(message.payload()), |text, header| {
+        format!("{text}\n{}: {}", header.key, lossy(header.value))
+    })
+}
