@@ -97,3 +97,41 @@ fn exported() -> Targets {
 fn asked<S>(accepts: fn(&Metadata<'_>) -> bool) -> impl Filter<S> {
     dynamic_filter_fn(move |metadata, _| accepts(metadata)).with_max_level_hint(LevelFilter::TRACE)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use tracing::{Event, Level, enabled, subscriber::with_default, warn};
+    use tracing_subscriber::layer::Context;
+
+    use super::*;
+
+    /// A layer that counts the events it hears.
+    #[derive(Default)]
+    struct Heard(Arc<AtomicU32>);
+
+    impl<S: Subscriber> Layer<S> for Heard {
+        fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_bare_question_leaves_no_answer_behind() {
+        let (quiet, loud) = (Heard::default(), Heard::default());
+        let heard = Arc::clone(&quiet.0);
+        let subscriber = registry()
+            .with(quiet.with_filter(LevelFilter::WARN.and(asked(|_| true))))
+            .with(loud.with_filter(LevelFilter::INFO.and(asked(|_| true))));
+        with_default(subscriber, || {
+            // One layer says yes, the other no, and nothing follows that would use the answers up.
+            assert!(enabled!(Level::INFO));
+            warn!("kept");
+        });
+        assert_eq!(heard.load(Ordering::Relaxed), 1);
+    }
+}

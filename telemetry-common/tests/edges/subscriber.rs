@@ -2,24 +2,7 @@
 
 use opentelemetry::trace::Status;
 use telemetry_common::testing;
-use tracing::{Level, enabled, error, info, info_span};
-
-#[tokio::test]
-async fn a_bare_question_loses_neither_span_nor_event() {
-    testing::install();
-    // One layer says yes, the other no, and nothing follows that would use up the answers.
-    assert!(enabled!(target: "librdkafka", Level::INFO));
-    let ((), spans) = testing::spans_of(async {
-        enabled!(target: "librdkafka", Level::INFO);
-        info_span!("kept").in_scope(|| {
-            enabled!(target: "hyper", Level::INFO);
-            info!("kept too");
-        });
-    })
-    .await;
-    spans.named("kept");
-    assert_eq!(testing::logs_of(spans.trace_id()).len(), 1);
-}
+use tracing::{error, info, info_span};
 
 #[tokio::test]
 async fn an_error_event_does_not_paint_its_span() {
