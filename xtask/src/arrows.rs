@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cargo;
 
 /// Each crate and the crates of this workspace it may depend on, outside its tests.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     (
         "backend",
         &["book-events", "service-common", "telemetry-common"],
@@ -25,10 +25,11 @@ const ARROWS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("demo", &["book-events", "testbed"]),
+    ("e2e", &["demo", "testbed"]),
     ("service-common", &["telemetry-common"]),
     ("telemetry-common", &[]),
     ("testbed", &[]),
-    ("xtask", &["demo", "testbed"]),
+    ("xtask", &["demo", "e2e", "testbed"]),
 ];
 
 pub(crate) fn check() -> Result<()> {

@@ -5,6 +5,7 @@ mod arrows;
 mod cargo;
 mod chaos;
 mod conformance;
+mod e2e;
 mod fuzz;
 mod queries;
 mod spec;
@@ -27,6 +28,8 @@ enum Command {
     Chaos(chaos::Args),
     /// Write docs/conformance.md from the tests.
     Conformance,
+    /// Run the real stack without Docker, send traffic, and look for it in every part.
+    E2e(e2e::Args),
     /// Send bookapp whatever its OpenAPI document allows, and what it does not (schemathesis).
     Fuzz(fuzz::Args),
     /// Write the openapi.json of both services from the code.
@@ -40,6 +43,7 @@ fn main() -> Result<()> {
         Command::Check => check(),
         Command::Chaos(args) => chaos::run(&args),
         Command::Conformance => conformance::write(),
+        Command::E2e(args) => e2e::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Openapi => spec::write(),
         Command::SqlxPrepare => queries::prepare(false),
