@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use book_events::{BOOK_ADDED, BookAdded, PARTITIONS};
 use opentelemetry::trace::{Status, TraceContextExt};
 use rdkafka::{Message, message::Headers as _};
+use serde_json::json;
 use telemetry_common::{
     kafka,
     testing::{self, attribute},
 };
 use testbed::eventually;
 
-use crate::helpers::{SOON, spawn_app, spawn_app_on};
+use crate::helpers::{SOON, TestApp, spawn_app, spawn_app_on};
 
 // proves: B1 B8 N1
 #[tokio::test]
@@ -121,15 +122,21 @@ async fn a_message_that_can_never_be_sent_is_set_aside() {
 async fn two_instances_send_each_row_once_and_one_takes_over_from_the_other() {
     let one = spawn_app().await;
     let two = spawn_app_on(one.database_url.clone(), one.kafka.clone(), &[]).await;
-    for _ in 0..50 {
-        tokio::join!(one.add_book("T", "A"), two.add_book("T", "A"));
+    // Batches large enough that both would find them, were there two relays.
+    let books: Vec<_> = (0..50)
+        .map(|_| json!({"title": "T", "author": "A"}))
+        .collect();
+    let books = json!(books);
+    for _ in 0..5 {
+        let add = |app| TestApp::post(app, "/books/bulk_add", &books);
+        tokio::join!(add(&one), add(&two));
     }
     let unsent = "outbox where published_at is null";
     let all_sent = || async { (one.count(unsent).await == 0).then_some(()) };
     eventually(SOON, "everything is sent", all_sent)
         .await
         .unwrap();
-    assert_eq!(one.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 100);
+    assert_eq!(one.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 500);
 
     // Whoever leads loses its connection, and with it the lead.
     let leader = "select pg_terminate_backend(pid) from pg_locks \
@@ -144,7 +151,7 @@ async fn two_instances_send_each_row_once_and_one_takes_over_from_the_other() {
     eventually(SOON, "it is sent all the same", all_sent)
         .await
         .unwrap();
-    assert_eq!(one.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 101);
+    assert_eq!(one.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 501);
     one.finish().await;
     two.finish().await;
 }
