@@ -1,6 +1,6 @@
 //! What must be found in the stack after traffic: a check is a name and whether it held, in words.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use anyhow::{Context, Result};
 use demo::{System, system::http, trace::Trace};
@@ -12,7 +12,7 @@ use crate::{
     stack::{LOKI, PROMETHEUS},
 };
 
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One line of the table.
 #[derive(Debug)]
@@ -110,6 +110,11 @@ pub async fn run(stack: &Stack) -> Result<Vec<Check>> {
         "Prometheus",
         "exemplars open a stored trace",
         exemplars(stack).await,
+    );
+    check(
+        "Locust",
+        "its spans are the roots of the services' traces",
+        rooted(stack).await,
     );
     check(
         "Prometheus",
@@ -234,6 +239,25 @@ async fn series(query: &str) -> Result<String> {
     Ok(format!("{series} series"))
 }
 
+async fn rooted(stack: &Stack) -> Result<String> {
+    let found = async || {
+        let spans = stack.traces.spans();
+        let roots: HashSet<_> = spans
+            .iter()
+            .filter(|span| span.service() == "locust" && span.parent_id.is_none())
+            .map(|span| (&span.trace_id, Some(&span.span_id)))
+            .collect();
+        let rooted = spans.iter().filter(|span| {
+            span.kind == "SERVER"
+                && span.service() == "bookapp"
+                && roots.contains(&(&span.trace_id, span.parent_id.as_ref()))
+        });
+        let rooted = rooted.count();
+        (rooted > 100).then(|| format!("{rooted} requests"))
+    };
+    eventually(PATIENCE, "Locust's traces are stored", found).await
+}
+
 async fn exemplars(stack: &Stack) -> Result<String> {
     let found = async || {
         let url = format!("{PROMETHEUS}/api/v1/query_exemplars");
@@ -280,7 +304,7 @@ async fn redacted(stack: &Stack) -> Result<String> {
 }
 
 /// A backend's answer to a query.
-async fn get(url: &str, query: &str) -> Result<Value> {
+pub(crate) async fn get(url: &str, query: &str) -> Result<Value> {
     Ok(http()?
         .get(url)
         .query(&[("query", query)])

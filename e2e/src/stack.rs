@@ -37,7 +37,15 @@ pub struct Stack {
     pub system: System,
     /// What stands where Tempo would: it takes the collector's traces and answers for them by id.
     pub traces: Sink,
-    _parts: Vec<Process>,
+    /// Prometheus.
+    pub prometheus: Part,
+    /// Loki.
+    pub loki: Part,
+    /// The collector.
+    pub collector: Part,
+    /// How to run Locust.
+    pub locust: PathBuf,
+    root: PathBuf,
     _kafka: Kafka,
     _data: TempDir,
 }
@@ -49,6 +57,8 @@ pub struct Tools {
     pub binaries: PathBuf,
     /// The folder of Kafka's jars.
     pub kafka: PathBuf,
+    /// Locust, with what `requests/requirements.txt` names.
+    pub locust: PathBuf,
     /// The checkout.
     pub root: PathBuf,
 }
@@ -71,18 +81,89 @@ impl Stack {
         let system = System::start_with(&Binaries::build().await?, parts, told).await?;
         make_monitor(tools, &system.database_url)?;
         let collector = start_collector(tools, &at("otelcol"), &system, &traces, &kafka).await?;
-        let parts = vec![prometheus, loki, collector];
+        let (locust, root) = (tools.locust.clone(), tools.root.clone());
         Ok(Self {
             system,
             traces,
-            _parts: parts,
+            prometheus,
+            loki,
+            collector,
+            locust,
+            root,
             _kafka: kafka,
             _data: data,
         })
     }
+
+    /// The canonical traffic for so many seconds; fails when Locust does.
+    pub async fn load(&self, seconds: u64) -> Result<()> {
+        let locust = Spec::new("locust", &self.locust)
+            .arg("--locustfile")
+            .arg(self.root.join("requests/locustfile.py"))
+            .arg("--headless")
+            .arg("--only-summary")
+            .arg("--users=10")
+            .arg("--spawn-rate=10")
+            .arg(format!("--run-time={seconds}s"))
+            .arg(format!("--host={}", self.system.bookapp.url))
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+        let locust = Process::start(&locust)?;
+        let status = locust.exited(Duration::from_secs(seconds) + START).await?;
+        ensure!(
+            status.success(),
+            "locust failed:\n{}",
+            locust.lines().join("\n")
+        );
+        Ok(())
+    }
 }
 
-async fn start_prometheus(tools: &Tools, data: &Path) -> Result<Process> {
+/// A part that can be killed and started again with its data.
+#[derive(Debug)]
+pub struct Part {
+    process: Process,
+    spec: Spec,
+    ready: String,
+}
+
+impl Part {
+    async fn start(spec: Spec, ready: String) -> Result<Self> {
+        let process = Process::start(&spec)?;
+        let client = http()?;
+        let answers = || async {
+            client
+                .get(&ready)
+                .send()
+                .await
+                .ok()?
+                .error_for_status()
+                .ok()
+                .map(drop)
+        };
+        eventually(START, &ready, answers)
+            .await
+            .with_context(|| format!("it said:\n{}", process.lines().join("\n")))?;
+        Ok(Self {
+            process,
+            spec,
+            ready,
+        })
+    }
+
+    /// Kills it, with nothing said.
+    pub async fn kill(&self) -> Result<()> {
+        self.process.signal(Signal::SIGKILL);
+        self.process.exited(Duration::from_secs(10)).await.map(drop)
+    }
+
+    /// Starts it again and waits until it is ready.
+    pub async fn start_again(&mut self) -> Result<()> {
+        *self = Self::start(self.spec.clone(), self.ready.clone()).await?;
+        Ok(())
+    }
+}
+
+async fn start_prometheus(tools: &Tools, data: &Path) -> Result<Part> {
     // The configuration as it is; only the addresses of what is scraped are this host's.
     fs::create_dir_all(data.join("targets"))?;
     fs::copy(
@@ -103,10 +184,10 @@ async fn start_prometheus(tools: &Tools, data: &Path) -> Result<Process> {
         .arg("--web.listen-address=127.0.0.1:9090")
         .arg("--web.enable-otlp-receiver")
         .arg("--enable-feature=exemplar-storage");
-    ready(Process::start(&spec)?, &format!("{PROMETHEUS}/-/ready")).await
+    Part::start(spec, format!("{PROMETHEUS}/-/ready")).await
 }
 
-async fn start_loki(tools: &Tools, data: &Path) -> Result<Process> {
+async fn start_loki(tools: &Tools, data: &Path) -> Result<Part> {
     fs::create_dir_all(data)?;
     let config = tools.root.join("loki/loki.yaml");
     let spec = part(tools, "loki", "loki")
@@ -116,7 +197,7 @@ async fn start_loki(tools: &Tools, data: &Path) -> Result<Process> {
         .arg("-server.http-listen-address=127.0.0.1")
         .arg("-server.grpc-listen-address=127.0.0.1")
         .env("LOKI_PATH", data.display().to_string());
-    ready(Process::start(&spec)?, &format!("{LOKI}/ready")).await
+    Part::start(spec, format!("{LOKI}/ready")).await
 }
 
 async fn start_collector(
@@ -125,7 +206,7 @@ async fn start_collector(
     system: &System,
     traces: &Sink,
     kafka: &Kafka,
-) -> Result<Process> {
+) -> Result<Part> {
     let database = system.database_url.rsplit('@').next().unwrap_or_default();
     let (address, name) = database
         .split_once('/')
@@ -161,7 +242,7 @@ async fn start_collector(
         .env("KAFKA_BROKER", &kafka.address)
         .env("BOOKAPP_URL", &system.bookapp.url)
         .env("BACKEND_URL", &system.backend.url);
-    ready(Process::start(&spec)?, "http://127.0.0.1:13133/").await
+    Part::start(spec, "http://127.0.0.1:13133/".to_owned()).await
 }
 
 /// Runs the script that makes the collector's role, as compose does.
@@ -181,22 +262,4 @@ fn part(tools: &Tools, name: &str, binary: &str) -> Spec {
         end: Signal::SIGTERM,
         ..Spec::new(name, tools.binaries.join(binary))
     }
-}
-
-async fn ready(process: Process, url: &str) -> Result<Process> {
-    let client = http()?;
-    let answers = || async {
-        client
-            .get(url)
-            .send()
-            .await
-            .ok()?
-            .error_for_status()
-            .ok()
-            .map(drop)
-    };
-    eventually(START, url, answers)
-        .await
-        .with_context(|| format!("it said:\n{}", process.lines().join("\n")))?;
-    Ok(process)
 }

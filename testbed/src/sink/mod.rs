@@ -10,20 +10,24 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
     trace::v1::ExportTraceServiceRequest,
 };
 use serde_json::Value;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    sync::oneshot,
+};
 
 /// A running sink; gone on drop.
 #[derive(Debug)]
 pub struct Sink {
     address: SocketAddr,
     received: Arc<Received>,
-    _server: JoinSet<()>,
+    server: Option<Runtime>,
 }
 
 /// Attributes with the types they arrived in: a number that came as text is a string here.
@@ -131,14 +135,45 @@ impl Sink {
             .await
             .context("no port for the sink")?;
         let address = listener.local_addr()?;
-        let received = Arc::<Received>::default();
-        let mut server = JoinSet::new();
-        server.spawn(server::serve(listener, Arc::clone(&received)));
-        Ok(Self {
+        drop(listener);
+        let mut sink = Self {
             address,
-            received,
-            _server: server,
-        })
+            received: Arc::default(),
+            server: None,
+        };
+        sink.bring_back().await?;
+        Ok(sink)
+    }
+
+    /// Takes the sink away, its port and every connection with it; what it holds is kept.
+    pub fn take_away(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.shutdown_background();
+        }
+    }
+
+    /// Brings it back to where it was.
+    pub async fn bring_back(&mut self) -> Result<()> {
+        // A runtime of its own: ending it ends the connections too, whoever spawned them.
+        let server = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let (address, received) = (self.address, Arc::clone(&self.received));
+        let (bound, listening) = oneshot::channel();
+        server.spawn(async move {
+            let listener = TcpListener::bind(address).await;
+            let error = listener.as_ref().err().map(ToString::to_string);
+            let _ = bound.send(error);
+            if let Ok(listener) = listener {
+                server::serve(listener, received).await;
+            }
+        });
+        self.server = Some(server);
+        match listening.await? {
+            None => Ok(()),
+            Some(error) => bail!("the sink cannot listen on {address}: {error}"),
+        }
     }
 
     /// The value for `OTEL_EXPORTER_OTLP_ENDPOINT`, for either protocol.
@@ -183,5 +218,11 @@ impl Sink {
             newest.insert(series, point);
         }
         newest.into_values().collect()
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.take_away();
     }
 }
