@@ -31,6 +31,9 @@ pub const PROMETHEUS: &str = "http://127.0.0.1:9090";
 /// Where Loki answers.
 pub const LOKI: &str = "http://127.0.0.1:3100";
 
+/// Where the collector says that it is well.
+pub const COLLECTOR: &str = "http://127.0.0.1:13133/";
+
 /// The running stack; gone on drop.
 pub struct Stack {
     /// The services, telling the collector; their own sink stays empty.
@@ -242,7 +245,7 @@ async fn start_collector(
         .env("KAFKA_BROKER", &kafka.address)
         .env("BOOKAPP_URL", &system.bookapp.url)
         .env("BACKEND_URL", &system.backend.url);
-    Part::start(spec, "http://127.0.0.1:13133/".to_owned()).await
+    Part::start(spec, COLLECTOR.to_owned()).await
 }
 
 /// Runs the script that makes the collector's role, as compose does.

@@ -1,27 +1,16 @@
 //! The end-to-end table, on the native stack.
 #![expect(clippy::print_stdout, reason = "the table is what the command answers")]
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
-use e2e::{Stack, checks, drills, stack::Tools};
+use e2e::{Stack, checks, drills};
 use tokio::runtime::Runtime;
 
-use crate::step;
+use crate::{stack::Programs, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The folder of `otelcol-bookapp`, `prometheus` and `loki`.
-    #[arg(long, env, value_name = "FOLDER")]
-    stack_bin: PathBuf,
-
-    /// The folder of Kafka's jars: `mvn -f kafka/pom.xml dependency:copy-dependencies`.
-    #[arg(long, env, value_name = "FOLDER")]
-    kafka_jars: PathBuf,
-
-    /// Locust, with what `requests/requirements.txt` names.
-    #[arg(long, env, default_value = "locust", value_name = "PROGRAM")]
-    locust: PathBuf,
+    #[command(flatten)]
+    programs: Programs,
 
     /// For how long Locust runs, in seconds.
     #[arg(long, default_value_t = 60)]
@@ -29,12 +18,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let tools = Tools {
-        binaries: args.stack_bin.clone(),
-        kafka: args.kafka_jars.clone(),
-        locust: args.locust.clone(),
-        root: std::env::current_dir()?,
-    };
+    let tools = args.programs.tools()?;
     Runtime::new()?.block_on(async {
         step("starting the stack");
         let mut stack = Stack::start(&tools).await?;

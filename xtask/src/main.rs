@@ -7,8 +7,10 @@ mod chaos;
 mod conformance;
 mod e2e;
 mod fuzz;
+mod load;
 mod queries;
 mod spec;
+mod stack;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -32,6 +34,11 @@ enum Command {
     E2e(e2e::Args),
     /// Send bookapp whatever its OpenAPI document allows, and what it does not (schemathesis).
     Fuzz(fuzz::Args),
+    /// Send bookapp the canonical traffic (Locust).
+    Load(load::Args),
+    /// The real stack without Docker: up, down, status, build, check.
+    #[command(subcommand)]
+    Stack(stack::Action),
     /// Write the openapi.json of both services from the code.
     Openapi,
     /// Write .sqlx/ from the queries, against a database of its own.
@@ -45,6 +52,8 @@ fn main() -> Result<()> {
         Command::Conformance => conformance::write(),
         Command::E2e(args) => e2e::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Load(args) => load::run(&args),
+        Command::Stack(action) => stack::run(&action),
         Command::Openapi => spec::write(),
         Command::SqlxPrepare => queries::prepare(false),
     }

@@ -1,0 +1,225 @@
+//! What compose would do, read from its file: no engine runs here.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use serde_json::Value;
+
+/// The collector's image has no shell; `otel-collector-probe` asks it.
+const WITHOUT_HEALTH: [&str; 1] = ["otel-collector"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn yaml(file: &str) -> Value {
+    let text = fs::read_to_string(root().join(file)).unwrap();
+    let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text).unwrap();
+    // What is merged merges itself.
+    value.apply_merge().unwrap();
+    value.apply_merge().unwrap();
+    serde_json::to_value(value).unwrap()
+}
+
+fn services() -> Vec<(String, Value)> {
+    let compose = yaml("docker-compose.yaml");
+    let services = compose["services"].as_object().unwrap();
+    services
+        .iter()
+        .map(|(name, service)| (name.clone(), service.clone()))
+        .collect()
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
+}
+
+#[test]
+fn every_image_is_pinned() {
+    for (name, service) in services() {
+        let image = service["image"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name} has no image"));
+        let (_, tag) = image
+            .rsplit_once(':')
+            .unwrap_or_else(|| panic!("{name}: no tag"));
+        assert!(
+            tag != "latest" && !tag.contains('$') && tag.contains('.'),
+            "{name}: {image}"
+        );
+    }
+}
+
+#[test]
+fn every_service_is_limited_logged_and_watched() {
+    let mut sum = 0;
+    for (name, service) in services() {
+        let limit = service["mem_limit"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name}: no limit"));
+        sum += limit.trim_end_matches('m').parse::<u32>().unwrap();
+        assert!(
+            service["logging"]["options"]["max-size"].is_string(),
+            "{name}"
+        );
+        assert!(service["restart"].is_string(), "{name}");
+        let one_shot = service["restart"] == "no";
+        let watched = service["healthcheck"]["test"].is_array();
+        assert!(
+            one_shot || watched || WITHOUT_HEALTH.contains(&&*name),
+            "{name}: not watched"
+        );
+    }
+    assert!(sum <= 4096, "{sum} MiB");
+}
+
+#[test]
+fn every_one_shot_job_is_awaited() {
+    let services = services();
+    for (job, _) in services
+        .iter()
+        .filter(|(_, service)| service["restart"] == "no")
+    {
+        let awaited = services.iter().any(|(_, service)| {
+            service["depends_on"][job]["condition"] == "service_completed_successfully"
+        });
+        assert!(awaited, "nobody waits for {job}: `up --wait` would fail");
+    }
+}
+
+// proves: T18
+#[test]
+fn every_port_is_on_127_0_0_1() {
+    let mut ports = 0;
+    for (name, service) in services() {
+        for port in texts(&service["ports"]) {
+            assert!(port.starts_with("127.0.0.1:"), "{name}: {port}");
+            ports += 1;
+        }
+    }
+    assert!(ports > 8);
+}
+
+#[test]
+fn every_mounted_file_is_there() {
+    for (name, service) in services() {
+        for volume in texts(&service["volumes"]) {
+            let source = volume.split(':').next().unwrap();
+            let is_file = source.starts_with("./");
+            assert!(!is_file || root().join(source).exists(), "{name}: {volume}");
+            assert!(!is_file || volume.ends_with(":ro"), "{name}: {volume}");
+        }
+    }
+}
+
+#[test]
+fn what_the_collector_needs_is_set_and_what_is_set_is_needed() {
+    let files = [
+        "otel-collector/core.yaml",
+        "otel-collector/infrastructure.yaml",
+    ];
+    let text = files
+        .map(|file| fs::read_to_string(root().join(file)).unwrap())
+        .concat();
+    let mut known = BTreeSet::new();
+    let mut needed = BTreeSet::new();
+    for variable in text.split("${env:").skip(1) {
+        let variable = variable.split('}').next().unwrap();
+        known.insert(variable.split(":-").next().unwrap());
+        if !variable.contains(":-") {
+            needed.insert(variable);
+        }
+    }
+    let services = services();
+    let (_, collector) = services
+        .iter()
+        .find(|(name, _)| name == "otel-collector")
+        .unwrap();
+    let set: BTreeSet<_> = collector["environment"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert!(needed.is_subset(&set), "{needed:?}");
+    let unknown: Vec<_> = set
+        .difference(&known)
+        .filter(|name| **name != "GOMEMLIMIT")
+        .collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+#[test]
+fn the_image_and_the_native_collector_are_one_version() {
+    let builder = yaml("otel-collector/builder.yaml");
+    let native = builder["dist"]["version"].as_str().unwrap();
+    let services = services();
+    let (_, collector) = services
+        .iter()
+        .find(|(name, _)| name == "otel-collector")
+        .unwrap();
+    assert!(
+        collector["image"]
+            .as_str()
+            .unwrap()
+            .ends_with(&format!(":{native}"))
+    );
+}
+
+#[test]
+fn the_collector_s_files_share_no_list_and_use_all_they_declare() {
+    let core = yaml("otel-collector/core.yaml");
+    let infrastructure = yaml("otel-collector/infrastructure.yaml");
+    let mut lists = BTreeSet::new();
+    let mut declared = BTreeSet::new();
+    let mut used = BTreeSet::new();
+    for file in [&core, &infrastructure] {
+        for kind in [
+            "receivers",
+            "processors",
+            "connectors",
+            "exporters",
+            "extensions",
+        ] {
+            for name in file[kind]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, _)| name)
+            {
+                assert!(
+                    declared.insert((kind, name.clone())),
+                    "{name} is declared twice"
+                );
+            }
+        }
+        for name in texts(&file["service"]["extensions"]) {
+            used.insert(name.to_owned());
+        }
+        for (pipeline, parts) in file["service"]["pipelines"].as_object().unwrap() {
+            assert!(
+                lists.insert(pipeline.clone()),
+                "{pipeline} stands in both files"
+            );
+            for part in ["receivers", "processors", "exporters"] {
+                used.extend(texts(&parts[part]).into_iter().map(str::to_owned));
+            }
+            let first = texts(&parts["processors"])[0];
+            assert!(
+                first == "memory_limiter" || first == "tail_sampling",
+                "{pipeline}: {first}"
+            );
+        }
+    }
+    for (kind, name) in declared {
+        assert!(
+            used.contains(&name),
+            "{kind}: {name} is declared and not used"
+        );
+    }
+}

@@ -1,0 +1,49 @@
+//! The canonical traffic, against whatever is up.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, ensure};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Where bookapp is.
+    #[arg(long, default_value = "http://127.0.0.1:8000")]
+    host: String,
+
+    /// How many users there are.
+    #[arg(long, default_value_t = 10)]
+    users: u32,
+
+    /// For how long they come, in seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+
+    /// Locust, with what `requests/requirements.txt` names.
+    #[arg(long, env, default_value = "locust", value_name = "PROGRAM")]
+    locust: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let status = Command::new(&args.locust)
+        .args([
+            "--locustfile",
+            "requests/locustfile.py",
+            "--headless",
+            "--only-summary",
+        ])
+        .args([
+            "--host",
+            &args.host,
+            "--users",
+            &args.users.to_string(),
+            "--spawn-rate=10",
+        ])
+        .arg(format!("--run-time={}s", args.seconds))
+        .status()
+        .context("is locust there? `pip install -r requests/requirements.txt`")?;
+    ensure!(
+        status.success(),
+        "more than one request in a hundred failed"
+    );
+    Ok(())
+}

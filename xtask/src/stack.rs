@@ -1,0 +1,184 @@
+//! The native stack: the same parts and the same files as docker compose, as processes.
+#![expect(clippy::print_stdout, reason = "a person reads what is where")]
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{self, Command},
+};
+
+use anyhow::{Context, Result, ensure};
+use demo::system::http;
+use e2e::{
+    Stack,
+    stack::{COLLECTOR, LOKI, PROMETHEUS, Tools},
+};
+use tokio::runtime::Runtime;
+
+use crate::step;
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Action {
+    /// Start it, and stay until Ctrl-C or `down`.
+    Up(Programs),
+    /// End the one that is up.
+    Down,
+    /// Say which parts answer.
+    Status,
+    /// Build collector, Prometheus and Loki into a folder for `STACK_BIN`.
+    Build {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Check every configuration file with its own program.
+    Check(Programs),
+}
+
+/// What the stack is made of.
+#[derive(clap::Args, Clone)]
+pub(crate) struct Programs {
+    /// The folder of `otelcol-bookapp`, `prometheus`, `promtool` and `loki`.
+    #[arg(long, env, value_name = "FOLDER")]
+    stack_bin: PathBuf,
+
+    /// The folder of Kafka's jars: `mvn -f kafka/pom.xml dependency:copy-dependencies`.
+    #[arg(long, env, value_name = "FOLDER")]
+    kafka_jars: PathBuf,
+
+    /// Locust, with what `requests/requirements.txt` names.
+    #[arg(long, env, default_value = "locust", value_name = "PROGRAM")]
+    locust: PathBuf,
+
+    /// docker-compose, for its `config` alone: no engine is needed.
+    #[arg(long, env, default_value = "docker-compose", value_name = "PROGRAM")]
+    docker_compose: PathBuf,
+
+    /// hadolint.
+    #[arg(long, env, default_value = "hadolint", value_name = "PROGRAM")]
+    hadolint: PathBuf,
+}
+
+impl Programs {
+    pub(crate) fn tools(&self) -> Result<Tools> {
+        Ok(Tools {
+            binaries: self.stack_bin.clone(),
+            kafka: self.kafka_jars.clone(),
+            locust: self.locust.clone(),
+            root: env::current_dir()?,
+        })
+    }
+}
+
+pub(crate) fn run(action: &Action) -> Result<()> {
+    match action {
+        Action::Up(programs) => up(programs),
+        Action::Down => down(),
+        Action::Status => status(),
+        Action::Build { folder } => execute(
+            Path::new(".ci/build-stack"),
+            &[&folder.display().to_string()],
+        ),
+        Action::Check(programs) => check(programs),
+    }
+}
+
+/// Where the process that is up leaves its number.
+fn pid_file() -> PathBuf {
+    env::temp_dir().join("bookapp-stack.pid")
+}
+
+fn up(programs: &Programs) -> Result<()> {
+    Runtime::new()?.block_on(async {
+        step("starting the stack");
+        let stack = Stack::start(&programs.tools()?).await?;
+        fs::write(pid_file(), process::id().to_string())?;
+        println!("bookapp     {}", stack.system.bookapp.url);
+        println!("backend     {}", stack.system.backend.url);
+        println!("collector   {COLLECTOR}");
+        println!("Prometheus  {PROMETHEUS}");
+        println!("Loki        {LOKI}");
+        println!("database    {}", stack.system.database_url);
+        println!("up until Ctrl-C or `cargo xtask stack down`");
+        tokio::signal::ctrl_c().await?;
+        fs::remove_file(pid_file())?;
+        Ok(())
+    })
+}
+
+fn down() -> Result<()> {
+    let pid = fs::read_to_string(pid_file()).context("no stack is up")?;
+    execute(Path::new("kill"), &["-INT", pid.trim()])
+}
+
+fn status() -> Result<()> {
+    let runtime = Runtime::new()?;
+    let client = http()?;
+    for (part, url) in [
+        ("collector", COLLECTOR.to_owned()),
+        ("Prometheus", format!("{PROMETHEUS}/-/ready")),
+        ("Loki", format!("{LOKI}/ready")),
+    ] {
+        let answer = runtime.block_on(client.get(&url).send());
+        let answers = answer.is_ok_and(|answer| answer.status().is_success());
+        println!(
+            "{part:<11} {url} {}",
+            if answers {
+                "answers"
+            } else {
+                "does not answer"
+            }
+        );
+    }
+    Ok(())
+}
+
+fn check(programs: &Programs) -> Result<()> {
+    let binary = |name: &str| programs.stack_bin.join(name);
+    step("docker-compose.yaml");
+    execute(
+        &programs.docker_compose,
+        &["--profile", "load", "config", "--quiet"],
+    )?;
+    step("Dockerfiles");
+    execute(&programs.hadolint, &["Dockerfile", "requests/Dockerfile"])?;
+    step("otel-collector/");
+    let files = [
+        "--config=otel-collector/core.yaml",
+        "--config=otel-collector/infrastructure.yaml",
+    ];
+    let mut validate = Command::new(binary("otelcol-bookapp"));
+    validate.arg("validate").args(files);
+    validate.env("REDACTION_HMAC_KEY", "0123456789abcdef0123456789abcdef");
+    validate.env("PG_MONITOR_PASSWORD", "monitor");
+    succeed(&mut validate)?;
+    step("prometheus/");
+    execute(
+        &binary("promtool"),
+        &[
+            "check",
+            "config",
+            "--lint=all",
+            "prometheus/prometheus.yaml",
+        ],
+    )?;
+    step("loki/");
+    let verify = [
+        "-config.file=loki/loki.yaml",
+        "-config.expand-env=true",
+        "-verify-config",
+    ];
+    execute(&binary("loki"), &verify)
+}
+
+fn execute(program: &Path, args: &[&str]) -> Result<()> {
+    succeed(Command::new(program).args(args))
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_owned();
+    let status = command
+        .status()
+        .with_context(|| format!("could not run {}", program.display()))?;
+    ensure!(status.success(), "{} failed", program.display());
+    Ok(())
+}
