@@ -169,6 +169,7 @@ async fn add_a_book(system: &System) -> Result<String> {
         .context("a trace id")
 }
 
+// proves: B25
 async fn whole(stack: &Stack, id: &str) -> Result<String> {
     let found = || async {
         let trace = Trace::of(&stack.traces.spans(), id);
@@ -190,6 +191,7 @@ async fn linked(stack: &Stack, id: &str) -> Result<String> {
     eventually(PATIENCE, "the linked trace is stored", found).await
 }
 
+// proves: B24
 fn no_probes(stack: &Stack) -> Result<String> {
     let spans = stack.traces.spans();
     let probes = spans
@@ -200,6 +202,7 @@ fn no_probes(stack: &Stack) -> Result<String> {
     Ok(format!("none among {}", spans.len()))
 }
 
+// proves: B13 B25
 async fn logs(service: &str) -> Result<String> {
     let query = format!(
         "{{service_name=\"{service}\"}} | telemetry_request_id=\"{REQUEST_ID}\" | trace_id!=\"\""
@@ -227,6 +230,7 @@ async fn labels() -> Result<String> {
     Ok(format!("labels are {}", answer["data"]))
 }
 
+// proves: B14 B15 B16 B24 B25 B32
 async fn series(query: &str) -> Result<String> {
     let found = async || {
         let answer = get(&format!("{PROMETHEUS}/api/v1/query"), query)
@@ -239,6 +243,7 @@ async fn series(query: &str) -> Result<String> {
     Ok(format!("{series} series"))
 }
 
+// proves: B18
 async fn rooted(stack: &Stack) -> Result<String> {
     let found = async || {
         let spans = stack.traces.spans();
@@ -258,6 +263,7 @@ async fn rooted(stack: &Stack) -> Result<String> {
     eventually(PATIENCE, "Locust's traces are stored", found).await
 }
 
+// proves: B14 T15
 async fn exemplars(stack: &Stack) -> Result<String> {
     let found = async || {
         let url = format!("{PROMETHEUS}/api/v1/query_exemplars");
@@ -281,6 +287,7 @@ async fn exemplars(stack: &Stack) -> Result<String> {
     eventually(PATIENCE, "exemplars resolve", found).await
 }
 
+// proves: N13
 async fn redacted(stack: &Stack) -> Result<String> {
     let found = async || {
         let spans = format!("{:?}", stack.traces.spans());

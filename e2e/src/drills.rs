@@ -20,6 +20,7 @@ const GONE: Duration = Duration::from_secs(5);
 const BOOKS: usize = 20;
 
 /// Each part in turn.
+// proves: N21
 pub async fn run(stack: &mut Stack) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
 
