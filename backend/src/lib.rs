@@ -80,7 +80,6 @@ impl App {
             consumer.run(stopping).await
         });
         supervise(tasks, stop, grace).await?;
-        self.db.untraced().close().await;
         Ok(())
     }
 }

@@ -1,13 +1,12 @@
 //! What can go wrong in an answer: a status, a text that is safe to show, and the one log line.
 
-use std::error::Error;
-
 use axum::{
     extract::rejection::{JsonRejection, PathRejection, QueryRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 use service_common::{postgres::is_transient, problem::Problem};
+use telemetry_common::explained;
 use tracing::error;
 
 use crate::books::Invalid;
@@ -86,7 +85,10 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
         if status.is_server_error() {
-            error!(error = &self as &dyn Error, "the request failed");
+            error!(
+                error = &explained(&self) as &dyn std::error::Error,
+                "the request failed"
+            );
         }
         Problem::new(status, self.to_string()).into_response()
     }

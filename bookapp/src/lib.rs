@@ -22,7 +22,7 @@ use service_common::{
     lifecycle::{announce, supervise},
     server::serve,
 };
-use telemetry_common::db::Database;
+use sqlx::{Connection, PgConnection};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,6 @@ pub struct App {
     router: Router,
     relay: Relay,
     config: Config,
-    db: Database,
 }
 
 impl App {
@@ -42,22 +41,19 @@ impl App {
     /// need not be there yet.
     pub async fn build(config: Config) -> Result<Self> {
         let db = config.postgres.connect("bookapp")?;
-        // One instance at a time: the migrator holds an advisory lock.
-        sqlx::migrate!("../migrations")
-            .run(db.untraced())
+        migrate(&config)
             .await
             .context("could not migrate the database")?;
         let listener = TcpListener::bind(config.listen_addr)
             .await
             .with_context(|| format!("could not listen on {}", config.listen_addr))?;
         let state = AppState::new(&config, db.clone())?;
-        let relay = Relay::new(&config, db.clone(), state.outbox.clone());
+        let relay = Relay::new(&config, db, state.outbox.clone());
         Ok(Self {
             listener,
             router: app::router(state, config.server.into()),
             relay,
             config,
-            db,
         })
     }
 
@@ -89,9 +85,17 @@ impl App {
             Ok(())
         });
         supervise(tasks, stop, grace).await?;
-        self.db.untraced().close().await;
         Ok(())
     }
+}
+
+/// On a connection of its own, for a migration may take longer than a request: one instance at a
+/// time, the others wait for the migrator's advisory lock.
+async fn migrate(config: &Config) -> Result<()> {
+    let mut connection = PgConnection::connect_with(&config.postgres.options()?).await?;
+    sqlx::migrate!("../migrations").run(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
 }
 
 /// Builds the service, says where it listens, and runs it until told to stop.

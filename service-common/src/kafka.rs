@@ -9,6 +9,7 @@ use rdkafka::{
     client::DefaultClientContext,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
 };
+use telemetry_common::explained;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -54,7 +55,10 @@ impl KafkaConfig {
                 .and_then(settled)
             {
                 Ok(()) => break,
-                Err(error) => warn!(error = &error as &dyn std::error::Error, "no topics yet"),
+                Err(error) => warn!(
+                    error = &explained(&error) as &dyn std::error::Error,
+                    "no topics yet"
+                ),
             }
             sleep(RETRY).await;
         }

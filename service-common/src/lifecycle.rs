@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use telemetry_common::{Service, TelemetryConfig};
+use telemetry_common::{Service, TelemetryConfig, explained};
 use tokio::{
     runtime::Runtime,
     select,
@@ -27,7 +27,7 @@ pub fn main<F: Future<Output = Result<()>>>(
     run: impl FnOnce(CancellationToken) -> F,
 ) -> ExitCode {
     let runtime = Runtime::new().expect("the system gives a process its threads");
-    let _entered = runtime.enter();
+    let entered = runtime.enter();
     let telemetry = match telemetry_common::init(telemetry, service) {
         Ok(telemetry) => telemetry,
         Err(error) => crate::settings::refuse(&error.into()),
@@ -38,12 +38,15 @@ pub fn main<F: Future<Output = Result<()>>>(
     let result = runtime.block_on(run(stop));
     if let Err(error) = &result {
         error!(
-            error = &**error as &dyn std::error::Error,
+            error = &explained(&**error) as &dyn std::error::Error,
             "{} failed", service.name
         );
     }
     // On success and failure alike: a failing start is when telemetry is needed most.
     telemetry.shutdown(grace.mul_f32(1.0 - TASKS));
+    // What still blocks a thread, librdkafka waiting for a broker say, is not waited for.
+    drop(entered);
+    runtime.shutdown_background();
     if result.is_ok() {
         ExitCode::SUCCESS
     } else {
@@ -52,7 +55,7 @@ pub fn main<F: Future<Output = Result<()>>>(
 }
 
 /// The share of the time to stop in that the tasks get; the rest is for flushing telemetry.
-const TASKS: f32 = 0.8;
+pub(crate) const TASKS: f32 = 0.8;
 
 /// Cancels `stop` at the first SIGTERM or SIGINT; the second one ends the process at once.
 async fn obey_signals(stop: CancellationToken, grace: Duration) -> std::io::Result<()> {

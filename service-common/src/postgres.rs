@@ -18,8 +18,9 @@ const LOCK_TIMEOUT: &str = "2000";
 
 /// Whether another try may go well: no connection to be had, or PostgreSQL's own trouble.
 pub fn is_transient(error: &sqlx::Error) -> bool {
-    // Connection, serialization, resources, locks and states, operator, system.
-    const CLASSES: [&str; 6] = ["08", "40", "53", "55", "57", "58"];
+    // Connection, authorization, no such database, serialization, resources, locks and states,
+    // operator, system: none of them says that the work is wrong.
+    const CLASSES: [&str; 8] = ["08", "28", "3D", "40", "53", "55", "57", "58"];
     match error {
         sqlx::Error::Database(error) => error
             .code()
@@ -61,7 +62,7 @@ impl PostgresConfig {
             .map_err(|_| anyhow!("DATABASE_URL is not a PostgreSQL connection string"))
     }
 
-    /// A pool that connects when it is first used; no statement of it can wait for ever.
+    /// A pool that connects when it is first used; the server ends a statement that takes too long.
     pub fn connect(&self, application: &str) -> Result<Database> {
         let pool = PgPoolOptions::new()
             .max_connections(self.database_max_connections)
@@ -70,6 +71,10 @@ impl PostgresConfig {
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("lock_timeout", LOCK_TIMEOUT),
             ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
+            // A host that is gone loses its sessions, and with them its locks, within seconds.
+            ("tcp_keepalives_idle", "5"),
+            ("tcp_keepalives_interval", "2"),
+            ("tcp_keepalives_count", "3"),
         ]);
         Ok(Database::new(pool, options, application))
     }

@@ -16,12 +16,12 @@ use hyper_util::rt::TokioTimer;
 use tokio::{net::TcpListener, select, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::problem::Problem;
+use crate::{lifecycle::TASKS, problem::Problem};
 
 /// How long a client may take to send a request's headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How large a request's headers may be, in bytes.
-const HEADER_SIZE: u32 = 64 * 1024;
+const HEADER_SIZE: usize = 64 * 1024;
 
 /// How much one instance takes on.
 #[derive(Args, Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ pub async fn limit(State(limits): State<Limits>, request: Request, next: Next) -
     answer.unwrap_or_else(|_| unavailable("the request took too long"))
 }
 
-/// Serves until told to stop, then finishes the requests in hand within `grace`.
+/// Serves until told to stop, then finishes the requests in hand within the tasks' share of `grace`.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -71,21 +71,19 @@ pub async fn serve(
     grace: Duration,
 ) -> Result<()> {
     let handle = Handle::<SocketAddr>::new();
-    let mut server = Server::from_listener(listener).handle(handle.clone());
-    let builder = server.http_builder();
-    builder
+    let server = Server::from_listener(listener).handle(handle.clone());
+    // HTTP/1 alone: its header timeout runs from the first moment of a connection, HTTP/2's does not.
+    let mut server = server.http1_only();
+    server
+        .http_builder()
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(HEADER_SIZE as usize);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(HEADER_SIZE);
+        .max_buf_size(HEADER_SIZE);
     let serving = server.serve(router.into_make_service_with_connect_info::<SocketAddr>());
     let ending = async {
         stop.cancelled().await;
-        handle.graceful_shutdown(Some(grace));
+        handle.graceful_shutdown(Some(grace.mul_f32(TASKS)));
         // The server returns by itself when the last request is answered.
         pending().await
     };

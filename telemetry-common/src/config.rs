@@ -24,6 +24,11 @@ pub struct TelemetryConfig {
     #[arg(long, env, default_value = "otlp", value_name = "EXPORTER")]
     pub otel_traces_exporter: Exporter,
 
+    /// How many ended spans wait for export at most; the rest is dropped. Large enough for some
+    /// bulk calls of 1,000 spans at once.
+    #[arg(long, env, default_value_t = 8192, value_name = "N")]
+    pub otel_bsp_max_queue_size: usize,
+
     /// Where metrics go.
     #[arg(long, env, default_value = "otlp", value_name = "EXPORTER")]
     pub otel_metrics_exporter: Exporter,

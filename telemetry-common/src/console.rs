@@ -2,7 +2,7 @@
 //!
 //! They go to stderr; stdout belongs to what the program answers.
 
-use std::{collections::BTreeMap, error::Error, fmt, io::IsTerminal, iter};
+use std::{collections::BTreeMap, error::Error, fmt, io::IsTerminal};
 
 use jiff::Timestamp;
 use opentelemetry::{Context, trace::TraceContextExt};
@@ -17,7 +17,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::{LogFormat, RequestId};
+use crate::{LogFormat, RequestId, explained};
 
 pub(crate) fn layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
 where
@@ -132,33 +132,11 @@ impl Visit for Line {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.0.insert(field.name(), json!(chain(value)));
+        self.0
+            .insert(field.name(), json!(explained(value).to_string()));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.0.insert(field.name(), json!(format!("{value:?}")));
-    }
-}
-
-/// An error and its sources, outermost first.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |chain, cause| {
-        format!("{chain}: {cause}")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("could not add the book")]
-    struct Outer(#[source] std::io::Error);
-
-    #[test]
-    fn a_chain_says_what_failed_and_then_why() {
-        let error = Outer(std::io::Error::other("disk full"));
-        assert_eq!(chain(&error), "could not add the book: disk full");
     }
 }

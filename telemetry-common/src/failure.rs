@@ -1,6 +1,6 @@
 //! A failure is marked where it happens and logged once where it is answered.
 
-use std::{borrow::Cow, error::Error};
+use std::{borrow::Cow, error::Error, fmt, iter};
 
 use opentelemetry::trace::Status;
 use tracing::Span;
@@ -23,4 +23,44 @@ pub(crate) fn mark(
 ) {
     span.set_attribute(semconv::ERROR_TYPE, error_type.into());
     span.set_status(Status::error(description));
+}
+
+/// An error as a log line tells it: what failed, and then why, all the way down.
+///
+/// Exporters write an error's own text alone; its sources would stay on the console.
+pub fn explained(error: &dyn Error) -> Explained {
+    let causes = iter::successors(error.source(), |&cause| cause.source());
+    Explained(causes.fold(error.to_string(), |chain, cause| {
+        format!("{chain}: {cause}")
+    }))
+}
+
+/// Made by [`explained`].
+#[derive(Debug)]
+pub struct Explained(String);
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Explained {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("could not add the book")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn an_explanation_says_what_failed_and_then_why() {
+        let error = Outer(std::io::Error::other("disk full"));
+        assert_eq!(
+            explained(&error).to_string(),
+            "could not add the book: disk full"
+        );
+    }
 }

@@ -41,7 +41,7 @@ mod tidy;
 use opentelemetry::{Context, TraceFlags, trace::TraceContextExt};
 
 pub use config::{Exporter, LogFormat, Propagator, TelemetryConfig};
-pub use failure::record_failure;
+pub use failure::{Explained, explained, record_failure};
 pub use opentelemetry;
 pub use providers::Telemetry;
 pub use request_id::RequestId;

@@ -13,7 +13,7 @@ use opentelemetry_sdk::{
     logs::{LogProcessor, SdkLogRecord, SdkLoggerProvider},
     metrics::SdkMeterProvider,
     propagation::{BaggagePropagator, TraceContextPropagator},
-    trace::SdkTracerProvider,
+    trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider},
 };
 
 use crate::{
@@ -57,7 +57,11 @@ impl Telemetry {
                         signal: "traces",
                         source,
                     })?;
-            telemetry.traces = Some(tracer_provider(resource.clone(), exporter));
+            telemetry.traces = Some(tracer_provider(
+                resource.clone(),
+                exporter,
+                config.otel_bsp_max_queue_size,
+            ));
         }
         if on(config.otel_logs_exporter) {
             let exporter =
@@ -132,10 +136,16 @@ fn meter_provider(resource: Resource, exporter: MetricExporter) -> SdkMeterProvi
     provider
 }
 
-fn tracer_provider(resource: Resource, exporter: SpanExporter) -> SdkTracerProvider {
+fn tracer_provider(resource: Resource, exporter: SpanExporter, queue: usize) -> SdkTracerProvider {
+    let batches = BatchConfigBuilder::default()
+        .with_max_queue_size(queue)
+        .build();
+    let processor = BatchSpanProcessor::builder(Tidy(exporter))
+        .with_batch_config(batches)
+        .build();
     let provider = SdkTracerProvider::builder()
         .with_resource(resource)
-        .with_batch_exporter(Tidy(exporter))
+        .with_span_processor(processor)
         .build();
     global::set_tracer_provider(provider.clone());
     provider

@@ -1,7 +1,5 @@
 //! Messages that cannot be processed, kept where somebody can look at them and send them again.
 
-use std::error::Error;
-
 use anyhow::{Context, Result};
 use book_events::BOOK_ADDED_DEAD_LETTER;
 use opentelemetry::Context as Trace;
@@ -11,6 +9,7 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use service_common::kafka::KafkaConfig;
+use telemetry_common::explained;
 use telemetry_common::kafka::{self, Headers};
 use tracing::warn;
 
@@ -29,7 +28,12 @@ pub(super) struct DeadLetters(FutureProducer);
 
 impl DeadLetters {
     pub(super) fn new(kafka: &KafkaConfig) -> Result<Self> {
-        let producer = kafka.client().set("enable.idempotence", "true").create();
+        let producer = kafka
+            .client()
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", "5000") // the loop waits for it
+            .set("message.max.bytes", "10000000") // the broker decides, not the client
+            .create();
         producer
             .map(Self)
             .context("the producer's settings are wrong")
@@ -71,7 +75,7 @@ impl DeadLetters {
         let sent = kafka::send(&self.0, record, &[&created, &Trace::current()]).await;
         if let Err(error) = &sent {
             warn!(
-                error = error as &dyn Error,
+                error = &explained(error) as &dyn std::error::Error,
                 "the dead letter could not be sent"
             );
         }

@@ -11,7 +11,9 @@ use std::{
 use rdkafka::{
     ClientContext,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance},
+    statistics::Statistics,
 };
+use telemetry_common::explained;
 use tracing::{info, warn};
 
 /// How long the loop may take to come round: longer than any statement may run.
@@ -37,7 +39,7 @@ impl Default for Liveness {
 }
 
 impl Liveness {
-    /// Whether the group has answered with an assignment.
+    /// Whether the group counts this worker among its members.
     pub fn has_joined(&self) -> bool {
         self.joined.load(Ordering::Relaxed)
     }
@@ -60,27 +62,33 @@ impl Liveness {
     }
 }
 
-impl ClientContext for Liveness {}
+impl ClientContext for Liveness {
+    fn stats(&self, statistics: Statistics) {
+        // A member may hold no partition and be well: there may be more workers than partitions.
+        let joined = statistics
+            .cgrp
+            .is_some_and(|group| group.state == "up" && group.join_state == "steady");
+        self.joined.store(joined, Ordering::Relaxed);
+    }
+}
 
 impl ConsumerContext for Liveness {
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(partitions) => {
-                self.joined.store(true, Ordering::Relaxed);
                 info!("{} partitions assigned", partitions.count());
                 // One that waited here before starts afresh.
                 if let Err(error) = consumer.resume(partitions) {
                     warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = &explained(&error) as &dyn std::error::Error,
                         "partitions stay paused"
                     );
                 }
             }
             Rebalance::Revoke(partitions) => info!("{} partitions revoked", partitions.count()),
             Rebalance::Error(error) => {
-                self.joined.store(false, Ordering::Relaxed);
                 warn!(
-                    error = error as &dyn std::error::Error,
+                    error = &explained(error) as &dyn std::error::Error,
                     "the group has a problem"
                 );
             }

@@ -10,13 +10,12 @@ mod replay;
 mod waiting;
 
 use std::{
-    error::Error,
     panic::AssertUnwindSafe,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
-use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded};
+use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded, DecodeError};
 use futures::FutureExt;
 use rdkafka::{
     Message, TopicPartitionList,
@@ -28,6 +27,7 @@ use service_common::problem::record_panic;
 use telemetry_common::{
     RequestId,
     db::Database,
+    explained,
     kafka::{self, TraceRelation},
     record_failure, semconv,
 };
@@ -76,6 +76,7 @@ impl Consumer {
             .set("enable.auto.commit", "true")
             .set("auto.commit.interval.ms", "1000")
             .set("enable.auto.offset.store", "false")
+            .set("statistics.interval.ms", "500") // tell whether the group is joined
             .create_with_context(liveness.clone())
             .context("the consumer's settings are wrong")?;
         let dead_letters = DeadLetters::new(&config.kafka)?;
@@ -108,9 +109,12 @@ impl Consumer {
                 delayed = waiting.next() => self.work_on(delayed, &mut waiting).await,
                 received = self.messages.recv() => match received {
                     Ok(message) => {
+                        // A paused partition delivers nothing, unless it was taken away and given
+                        // back: then what waited is delivered again, and must not wait on.
+                        waiting.forget(message.topic(), message.partition());
                         self.work_on(Delayed::first(message.detach()), &mut waiting).await;
                     }
-                    Err(error) => warn!(error = &error as &dyn Error, "no message from Kafka"),
+                    Err(error) => warn!(error = &explained(&error) as &dyn std::error::Error, "no message from Kafka"),
                 },
                 () = sleep(TURN) => {}
             }
@@ -128,7 +132,7 @@ impl Consumer {
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             Err(error) => {
                 warn!(
-                    error = &error as &dyn Error,
+                    error = &explained(&error) as &dyn std::error::Error,
                     "the last offsets are not committed"
                 );
             }
@@ -145,7 +149,10 @@ impl Consumer {
         };
         if !settled {
             if let Err(error) = self.messages.pause(&partition) {
-                warn!(error = &error as &dyn Error, "the partition does not wait");
+                warn!(
+                    error = &explained(&error) as &dyn std::error::Error,
+                    "the partition does not wait"
+                );
             }
             waiting.add(delayed);
             return;
@@ -159,7 +166,10 @@ impl Consumer {
         };
         if let Err(error) = stored.and(resumed) {
             // The partition was taken away meanwhile: the message is delivered again, elsewhere.
-            warn!(error = &error as &dyn Error, "the offset is not stored");
+            warn!(
+                error = &explained(&error) as &dyn std::error::Error,
+                "the offset is not stored"
+            );
         }
     }
 
@@ -176,8 +186,13 @@ impl Consumer {
     async fn attempt(&self, message: &OwnedMessage, attempt: u32) -> bool {
         let started = Instant::now();
         let span = kafka::process_span(message, GROUP, self.relation, attempt);
-        async {
-            let failure = self.process(message, attempt).await.err();
+        let event = BookAdded::decode(message.payload());
+        let request = event
+            .as_ref()
+            .ok()
+            .and_then(|event| RequestId::parse(&event.request_id));
+        let work = async {
+            let failure = self.process(event, attempt).await.err();
             let error_type = failure.as_ref().map(IngestionError::kind);
             kafka::processed(message, GROUP, started.elapsed(), error_type);
             match failure {
@@ -185,41 +200,48 @@ impl Consumer {
                 Some(failure) if failure.may_pass(attempt) => false,
                 Some(failure) => self.dead_letters.bury(message, &failure, attempt).await,
             }
+        };
+        // Inside the span, whose context the id joins: every line of this attempt carries it.
+        async {
+            match request {
+                Some(id) => id.scope(work).await,
+                None => work.await,
+            }
         }
         .instrument(span)
         .await
     }
 
-    /// Decodes and ingests; the span that is current answers for a failure, and it is logged once.
-    async fn process(&self, message: &OwnedMessage, attempt: u32) -> Result<(), IngestionError> {
-        let ingesting = AssertUnwindSafe(self.ingest(message)).catch_unwind();
+    /// Ingests; the span that is current answers for a failure, and it is logged once.
+    async fn process(
+        &self,
+        event: Result<BookAdded, DecodeError>,
+        attempt: u32,
+    ) -> Result<(), IngestionError> {
+        let ingesting = AssertUnwindSafe(self.ingest(event)).catch_unwind();
         let result = ingesting.await.unwrap_or_else(|panic| {
             record_panic(&*panic);
             Err(IngestionError::Panic)
         });
         if let Err(error) = &result {
             record_failure(error.kind(), error);
-            let error_field = error as &dyn Error;
+            let explained = &explained(error) as &dyn std::error::Error;
             if error.may_pass(attempt) {
                 warn!(
-                    error = error_field,
+                    error = explained,
                     attempt, "attempt {attempt} failed, will try again"
                 );
             } else {
-                error!(
-                    error = error_field,
-                    attempt, "this message is a dead letter"
-                );
+                error!(error = explained, attempt, "this message is a dead letter");
             }
         }
         result
     }
 
-    async fn ingest(&self, message: &OwnedMessage) -> Result<(), IngestionError> {
-        let event = BookAdded::decode(message.payload())?;
+    async fn ingest(&self, event: Result<BookAdded, DecodeError>) -> Result<(), IngestionError> {
+        let event = event?;
         Span::current().record(semconv::MESSAGING_MESSAGE_ID, event.event_id.to_string());
-        let request = RequestId::parse(&event.request_id).unwrap_or_else(RequestId::generate);
-        request.scope(ingestion::enrich(&self.db, &event)).await?;
+        ingestion::enrich(&self.db, &event).await?;
         Ok(())
     }
 }

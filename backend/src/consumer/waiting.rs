@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rdkafka::message::OwnedMessage;
+use rdkafka::{Message, message::OwnedMessage};
 use tokio::time::{Instant, sleep_until};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -39,6 +39,13 @@ impl Waiting {
             attempt: failed.attempt + 1,
             due,
             ..failed
+        });
+    }
+
+    /// Forgets the message of a partition: it was delivered again, and is tried afresh.
+    pub(super) fn forget(&mut self, topic: &str, partition: i32) {
+        self.0.retain(|delayed| {
+            (delayed.message.topic(), delayed.message.partition()) != (topic, partition)
         });
     }
 

@@ -28,7 +28,7 @@ pub(super) async fn enter_in_ledger<'c>(
     Ok(entered.rows_affected() == 1)
 }
 
-/// The book, if it is still there.
+/// The book, if it is still there; it stays until the transaction ends.
 pub(super) async fn book<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<Option<Book>> {
     query_as!(
         Book,
@@ -36,6 +36,7 @@ pub(super) async fn book<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<Opti
         select title, author
         from books
         where id = $1
+        for key share
         ",
         id
     )

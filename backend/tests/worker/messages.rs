@@ -6,6 +6,7 @@ use opentelemetry::{
     Value,
     trace::{Status, TraceContextExt},
 };
+use opentelemetry_sdk::logs::in_memory_exporter::LogDataWithResource;
 use rdkafka::{Message, message::Headers as _};
 use sqlx::AssertSqlSafe;
 use telemetry_common::{
@@ -152,6 +153,19 @@ async fn while_the_database_cannot_the_message_waits() {
         .map(|attempt| attempt.to_string())
         .collect();
     assert_eq!(attempts, expected);
+    let trace = spans.all_named("process book.added.v1")[0]
+        .span_context
+        .trace_id();
+    let logs = testing::logs_of(trace);
+    let warnings = logs
+        .iter()
+        .filter(|log| log.record.severity_text() == Some("WARN"));
+    let carries_id = |log: &&LogDataWithResource| format!("{:?}", log.record).contains("load-42");
+    assert_eq!(
+        warnings.filter(carries_id).count(),
+        1,
+        "a failure carries the request's id"
+    );
     assert!(attempts.len() >= 2);
     worker.finish().await;
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use backend_client::{Client, Error, types::Details};
+use telemetry_common::explained;
 use tracing::warn;
 
 /// The details of these books in one call; none when the backend cannot tell, for a list without
@@ -23,7 +24,7 @@ pub(super) async fn of_books(backend: &Client, ids: &[i32]) -> HashMap<i32, Deta
         }
         Err(error) => {
             warn!(
-                error = &error as &dyn std::error::Error,
+                error = &explained(&error) as &dyn std::error::Error,
                 "the list goes without details"
             );
             HashMap::new()

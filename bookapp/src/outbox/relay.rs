@@ -6,7 +6,6 @@
 
 use std::{
     collections::HashSet,
-    error::Error,
     time::{Duration, Instant},
 };
 
@@ -19,7 +18,7 @@ use rdkafka::{
 };
 use telemetry_common::{
     db::{Connection, Database},
-    kafka,
+    explained, kafka,
 };
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -76,7 +75,10 @@ impl Relay {
                 return;
             };
             self.gauges.clear();
-            warn!(error = &*error as &dyn Error, "the relay starts anew");
+            warn!(
+                error = &explained(&*error) as &dyn std::error::Error,
+                "the relay starts anew"
+            );
             stop.run_until_cancelled(sleep(FIRST_PAUSE)).await;
         }
     }
@@ -121,8 +123,8 @@ impl Relay {
                 }
             }
         }
-        // What the last requests left; once, for Kafka may be away.
-        self.turn(&mut connection, &producer).await?;
+        // What the last requests left, as long as Kafka takes it.
+        while self.turn(&mut connection, &producer).await? == Some(Turn::Clean) {}
         Ok(())
     }
 
@@ -179,7 +181,7 @@ impl Relay {
             .partition(|(_, error)| is_hopeless(error));
         for (id, error) in hopeless {
             error!(
-                error = &error as &dyn Error,
+                error = &explained(&error) as &dyn std::error::Error,
                 "message {id} can never be sent, it is set aside"
             );
             repository::set_aside(&mut *connection, id, &error.to_string()).await?;
@@ -189,7 +191,7 @@ impl Relay {
         };
         let (left, all) = (waiting.len(), rows.len());
         warn!(
-            error = error as &dyn Error,
+            error = &explained(error) as &dyn std::error::Error,
             "{left} of {all} messages not sent, they wait"
         );
         Ok(Turn::Failed)

@@ -75,6 +75,15 @@ async fn a_failing_start_still_tells_why() {
         .find(|log| log.severity == "ERROR")
         .expect("the failure is exported");
     assert_eq!(failure.body, "bookapp failed");
+    let cause = failure.attributes["exception.message"].as_str().unwrap();
+    assert!(
+        cause.starts_with("could not migrate the database: "),
+        "{cause}"
+    );
+    assert!(
+        cause.contains("Connection refused"),
+        "down to the last cause: {cause}"
+    );
     let said = format!("{logs:?}{:?}", process.lines());
     assert!(said.contains("could not migrate the database"), "{said}");
     assert!(!said.contains("s3cret"), "{said}");

@@ -174,6 +174,9 @@ impl Drop for Exchange {
             labels.push(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code));
         } else {
             failure::mark(&self.span, CANCELLED, "the client left before the answer");
+            let (method, route) = (self.method, self.route().unwrap_or("of no route"));
+            self.span
+                .in_scope(|| info!("{method} {route} was given up by its client"));
         }
         labels.extend(
             self.error_type()

@@ -144,6 +144,11 @@ async fn a_client_that_leaves_is_told_by_span_and_metric() {
         Some(&"cancelled".into())
     );
     assert!(request_durations(semconv::ERROR_TYPE).contains(&"cancelled".to_owned()));
+    assert_eq!(
+        testing::logs_of(spans.trace_id()).len(),
+        1,
+        "and by one line"
+    );
 }
 
 // proves: B4
