@@ -1,4 +1,4 @@
-//! The worker can work when the database answers and the consumer has its partitions.
+//! The worker can work when the database and the group's coordinator answer.
 
 use service_common::health::Readiness;
 use telemetry_common::db::Database;
@@ -28,7 +28,7 @@ impl Readiness for Ready {
             return Err("the database does not answer".to_owned());
         }
         if !self.consumer.has_joined() {
-            return Err("the consumer has not joined its group".to_owned());
+            return Err("the consumer group's coordinator does not answer".to_owned());
         }
         Ok(())
     }

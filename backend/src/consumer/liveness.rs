@@ -39,9 +39,9 @@ impl Default for Liveness {
 }
 
 impl Liveness {
-    /// Whether the group counts this worker among its members.
+    /// Whether the loop has begun and the group's coordinator answers.
     pub fn has_joined(&self) -> bool {
-        self.joined.load(Ordering::Relaxed)
+        self.joined.load(Ordering::Relaxed) && self.last_turn.load(Ordering::Relaxed) > 0
     }
 
     /// Whether the loop turns; before its first turn it waits for the database and Kafka.
@@ -64,10 +64,9 @@ impl Liveness {
 
 impl ClientContext for Liveness {
     fn stats(&self, statistics: Statistics) {
-        // A member may hold no partition and be well: there may be more workers than partitions.
-        let joined = statistics
-            .cgrp
-            .is_some_and(|group| group.state == "up" && group.join_state == "steady");
+        // "up": the group's coordinator answers. Whether partitions are assigned says nothing: there
+        // may be more workers than partitions.
+        let joined = statistics.cgrp.is_some_and(|group| group.state == "up");
         self.joined.store(joined, Ordering::Relaxed);
     }
 }

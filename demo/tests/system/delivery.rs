@@ -136,6 +136,18 @@ async fn workers_that_come_and_go_leave_one_effect_each() {
 }
 
 #[tokio::test]
+async fn a_worker_without_partitions_is_ready_too() {
+    let system = helpers::start().await;
+    // One more than there are partitions.
+    let mut others = Vec::new();
+    for _ in 0..PARTITIONS {
+        let other = system.backend.another().await.unwrap();
+        other.ready().await.unwrap();
+        others.push(other);
+    }
+}
+
+#[tokio::test]
 async fn a_second_signal_cuts() {
     let system = helpers::start().await;
     // A request that cannot end: the table is locked.
