@@ -142,12 +142,10 @@ impl Consumer {
     /// One attempt; then the message is settled, or waits with its partition.
     async fn work_on(&self, delayed: Delayed, waiting: &mut Waiting) {
         let (message, partition) = (&delayed.message, partition_of(&delayed.message));
-        let settled = if delayed.attempt > 1 && !self.is_assigned(&partition) {
+        if delayed.attempt > 1 && !self.is_assigned(&partition) {
             return; // another worker has the partition, and the message
-        } else {
-            self.attempt(message, delayed.attempt).await
-        };
-        if !settled {
+        }
+        if !self.attempt(message, delayed.attempt).await {
             if let Err(error) = self.messages.pause(&partition) {
                 warn!(
                     error = &explained(&error) as &dyn std::error::Error,
