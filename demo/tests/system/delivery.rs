@@ -147,6 +147,32 @@ async fn a_worker_without_partitions_is_ready_too() {
     }
 }
 
+// proves: N1
+#[tokio::test]
+async fn what_waits_in_the_outbox_is_measured() {
+    let system = helpers::start().await;
+    let newest = |name: &str| {
+        let points = system.sink.points();
+        points
+            .iter()
+            .find(|point| point.name == name)
+            .map(|point| point.value)
+    };
+    let kafka = system.mock_kafka().unwrap();
+    kafka.take_away().unwrap();
+    add_many(&system, 3).await;
+    let waits = || async {
+        let waiting = newest("bookapp.outbox.waiting") == Some(3.0);
+        (waiting && newest("bookapp.outbox.lag") > Some(0.0)).then_some(())
+    };
+    eventually(PATIENCE, "the lag is told", waits)
+        .await
+        .unwrap();
+    kafka.bring_back().unwrap();
+    let empty = || async { (newest("bookapp.outbox.waiting") == Some(0.0)).then_some(()) };
+    eventually(PATIENCE, "nothing waits", empty).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_second_signal_cuts() {
     let system = helpers::start().await;

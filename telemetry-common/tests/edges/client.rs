@@ -1,13 +1,13 @@
 //! The client span: propagation, types, failures, and what must not be in it.
 
 use axum::{Router, http::HeaderMap, routing::get};
-use opentelemetry::{
-    Value,
-    trace::{SpanKind, Status},
-};
 use reqwest_middleware::RequestBuilder;
 use telemetry_common::{
     http::client::UrlTemplate,
+    opentelemetry::{
+        Value,
+        trace::{SpanKind, Status},
+    },
     semconv,
     testing::{self, attribute},
 };
@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::helpers::{Shop, client};
 
-// proves: B7
+// proves: B7 R7
 #[tokio::test]
 async fn the_span_s_context_arrives_and_its_numbers_are_numbers() {
     testing::install();
