@@ -1,12 +1,21 @@
 //! What compose would do, read from its file: no engine runs here.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
+use e2e::stack::{
+    COLLECTOR, LOKI, PROMETHEUS, Tools,
+    native::{self, Addresses},
+};
 use serde_json::Value;
+use testbed::process::Spec;
 
 /// The collector's image has no shell; `otel-collector-probe` asks it.
-const WITHOUT_HEALTH: [&str; 1] = ["otel-collector"];
+const WITHOUT_HEALTH: [&str; 2] = ["otel-collector", "otel-collector-containers"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -103,6 +112,130 @@ fn every_port_is_on_127_0_0_1() {
         }
     }
     assert!(ports > 8);
+}
+
+/// How each part is started natively.
+fn native() -> [(&'static str, Spec); 4] {
+    let tools = Tools {
+        binaries: "bin".into(),
+        tempo: None,
+        kafka: "kafka".into(),
+        locust: "locust".into(),
+        root: root().to_owned(),
+    };
+    let data = Path::new("/data");
+    let at = Addresses {
+        traces: "127.0.0.1:1",
+        database_url: "postgres://u@127.0.0.1:2/books",
+        kafka: "127.0.0.1:3",
+        bookapp: "http://127.0.0.1:4",
+        backend: "http://127.0.0.1:5",
+    };
+    [
+        (
+            "otel-collector",
+            native::collector(&tools, data, &at).unwrap(),
+        ),
+        ("prometheus", native::prometheus(&tools, data)),
+        ("loki", native::loki(&tools, data)),
+        ("tempo", native::tempo(&tools, "tempo".as_ref(), data)),
+    ]
+}
+
+/// The last parts of the paths that a command's `--config`, `-config.file` and `--config.file` name.
+fn configuration_files<'a>(args: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let files = args.filter_map(|arg| arg.trim_start_matches('-').strip_prefix("config"));
+    let files = files.filter_map(|arg| arg.trim_start_matches(".file").strip_prefix('='));
+    files.filter_map(|path| path.rsplit('/').next()).collect()
+}
+
+#[test]
+fn both_stacks_read_the_same_files() {
+    let services: BTreeMap<_, _> = services().into_iter().collect();
+    for (name, spec) in native() {
+        let native = spec.args.iter().filter_map(|arg| arg.to_str());
+        let native = configuration_files(native);
+        let compose = configuration_files(texts(&services[name]["command"]).into_iter());
+        assert!(!native.is_empty(), "{name}");
+        assert_eq!(native, compose, "{name}");
+    }
+}
+
+#[test]
+fn both_stacks_publish_the_same_ports() {
+    let services: BTreeMap<_, _> = services().into_iter().collect();
+    for (name, url) in [
+        ("prometheus", PROMETHEUS),
+        ("loki", LOKI),
+        ("otel-collector", COLLECTOR),
+        ("tempo", native::TEMPO),
+    ] {
+        let address = url.trim_start_matches("http://");
+        let port = address.rsplit(':').next().unwrap();
+        let published = format!("{address}:{port}");
+        assert!(
+            texts(&services[name]["ports"]).contains(&&*published),
+            "{name}: {published}"
+        );
+    }
+}
+
+/// What only one of them must be told: the address to bind in a container; what tests hurry up.
+#[test]
+fn both_stacks_set_the_same_environment() {
+    let services: BTreeMap<_, _> = services().into_iter().collect();
+    let (_, collector) = &native()[0];
+    let native: BTreeSet<_> = collector
+        .env
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let compose: BTreeSet<_> = environment(&services["otel-collector"]);
+    let only = |a: &BTreeSet<&str>, b: &BTreeSet<&str>| {
+        a.difference(b)
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
+    // Natively the database's port and name are drawn, the intervals short, the others' defaults right.
+    assert_eq!(
+        only(&native, &compose),
+        [
+            "INFRA_INTERVAL",
+            "OTELCOL_FLUSH_INTERVAL",
+            "POSTGRES_DB",
+            "POSTGRES_PORT",
+            "TAIL_SAMPLING_DECISION_WAIT"
+        ]
+    );
+    assert_eq!(
+        only(&compose, &native),
+        [
+            "GOMEMLIMIT",
+            "LOKI_OTLP_ENDPOINT",
+            "OTELCOL_BIND",
+            "OTELCOL_QUEUE_SIZE",
+            "PROMETHEUS_OTLP_ENDPOINT",
+            "TAIL_SAMPLING_BASELINE_PERCENT"
+        ]
+    );
+    let told = [
+        include_str!("../../demo/src/system.rs"),
+        include_str!("../src/stack/native.rs"),
+    ]
+    .concat();
+    for service in ["bookapp", "backend"] {
+        for name in environment(&services[service]) {
+            assert!(
+                told.contains(&format!("\"{name}\"")),
+                "{service} is not told {name} natively"
+            );
+        }
+    }
+}
+
+fn environment(service: &Value) -> BTreeSet<&str> {
+    let names = service["environment"].as_object().unwrap().keys();
+    names.map(String::as_str).collect()
 }
 
 #[test]

@@ -1,8 +1,10 @@
-//! The end-to-end table, on the native stack.
+//! The end-to-end table, on the native stack or on docker compose.
 #![expect(clippy::print_stdout, reason = "the table is what the command answers")]
 
+use std::env;
+
 use anyhow::{Result, ensure};
-use e2e::{Stack, checks, drills};
+use e2e::{Stack, checks, drills, table::Table};
 use tokio::runtime::Runtime;
 
 use crate::{stack::Programs, step};
@@ -15,30 +17,29 @@ pub(crate) struct Args {
     /// For how long Locust runs, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+
+    /// On `docker compose up`, from empty volumes, instead of processes.
+    #[arg(long)]
+    compose: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let tools = args.programs.tools()?;
     Runtime::new()?.block_on(async {
         step("starting the stack");
-        let mut stack = Stack::start(&tools).await?;
+        let mut stack = if args.compose {
+            Stack::compose(&env::current_dir()?, &args.programs.locust).await?
+        } else {
+            Stack::native(&args.programs.tools()?).await?
+        };
         step("Locust");
         stack.load(args.seconds).await?;
+        let mut table = Table::default();
         step("checking");
-        let mut checks = checks::run(&stack).await?;
+        checks::run(&stack, &mut table).await?;
         step("taking parts away");
-        checks.extend(drills::run(&mut stack).await?);
-        println!("| part | check | outcome |\n|---|---|---|");
-        for check in &checks {
-            let outcome = match &check.outcome {
-                Ok(found) => format!("✓ {found}"),
-                Err(why) => format!("✗ {why:#}"),
-            };
-            println!("| {} | {} | {outcome} |", check.part, check.what);
-        }
-        println!("| Tempo | TraceQL, search | not run: the OTLP sink stands in its place |");
-        let failed = checks.iter().filter(|check| check.outcome.is_err()).count();
-        ensure!(failed == 0, "{failed} of {} checks failed", checks.len());
+        drills::run(&mut stack, &mut table).await?;
+        print!("{table}");
+        ensure!(table.failed() == 0, "{} checks failed", table.failed());
         Ok(())
     })
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use demo::system::http;
 use e2e::{
     Stack,
-    stack::{COLLECTOR, LOKI, PROMETHEUS, Tools},
+    stack::{LOKI, PROMETHEUS, Tools, native::COLLECTOR_HEALTH},
 };
 use tokio::runtime::Runtime;
 
@@ -39,15 +39,19 @@ pub(crate) enum Action {
 pub(crate) struct Programs {
     /// The folder of `otelcol-bookapp`, `prometheus`, `promtool` and `loki`.
     #[arg(long, env, value_name = "FOLDER")]
-    stack_bin: PathBuf,
+    stack_bin: Option<PathBuf>,
+
+    /// Tempo; without it an OTLP sink takes its place.
+    #[arg(long, env, value_name = "PROGRAM")]
+    tempo_bin: Option<PathBuf>,
 
     /// The folder of Kafka's jars: `mvn -f kafka/pom.xml dependency:copy-dependencies`.
     #[arg(long, env, value_name = "FOLDER")]
-    kafka_jars: PathBuf,
+    kafka_jars: Option<PathBuf>,
 
     /// Locust, with what `requests/requirements.txt` names.
     #[arg(long, env, default_value = "locust", value_name = "PROGRAM")]
-    locust: PathBuf,
+    pub(crate) locust: PathBuf,
 
     /// docker-compose, for its `config` alone: no engine is needed.
     #[arg(long, env, default_value = "docker-compose", value_name = "PROGRAM")]
@@ -61,11 +65,21 @@ pub(crate) struct Programs {
 impl Programs {
     pub(crate) fn tools(&self) -> Result<Tools> {
         Ok(Tools {
-            binaries: self.stack_bin.clone(),
-            kafka: self.kafka_jars.clone(),
+            binaries: self.binaries()?.to_owned(),
+            tempo: self.tempo_bin.clone(),
+            kafka: self
+                .kafka_jars
+                .clone()
+                .context("--kafka-jars or KAFKA_JARS is missing")?,
             locust: self.locust.clone(),
             root: env::current_dir()?,
         })
+    }
+
+    fn binaries(&self) -> Result<&Path> {
+        self.stack_bin
+            .as_deref()
+            .context("--stack-bin or STACK_BIN is missing")
     }
 }
 
@@ -90,14 +104,15 @@ fn pid_file() -> PathBuf {
 fn up(programs: &Programs) -> Result<()> {
     Runtime::new()?.block_on(async {
         step("starting the stack");
-        let stack = Stack::start(&programs.tools()?).await?;
+        let stack = Stack::native(&programs.tools()?).await?;
         fs::write(pid_file(), process::id().to_string())?;
-        println!("bookapp     {}", stack.system.bookapp.url);
-        println!("backend     {}", stack.system.backend.url);
-        println!("collector   {COLLECTOR}");
+        println!("bookapp     {}", stack.bookapp);
+        println!("backend     {}", stack.backend);
+        println!("collector   {COLLECTOR_HEALTH}");
         println!("Prometheus  {PROMETHEUS}");
         println!("Loki        {LOKI}");
-        println!("database    {}", stack.system.database_url);
+        println!("traces      {}/api/traces/<id>", stack.traces_url);
+        println!("database    {}", stack.database_url);
         println!("up until Ctrl-C or `cargo xtask stack down`");
         tokio::signal::ctrl_c().await?;
         fs::remove_file(pid_file())?;
@@ -114,7 +129,7 @@ fn status() -> Result<()> {
     let runtime = Runtime::new()?;
     let client = http()?;
     for (part, url) in [
-        ("collector", COLLECTOR.to_owned()),
+        ("collector", COLLECTOR_HEALTH.to_owned()),
         ("Prometheus", format!("{PROMETHEUS}/-/ready")),
         ("Loki", format!("{LOKI}/ready")),
     ] {
@@ -133,11 +148,12 @@ fn status() -> Result<()> {
 }
 
 fn check(programs: &Programs) -> Result<()> {
-    let binary = |name: &str| programs.stack_bin.join(name);
+    let binaries = programs.binaries()?;
+    let binary = |name: &str| binaries.join(name);
     step("docker-compose.yaml");
     execute(
         &programs.docker_compose,
-        &["--profile", "load", "config", "--quiet"],
+        &["--profile", "*", "config", "--quiet"],
     )?;
     step("Dockerfiles");
     execute(&programs.hadolint, &["Dockerfile", "requests/Dockerfile"])?;
@@ -151,6 +167,10 @@ fn check(programs: &Programs) -> Result<()> {
     validate.env("REDACTION_HMAC_KEY", "0123456789abcdef0123456789abcdef");
     validate.env("PG_MONITOR_PASSWORD", "monitor");
     succeed(&mut validate)?;
+    execute(
+        &binary("otelcol-bookapp"),
+        &["validate", "--config=otel-collector/containers.yaml"],
+    )?;
     step("prometheus/");
     execute(
         &binary("promtool"),
@@ -167,7 +187,17 @@ fn check(programs: &Programs) -> Result<()> {
         "-config.expand-env=true",
         "-verify-config",
     ];
-    execute(&binary("loki"), &verify)
+    execute(&binary("loki"), &verify)?;
+    if let Some(tempo) = &programs.tempo_bin {
+        step("tempo/");
+        let verify = [
+            "-config.file=tempo/tempo.yaml",
+            "-config.expand-env=true",
+            "-config.verify=true",
+        ];
+        execute(tempo, &verify)?;
+    }
+    Ok(())
 }
 
 fn execute(program: &Path, args: &[&str]) -> Result<()> {

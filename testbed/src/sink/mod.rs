@@ -11,10 +11,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use opentelemetry_proto::tonic::collector::{
-    logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
-    trace::v1::ExportTraceServiceRequest,
+use opentelemetry_proto::tonic::{
+    collector::{
+        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+        trace::v1::ExportTraceServiceRequest,
+    },
+    trace::v1::{ResourceSpans, ScopeSpans},
 };
+use prost::Message;
 use serde_json::Value;
 use tokio::{
     net::TcpListener,
@@ -94,6 +98,13 @@ pub struct Point {
     pub value: f64,
 }
 
+impl Span {
+    /// The spans of an answer to `GET /api/traces/{id}`, protobuf: Tempo's or this sink's.
+    pub fn of_trace(answer: &[u8]) -> Result<Vec<Self>> {
+        Ok(read::spans(&ExportTraceServiceRequest::decode(answer)?))
+    }
+}
+
 macro_rules! service_name {
     ($($kind:ty),*) => {$(
         impl $kind {
@@ -112,6 +123,35 @@ struct Received {
     traces: Pile<ExportTraceServiceRequest>,
     logs: Pile<ExportLogsServiceRequest>,
     metrics: Pile<ExportMetricsServiceRequest>,
+}
+
+impl Received {
+    /// The spans of one trace, below the resources that sent them.
+    fn trace(&self, id: &str) -> ExportTraceServiceRequest {
+        let id = hex::decode(id).unwrap_or_default();
+        let of_scope = |scope: &ScopeSpans| {
+            let spans = scope.spans.iter().filter(|span| span.trace_id == id);
+            let spans: Vec<_> = spans.cloned().collect();
+            (!spans.is_empty()).then(|| ScopeSpans {
+                scope: scope.scope.clone(),
+                spans,
+                schema_url: scope.schema_url.clone(),
+            })
+        };
+        let of_group = |group: &ResourceSpans| {
+            let scope_spans: Vec<_> = group.scope_spans.iter().filter_map(of_scope).collect();
+            (!scope_spans.is_empty()).then(|| ResourceSpans {
+                resource: group.resource.clone(),
+                scope_spans,
+                schema_url: group.schema_url.clone(),
+            })
+        };
+        let requests = self.traces.requests();
+        let groups = requests.iter().flat_map(|request| &request.resource_spans);
+        ExportTraceServiceRequest {
+            resource_spans: groups.filter_map(of_group).collect(),
+        }
+    }
 }
 
 /// Requests of one kind, in the order they came.

@@ -1,10 +1,15 @@
-//! OTLP over HTTP (`/v1/traces` …, protobuf) and over gRPC, on one listener.
+//! OTLP over HTTP (`/v1/traces` …, protobuf) and over gRPC, on one listener; and a trace by its id,
+//! as Tempo answers for it.
 
 use std::sync::Arc;
 
 use axum::{
-    Router, body::Bytes, extract::DefaultBodyLimit, extract::State, http::StatusCode,
-    response::IntoResponse, routing::post,
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, State},
+    http::StatusCode,
+    response::IntoResponse,
+    routing::{get, post},
 };
 use opentelemetry_proto::tonic::collector::{
     logs::v1::{
@@ -37,6 +42,7 @@ pub(super) async fn serve(listener: TcpListener, received: Arc<Received>) {
         .route("/v1/traces", post(traces))
         .route("/v1/logs", post(logs))
         .route("/v1/metrics", post(metrics))
+        .route("/api/traces/{id}", get(trace))
         .layer(RequestDecompressionLayer::new())
         .layer(DefaultBodyLimit::disable())
         .with_state(received);
@@ -60,6 +66,15 @@ async fn metrics(State(received): State<Arc<Received>>, body: Bytes) -> impl Int
     let request = ExportMetricsServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
     received.metrics.push(request);
     Ok::<_, StatusCode>(ExportMetricsServiceResponse::default().encode_to_vec())
+}
+
+/// Tempo's answer to `Accept: application/protobuf`: the spans as they came, or 404.
+async fn trace(State(received): State<Arc<Received>>, Path(id): Path<String>) -> impl IntoResponse {
+    let trace = received.trace(&id);
+    let known = !trace.resource_spans.is_empty();
+    known
+        .then(|| trace.encode_to_vec())
+        .ok_or(StatusCode::NOT_FOUND)
 }
 
 struct Grpc(Arc<Received>);

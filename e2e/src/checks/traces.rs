@@ -1,0 +1,140 @@
+//! Traces by their id, and in Tempo by what they are like.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use testbed::eventually;
+
+use super::Sent;
+use crate::{
+    Stack,
+    backends::{self, PATIENCE},
+    table::Table,
+};
+
+/// How many of Locust's requests are looked at, at most and at least.
+const REQUESTS: (usize, usize) = (300, 100);
+
+pub(super) async fn check(stack: &Stack, sent: &Sent, table: &mut Table) {
+    let part = "traces";
+    table.check(part, "a request's trace is whole", whole(stack, sent).await);
+    table.check(
+        part,
+        "the worker's trace links to it",
+        linked(stack, sent).await,
+    );
+    let rooted = rooted(stack).await;
+    table.check(
+        part,
+        "Locust's spans are the roots of the services' traces",
+        rooted,
+    );
+    for (what, query) in searches(sent) {
+        if stack.is_tempo {
+            let found = backends::some(what, "traces", async || {
+                backends::search(stack, &query).await
+            });
+            table.check("Tempo", format!("{what}: `{query}`"), found.await);
+        } else {
+            table.not_run("Tempo", what, "the OTLP sink stands in its place");
+        }
+    }
+    let what = "statements by their summary, with their duration";
+    if stack.is_tempo {
+        let found = backends::some(what, "series", async || {
+            backends::trace_series(stack, DURATIONS).await
+        });
+        table.check("Tempo", format!("{what}: `{DURATIONS}`"), found.await);
+    } else {
+        table.not_run("Tempo", what, "the OTLP sink stands in its place");
+    }
+}
+
+/// B5's question.
+// proves: B5
+const DURATIONS: &str = "{ span.db.query.summary =~ \"INSERT.*\" } \
+                         | quantile_over_time(duration, .95) by (span.db.query.summary)";
+
+// proves: T7
+fn searches(sent: &Sent) -> [(&'static str, String); 3] {
+    [
+        (
+            "traces of a process",
+            r#"{ resource.os.type = "linux" && resource.process.pid > 0 }"#.to_owned(),
+        ),
+        (
+            "statements by their table",
+            r#"{ name = "SELECT books" }"#.to_owned(),
+        ),
+        (
+            "the consumers of a message, by their link",
+            // Tempo keeps an id without its leading zeros.
+            format!(
+                "{{ link:traceID = \"{}\" }}",
+                sent.trace.trim_start_matches('0')
+            ),
+        ),
+    ]
+}
+
+// proves: B25
+async fn whole(stack: &Stack, sent: &Sent) -> Result<String> {
+    let found = || async {
+        let trace = backends::trace(stack, &sent.trace).await.ok()?;
+        let root = trace.named("POST /books/add").is_some() && trace.roots().len() == 1;
+        (root && trace.named("COMMIT").is_some()).then(|| trace.spans().len())
+    };
+    let spans = eventually(PATIENCE, "the trace is stored", found).await?;
+    Ok(format!("{spans} spans"))
+}
+
+/// The worker's log line names the request and the worker's own trace, whose root links back.
+async fn linked(stack: &Stack, sent: &Sent) -> Result<String> {
+    let query = format!(
+        "{{service_name=\"backend\"}} | telemetry_request_id=\"{}\"",
+        sent.request_id
+    );
+    let found = async || {
+        for stream in backends::streams(&query).await.ok()? {
+            let id = stream["stream"]["trace_id"].as_str()?;
+            let trace = backends::trace(stack, id).await.ok()?;
+            let process = trace.named("process book.added.v1")?;
+            if process
+                .links
+                .iter()
+                .any(|(linked, _)| *linked == sent.trace)
+            {
+                return Some("found by the worker's log line".to_owned());
+            }
+        }
+        None
+    };
+    eventually(PATIENCE, "the linked trace is stored", found).await
+}
+
+// proves: B18
+async fn rooted(stack: &Stack) -> Result<String> {
+    let streams = backends::streams(r#"{service_name="bookapp"} | trace_id!="""#).await?;
+    let ids = streams
+        .iter()
+        .filter_map(|stream| stream["stream"]["trace_id"].as_str());
+    let ids: BTreeSet<_> = ids.collect();
+    let mut rooted = 0;
+    for id in ids.iter().take(REQUESTS.0) {
+        let trace = backends::trace(stack, id).await?;
+        let server = trace
+            .spans()
+            .iter()
+            .find(|span| span.kind == "SERVER" && span.service() == "bookapp");
+        let root = trace
+            .spans()
+            .iter()
+            .find(|span| span.service() == "locust" && span.parent_id.is_none());
+        if let (Some(server), Some(root)) = (server, root) {
+            rooted += usize::from(server.parent_id.as_ref() == Some(&root.span_id));
+        }
+    }
+    (rooted >= REQUESTS.1)
+        .then(|| format!("{rooted} requests"))
+        .with_context(|| format!("{rooted} of {}", ids.len()))
+}

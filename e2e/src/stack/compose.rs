@@ -1,0 +1,34 @@
+//! The stack as `docker compose up` starts it, from a fresh clone on a machine with Docker.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{
+    Stack,
+    part::{Part, compose},
+};
+
+impl Stack {
+    /// Brings it up and waits until every health check is green. It stays up afterwards.
+    ///
+    /// The checks count from an empty database: `docker compose down --volumes` comes first.
+    pub async fn compose(root: &Path, locust: &Path) -> Result<Self> {
+        compose(&["down", "--volumes"], &[]).await?;
+        compose(&["up", "--detach", "--wait", "--build"], &[]).await?;
+        Ok(Self {
+            bookapp: "http://127.0.0.1:8000".to_owned(),
+            backend: "http://127.0.0.1:8001".to_owned(),
+            database_url: "postgres://bookapp:bookapp@127.0.0.1:5432/books".to_owned(),
+            traces_url: "http://127.0.0.1:3200".to_owned(),
+            is_tempo: true,
+            traces: Part::compose("tempo"),
+            prometheus: Part::compose("prometheus"),
+            loki: Part::compose("loki"),
+            collector: Part::compose("otel-collector"),
+            locust: locust.to_owned(),
+            root: root.to_owned(),
+            _processes: None,
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! The parts, wherever they run: as processes of this one ([`native`]) or in containers
+//! ([`compose`]). Checks and drills see no difference.
+
+mod compose;
+mod kafka;
+pub mod native;
+mod part;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Result, ensure};
+use testbed::process::{Process, Spec};
+
+pub use native::Tools;
+pub use part::Part;
+
+const START: Duration = Duration::from_mins(1);
+
+/// Where Prometheus answers.
+pub const PROMETHEUS: &str = "http://127.0.0.1:9090";
+/// Where Loki answers.
+pub const LOKI: &str = "http://127.0.0.1:3100";
+/// Where the collector takes OTLP over HTTP.
+pub const COLLECTOR: &str = "http://127.0.0.1:4318";
+
+/// The running stack; its processes are gone on drop.
+pub struct Stack {
+    /// The API's URL.
+    pub bookapp: String,
+    /// The worker's URL.
+    pub backend: String,
+    /// The database's URL.
+    pub database_url: String,
+    /// Where traces are asked for by id: Tempo, or the sink in its place.
+    pub traces_url: String,
+    /// Whether that is Tempo.
+    pub is_tempo: bool,
+    /// What stores traces.
+    pub traces: Part,
+    /// Prometheus.
+    pub prometheus: Part,
+    /// Loki.
+    pub loki: Part,
+    /// The collector.
+    pub collector: Part,
+    locust: PathBuf,
+    root: PathBuf,
+    _processes: Option<native::Processes>,
+}
+
+impl Stack {
+    /// The canonical traffic for so many seconds; fails when Locust does.
+    pub async fn load(&self, seconds: u64) -> Result<()> {
+        let locust = Spec::new("locust", &self.locust)
+            .arg("--locustfile")
+            .arg(self.root.join("requests/locustfile.py"))
+            .arg("--headless")
+            .arg("--only-summary")
+            .arg("--users=10")
+            .arg("--spawn-rate=10")
+            .arg(format!("--run-time={seconds}s"))
+            .arg(format!("--host={}", self.bookapp))
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR);
+        let locust = Process::start(&locust)?;
+        let status = locust.exited(Duration::from_secs(seconds) + START).await?;
+        ensure!(
+            status.success(),
+            "locust failed:\n{}",
+            locust.lines().join("\n")
+        );
+        Ok(())
+    }
+}
