@@ -1,5 +1,5 @@
 //! The parts, wherever they run: as processes of this one ([`native`]) or in containers
-//! ([`compose`]). Checks and drills see no difference.
+//! (`docker compose`). Checks and drills see no difference.
 
 mod compose;
 mod kafka;
