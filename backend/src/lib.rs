@@ -11,6 +11,7 @@ pub mod details;
 mod error;
 mod health;
 pub mod ingestion;
+mod metrics;
 pub mod openapi;
 
 use std::net::SocketAddr;

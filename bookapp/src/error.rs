@@ -6,8 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use service_common::{postgres::is_transient, problem::Problem};
-use telemetry_common::explained;
-use tracing::error;
+use telemetry_common::exception;
 
 use crate::books::Invalid;
 
@@ -85,8 +84,10 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
         if status.is_server_error() {
-            error!(
-                error = &explained(&self) as &dyn std::error::Error,
+            exception!(
+                error,
+                "http.server.request.exception",
+                &self,
                 "the request failed"
             );
         }

@@ -74,13 +74,8 @@ impl App {
             serving.await
         });
         // The relay ends after the last request, and sends what that one left.
-        let (kafka, relay, stopping) = (self.config.kafka.clone(), self.relay, stop.clone());
+        let relay = self.relay;
         tasks.spawn(async move {
-            let topics = kafka.create_topics(&outbox::TOPICS, book_events::PARTITIONS);
-            match stopping.run_until_cancelled(topics).await {
-                Some(ready) => ready?,
-                None => return Ok(()),
-            }
             relay.run(relaying).await;
             Ok(())
         });

@@ -9,9 +9,9 @@ use rdkafka::{
     client::DefaultClientContext,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
 };
-use telemetry_common::explained;
+use telemetry_common::exception;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::info;
 
 /// How long topics are asked for before the next try.
 const RETRY: Duration = Duration::from_secs(2);
@@ -29,10 +29,11 @@ pub struct KafkaConfig {
 }
 
 impl KafkaConfig {
-    /// What every client starts from.
-    pub fn client(&self) -> ClientConfig {
+    /// What every client starts from; `id` is its name in the broker's eyes.
+    pub fn client(&self, id: &str) -> ClientConfig {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", &self.kafka_bootstrap_servers);
+        client.set("client.id", id);
         client
     }
 
@@ -42,7 +43,7 @@ impl KafkaConfig {
         if !self.kafka_create_topics {
             return Ok(());
         }
-        let admin: AdminClient<DefaultClientContext> = self.client().create()?;
+        let admin: AdminClient<DefaultClientContext> = self.client("topics").create()?;
         let wanted: Vec<_> = topics
             .iter()
             .map(|topic| NewTopic::new(topic, partitions, TopicReplication::Fixed(1)))
@@ -55,14 +56,16 @@ impl KafkaConfig {
                 .and_then(settled)
             {
                 Ok(()) => break,
-                Err(error) => warn!(
-                    error = &explained(&error) as &dyn std::error::Error,
+                Err(error) => exception!(
+                    warn,
+                    "bookapp.kafka.topics.unavailable",
+                    &error,
                     "no topics yet"
                 ),
             }
             sleep(RETRY).await;
         }
-        info!("topics {} are there", topics.join(", "));
+        info!(name: "bookapp.kafka.topics.ready", "topics {} are there", topics.join(", "));
         Ok(())
     }
 }

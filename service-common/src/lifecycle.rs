@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use telemetry_common::{Service, TelemetryConfig, explained};
+use telemetry_common::{Service, TelemetryConfig, exception};
 use tokio::{
     runtime::Runtime,
     select,
@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// The life of a service's process: telemetry → `run` until told to stop → flush → exit code.
 pub fn main<F: Future<Output = Result<()>>>(
@@ -37,9 +37,12 @@ pub fn main<F: Future<Output = Result<()>>>(
     watch.spawn_on(obey_signals(stop.clone(), grace), runtime.handle());
     let result = runtime.block_on(run(stop));
     if let Err(error) = &result {
-        error!(
-            error = &explained(&**error) as &dyn std::error::Error,
-            "{} failed", service.name
+        exception!(
+            error,
+            "bookapp.service.failed",
+            &**error,
+            "{} failed",
+            service.name
         );
     }
     // On success and failure alike: a failing start is when telemetry is needed most.
@@ -70,7 +73,7 @@ async fn obey_signals(stop: CancellationToken, grace: Duration) -> std::io::Resu
         }
     };
     let name = next().await;
-    info!("{name} received, stopping within {grace:?}");
+    info!(name: "bookapp.service.stopping", "{name} received, stopping within {grace:?}");
     stop.cancel();
     next().await;
     exit(1)
@@ -103,7 +106,7 @@ pub async fn supervise(
         }
     });
     if drained.await.is_err() {
-        warn!("{} tasks were still busy after {grace:?}", tasks.len());
+        warn!(name: "bookapp.service.tasks_left", "{} tasks were still busy after {grace:?}", tasks.len());
     }
     result
 }
@@ -115,5 +118,5 @@ pub async fn supervise(
 )]
 pub fn announce(address: SocketAddr) {
     println!("listening on {address}");
-    info!("listening on {address}");
+    info!(name: "bookapp.service.listening", "listening on {address}");
 }

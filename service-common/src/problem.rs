@@ -1,17 +1,15 @@
 //! What a client is told when something is wrong: `application/problem+json`, RFC 9457.
 
-use std::{any::Any, sync::LazyLock};
+use std::any::Any;
 
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use opentelemetry::{global, metrics::Counter};
 use serde::Serialize;
 use telemetry_common::trace_id;
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
-use tracing::error;
 use utoipa::ToSchema;
 
 /// Seconds after which a client may try again what cannot be served now.
@@ -73,7 +71,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Turns a handler's panic into a 500; the one log line of it is written here, and it is counted.
+/// Turns a handler's panic into a 500; telemetry has logged and counted it where it happened.
 pub fn catch_panic() -> CatchPanicLayer<PanicProblem> {
     CatchPanicLayer::custom(PanicProblem)
 }
@@ -85,31 +83,10 @@ pub struct PanicProblem;
 impl ResponseForPanic for PanicProblem {
     type ResponseBody = axum::body::Body;
 
-    fn response_for_panic(&mut self, panic: Box<dyn Any + Send>) -> Response {
-        record_panic(&*panic);
+    fn response_for_panic(&mut self, _: Box<dyn Any + Send>) -> Response {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request failed").into_response()
     }
 }
-
-/// Logs a caught panic, counts it.
-pub fn record_panic(panic: &(dyn Any + Send)) {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no text");
-    error!(error.type = "panic", exception.message = text, "the work panicked");
-    PANICS.add(1, &[]);
-}
-
-/// First touched by the first panic, after telemetry has started.
-static PANICS: LazyLock<Counter<u64>> = LazyLock::new(|| {
-    global::meter("service-common")
-        .u64_counter("bookapp.panics")
-        .with_unit("{panic}")
-        .with_description("Panics that were caught")
-        .build()
-});
 
 #[cfg(test)]
 mod tests {
@@ -145,7 +122,7 @@ mod tests {
             scopes.any(|scope| {
                 scope
                     .metrics()
-                    .any(|metric| metric.name() == "bookapp.panics")
+                    .any(|metric| metric.name() == "telemetry.panics")
             })
         });
         assert!(counted);

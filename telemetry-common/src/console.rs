@@ -17,7 +17,10 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::{LogFormat, RequestId, explained};
+use crate::{
+    LogFormat, RequestId, explained,
+    semconv::{EXCEPTION_STACKTRACE, EXCEPTION_TYPE},
+};
 
 pub(crate) fn layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
 where
@@ -53,7 +56,7 @@ where
 {
     fn format_event(
         &self,
-        context: &FmtContext<'_, S, N>,
+        _: &FmtContext<'_, S, N>,
         mut out: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
@@ -73,11 +76,40 @@ where
             Timestamp::now()
         )?;
         write!(out, "{dim}{}:{plain} ", event.metadata().target())?;
-        context.format_fields(out.by_ref(), event)?;
+        event.record(&mut Words(&mut out));
         for (name, id) in ids() {
             write!(out, " {dim}{name}={id}{plain}")?;
         }
         writeln!(out)
+    }
+}
+
+/// An event's text and fields as words. What kind of error it was and the trace of its stack are
+/// for machines; a person reads why, in one line.
+struct Words<'out, 'writer>(&'out mut Writer<'writer>);
+
+impl Words<'_, '_> {
+    fn put(&mut self, field: &Field, value: impl fmt::Display) {
+        // A console that cannot be written to can be told nothing.
+        let _ = match field.name() {
+            "message" => write!(self.0, "{value}"),
+            EXCEPTION_TYPE | EXCEPTION_STACKTRACE => Ok(()),
+            name => write!(self.0, " {name}={value}"),
+        };
+    }
+}
+
+impl Visit for Words<'_, '_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, format_args!("{value:?}"));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.put(field, explained(value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format_args!("{value:?}"));
     }
 }
 
@@ -96,6 +128,10 @@ where
     ) -> fmt::Result {
         let mut line = Line(BTreeMap::new());
         event.record(&mut line);
+        let name = event.metadata().name();
+        if !name.starts_with("event ") {
+            line.0.insert("event", json!(name));
+        }
         line.0
             .insert("timestamp", json!(format!("{:.3}", Timestamp::now())));
         line.0

@@ -1,6 +1,6 @@
 //! A failure is marked where it happens and logged once where it is answered.
 
-use std::{borrow::Cow, error::Error, fmt, iter};
+use std::{any::type_name, borrow::Cow, error::Error, fmt, iter};
 
 use opentelemetry::trace::Status;
 use tracing::Span;
@@ -23,6 +23,49 @@ pub(crate) fn mark(
 ) {
     span.set_attribute(semconv::ERROR_TYPE, error_type.into());
     span.set_status(Status::error(description));
+}
+
+/// Logs an error where it is answered: a log record that is an exception by convention.
+///
+/// `exception!(warn, "bookapp.list.degraded", &error, "the list goes without details")`: level,
+/// event name, error, then the text, before it other fields in braces if there are any.
+///
+/// Convention: <https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-logs/>.
+#[macro_export]
+macro_rules! exception {
+    ($level:ident, $name:expr, $error:expr, { $($fields:tt)* }, $($text:tt)+) => {
+        $crate::tracing::$level!(
+            name: $name,
+            {
+                // The exporter names this field `exception.message`.
+                error = &$crate::explained($error) as &dyn ::std::error::Error,
+                { $crate::semconv::EXCEPTION_TYPE } = $crate::exception_type($error),
+                { $crate::semconv::EXCEPTION_STACKTRACE } = $crate::causes($error),
+                $($fields)*
+            },
+            $($text)+
+        )
+    };
+    ($level:ident, $name:expr, $error:expr, $($text:tt)+) => {
+        $crate::exception!($level, $name, $error, {}, $($text)+)
+    };
+}
+
+/// `exception.type`: the error's own type, as its crate calls it.
+#[doc(hidden)]
+pub fn exception_type<E: Error + ?Sized>(_: &E) -> &'static str {
+    match type_name::<E>() {
+        name if name.starts_with("dyn ") => "dyn Error",
+        name => name,
+    }
+}
+
+/// `exception.stacktrace`: the chain of causes, one a line; `None` where there is none.
+#[doc(hidden)]
+pub fn causes(error: &dyn Error) -> Option<String> {
+    let causes = iter::successors(error.source(), |&cause| cause.source());
+    let lines: Vec<_> = causes.map(|cause| format!("caused by: {cause}")).collect();
+    (!lines.is_empty()).then(|| format!("{error}\n{}", lines.join("\n")))
 }
 
 /// An error as a log line tells it: what failed, and then why, all the way down.

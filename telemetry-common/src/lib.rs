@@ -28,10 +28,12 @@ mod failure;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod panics;
 mod process;
 mod providers;
 mod request_id;
 mod resource;
+mod scope;
 pub mod semconv;
 mod subscriber;
 #[cfg(feature = "testing")]
@@ -42,10 +44,14 @@ use opentelemetry::{Context, TraceFlags, trace::TraceContextExt};
 
 pub use config::{Exporter, LogFormat, Propagator, TelemetryConfig};
 pub use failure::{Explained, explained, record_failure};
+#[doc(hidden)]
+pub use failure::{causes, exception_type};
 pub use opentelemetry;
 pub use providers::Telemetry;
 pub use request_id::RequestId;
 pub use resource::Service;
+#[doc(hidden)]
+pub use tracing;
 
 /// Sets up traces, metrics and logs for this process.
 ///
@@ -54,7 +60,8 @@ pub use resource::Service;
 pub fn init(config: &TelemetryConfig, service: Service) -> Result<Telemetry, InitError> {
     let telemetry = subscriber::while_starting(|| Telemetry::build(config, service))?;
     subscriber::install(config, &telemetry)?;
-    process::observe()?;
+    panics::observe();
+    process::observe();
     Ok(telemetry)
 }
 
@@ -76,9 +83,6 @@ pub enum InitError {
     /// Something installed a subscriber before.
     #[error("a tracing subscriber is installed already")]
     Subscriber(#[from] tracing_subscriber::util::TryInitError),
-    /// The process cannot be observed.
-    #[error("could not observe the process")]
-    Process(#[from] opentelemetry_instrumentation_process::InitError),
 }
 
 /// The current trace's id as 32 hex digits; `None` outside any trace.

@@ -5,20 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use opentelemetry::{global, logs::LogRecord as _, propagation::TextMapCompositePropagator};
+use opentelemetry::{global, propagation::TextMapCompositePropagator};
 use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    logs::{LogProcessor, SdkLogRecord, SdkLoggerProvider},
+    logs::SdkLoggerProvider,
     metrics::SdkMeterProvider,
     propagation::{BaggagePropagator, TraceContextPropagator},
     trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider},
 };
 
 use crate::{
-    Exporter, InitError, Propagator, RequestId, Service, TelemetryConfig, resource, semconv,
-    tidy::Tidy,
+    Exporter, InitError, Propagator, Service, TelemetryConfig, resource,
+    tidy::{TidyLogs, TidyMetrics, TidySpans},
 };
 
 /// What was set up, to be shut down at the end; `None` where a signal is off.
@@ -130,7 +130,7 @@ fn propagator(chosen: &[Propagator]) -> TextMapCompositePropagator {
 fn meter_provider(resource: Resource, exporter: MetricExporter) -> SdkMeterProvider {
     let provider = SdkMeterProvider::builder()
         .with_resource(resource)
-        .with_periodic_exporter(exporter)
+        .with_periodic_exporter(TidyMetrics::new(exporter))
         .build();
     global::set_meter_provider(provider.clone());
     provider
@@ -140,7 +140,7 @@ fn tracer_provider(resource: Resource, exporter: SpanExporter, queue: usize) -> 
     let batches = BatchConfigBuilder::default()
         .with_max_queue_size(queue)
         .build();
-    let processor = BatchSpanProcessor::builder(Tidy(exporter))
+    let processor = BatchSpanProcessor::builder(TidySpans(exporter))
         .with_batch_config(batches)
         .build();
     let provider = SdkTracerProvider::builder()
@@ -154,27 +154,7 @@ fn tracer_provider(resource: Resource, exporter: SpanExporter, queue: usize) -> 
 fn logger_provider(resource: Resource, exporter: LogExporter) -> SdkLoggerProvider {
     SdkLoggerProvider::builder()
         .with_resource(resource)
-        .with_log_processor(StampRequestId)
+        .with_log_processor(TidyLogs)
         .with_batch_exporter(exporter)
         .build()
-}
-
-/// Writes the current [`RequestId`] on every log record.
-#[derive(Debug)]
-pub(crate) struct StampRequestId;
-
-impl LogProcessor for StampRequestId {
-    fn emit(&self, record: &mut SdkLogRecord, _: &opentelemetry::InstrumentationScope) {
-        if let Some(id) = RequestId::current() {
-            record.add_attribute(semconv::REQUEST_ID, id.to_string());
-        }
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        Ok(())
-    }
-
-    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
-        Ok(())
-    }
 }

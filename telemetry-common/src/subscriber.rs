@@ -26,7 +26,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::{InitError, LogFormat, Telemetry, TelemetryConfig, console};
+use crate::{InitError, LogFormat, Telemetry, TelemetryConfig, console, scope::scope};
 
 /// Crates that work for the exporters. Targets match by prefix: `opentelemetry` covers the SDK and
 /// the OTLP exporter, whose targets start with it.
@@ -67,7 +67,7 @@ where
 {
     let spans = asked(|metadata| !metadata.is_event());
     tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer("telemetry-common"))
+        .with_tracer(provider.tracer_with_scope(scope()))
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)

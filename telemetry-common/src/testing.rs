@@ -17,19 +17,23 @@ use std::{
 
 use opentelemetry::{
     Value, global,
+    propagation::TextMapCompositePropagator,
     trace::{TraceContextExt, TraceId},
 };
 use opentelemetry_sdk::{
     logs::{InMemoryLogExporter, SdkLoggerProvider, in_memory_exporter::LogDataWithResource},
     metrics::{InMemoryMetricExporter, SdkMeterProvider, data::ResourceMetrics},
-    propagation::TraceContextPropagator,
+    propagation::{BaggagePropagator, TraceContextPropagator},
     trace::{InMemorySpanExporter, SdkTracerProvider, SpanData},
 };
 use tracing::{Instrument, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{layer::SubscriberExt, registry, util::SubscriberInitExt};
 
-use crate::{providers::StampRequestId, subscriber, tidy::Tidy};
+use crate::{
+    panics, subscriber,
+    tidy::{TidyLogs, TidyMetrics, TidySpans},
+};
 
 struct Memory {
     spans: InMemorySpanExporter,
@@ -45,15 +49,18 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
         InMemoryMetricExporter::default(),
     );
     let meter_provider = SdkMeterProvider::builder()
-        .with_periodic_exporter(metrics.clone())
+        .with_periodic_exporter(TidyMetrics::new(metrics.clone()))
         .build();
     global::set_meter_provider(meter_provider.clone());
-    global::set_text_map_propagator(TraceContextPropagator::new());
+    global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
+        Box::new(TraceContextPropagator::new()),
+        Box::new(BaggagePropagator::new()),
+    ]));
     let traces = SdkTracerProvider::builder()
-        .with_simple_exporter(Tidy(spans.clone()))
+        .with_simple_exporter(TidySpans(spans.clone()))
         .build();
     let records = SdkLoggerProvider::builder()
-        .with_log_processor(StampRequestId)
+        .with_log_processor(TidyLogs)
         .with_simple_exporter(logs.clone())
         .build();
     registry()
@@ -61,6 +68,7 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
         .with(subscriber::logs(&records))
         .try_init()
         .expect("nothing else in a test installs a subscriber");
+    panics::observe_and_print();
     Memory {
         spans,
         logs,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cargo;
 
 /// Each crate and the crates of this workspace it may depend on, outside its tests.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     (
         "backend",
         &["book-events", "service-common", "telemetry-common"],
@@ -25,11 +25,12 @@ const ARROWS: [(&str, &[&str]); 10] = [
         ],
     ),
     ("demo", &["book-events", "testbed"]),
-    ("e2e", &["demo", "testbed"]),
+    ("e2e", &["demo", "telemetry-registry", "testbed"]),
     ("service-common", &["telemetry-common"]),
     ("telemetry-common", &[]),
+    ("telemetry-registry", &["testbed"]),
     ("testbed", &[]),
-    ("xtask", &["demo", "e2e", "testbed"]),
+    ("xtask", &["demo", "e2e", "telemetry-registry", "testbed"]),
 ];
 
 pub(crate) fn check() -> Result<()> {

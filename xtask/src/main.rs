@@ -11,6 +11,7 @@ mod load;
 mod queries;
 mod spec;
 mod stack;
+mod telemetry;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -41,6 +42,8 @@ enum Command {
     Stack(stack::Action),
     /// Write the openapi.json of both services from the code.
     Openapi,
+    /// Write docs/telemetry.md from telemetry/registry/.
+    Telemetry,
     /// Write .sqlx/ from the queries, against a database of its own.
     SqlxPrepare,
 }
@@ -55,6 +58,7 @@ fn main() -> Result<()> {
         Command::Load(args) => load::run(&args),
         Command::Stack(action) => stack::run(&action),
         Command::Openapi => spec::write(),
+        Command::Telemetry => telemetry::write(),
         Command::SqlxPrepare => queries::prepare(false),
     }
 }
@@ -86,6 +90,8 @@ fn check() -> Result<()> {
     arrows::check()?;
     step("openapi.json of both services");
     spec::check()?;
+    step("docs/telemetry.md");
+    telemetry::check()?;
     step("docs/conformance.md");
     conformance::check()?;
     step(".sqlx/");

@@ -6,13 +6,15 @@ use opentelemetry::Context as Trace;
 use rdkafka::{
     Message,
     message::{Header, Headers as _, OwnedHeaders, OwnedMessage},
-    producer::{FutureProducer, FutureRecord},
+    producer::FutureRecord,
 };
 use service_common::kafka::KafkaConfig;
-use telemetry_common::explained;
-use telemetry_common::kafka::{self, Headers};
-use tracing::warn;
+use telemetry_common::{
+    exception,
+    kafka::{self, Headers, Producer},
+};
 
+use super::CLIENT;
 use crate::ingestion::IngestionError;
 
 /// Headers of a dead letter start with this; the others are the message's own.
@@ -24,16 +26,15 @@ pub(super) const ATTEMPTS: &str = "dead-letter-attempts";
 /// Where it came from: `topic/partition@offset`.
 pub(super) const ORIGIN: &str = "dead-letter-origin";
 
-pub(super) struct DeadLetters(FutureProducer);
+pub(super) struct DeadLetters(Producer);
 
 impl DeadLetters {
     pub(super) fn new(kafka: &KafkaConfig) -> Result<Self> {
-        let producer = kafka
-            .client()
-            .set("enable.idempotence", "true")
-            .set("message.timeout.ms", "5000") // the loop waits for it
-            .set("message.max.bytes", "10000000") // the broker decides, not the client
-            .create();
+        let mut config = kafka.client(CLIENT);
+        config.set("enable.idempotence", "true");
+        config.set("message.timeout.ms", "5000"); // the loop waits for it
+        config.set("message.max.bytes", "10000000"); // the broker decides, not the client
+        let producer = Producer::create(&config);
         producer
             .map(Self)
             .context("the producer's settings are wrong")
@@ -72,10 +73,12 @@ impl DeadLetters {
             timestamp: None,
             headers: Some(headers),
         };
-        let sent = kafka::send(&self.0, record, &[&created, &Trace::current()]).await;
+        let sent = self.0.send(record, &[&created, &Trace::current()]).await;
         if let Err(error) = &sent {
-            warn!(
-                error = &explained(error) as &dyn std::error::Error,
+            exception!(
+                warn,
+                "bookapp.dead_letter.failed",
+                error,
                 "the dead letter could not be sent"
             );
         }

@@ -13,8 +13,10 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance},
     statistics::Statistics,
 };
-use telemetry_common::explained;
-use tracing::{info, warn};
+use telemetry_common::exception;
+use tracing::info;
+
+use super::lag::Lag;
 
 /// How long the loop may take to come round: longer than any statement may run.
 const LONGEST_TURN: Duration = Duration::from_secs(30);
@@ -26,6 +28,7 @@ pub struct Liveness {
     born: Instant,
     /// Milliseconds after birth of the loop's last turn; 0 before the first.
     last_turn: Arc<AtomicU64>,
+    lag: Lag,
 }
 
 impl Default for Liveness {
@@ -34,6 +37,7 @@ impl Default for Liveness {
             joined: Arc::default(),
             born: Instant::now(),
             last_turn: Arc::default(),
+            lag: Lag::observed(),
         }
     }
 }
@@ -66,6 +70,7 @@ impl ClientContext for Liveness {
     fn stats(&self, statistics: Statistics) {
         // "up": the group's coordinator answers. Whether partitions are assigned says nothing: there
         // may be more workers than partitions.
+        self.lag.show(&statistics);
         let joined = statistics.cgrp.is_some_and(|group| group.state == "up");
         self.joined.store(joined, Ordering::Relaxed);
     }
@@ -75,19 +80,25 @@ impl ConsumerContext for Liveness {
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(partitions) => {
-                info!("{} partitions assigned", partitions.count());
+                info!(name: "bookapp.consumer.partitions.assigned", "{} partitions assigned", partitions.count());
                 // One that waited here before starts afresh.
                 if let Err(error) = consumer.resume(partitions) {
-                    warn!(
-                        error = &explained(&error) as &dyn std::error::Error,
+                    exception!(
+                        warn,
+                        "bookapp.consumer.partitions.paused",
+                        &error,
                         "partitions stay paused"
                     );
                 }
             }
-            Rebalance::Revoke(partitions) => info!("{} partitions revoked", partitions.count()),
+            Rebalance::Revoke(partitions) => {
+                info!(name: "bookapp.consumer.partitions.revoked", "{} partitions revoked", partitions.count());
+            }
             Rebalance::Error(error) => {
-                warn!(
-                    error = &explained(error) as &dyn std::error::Error,
+                exception!(
+                    warn,
+                    "bookapp.consumer.group.failed",
+                    error,
                     "the group has a problem"
                 );
             }

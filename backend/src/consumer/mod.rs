@@ -5,6 +5,7 @@
 //! reason waits with its partition, and is tried again; the other partitions go on.
 
 mod dead_letters;
+mod lag;
 mod liveness;
 mod replay;
 mod waiting;
@@ -23,21 +24,17 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     message::OwnedMessage,
 };
-use service_common::problem::record_panic;
 use telemetry_common::{
-    RequestId,
-    db::Database,
-    explained,
-    kafka::{self, TraceRelation},
-    record_failure, semconv,
+    RequestId, db::Database, exception, kafka::Consuming, record_failure, semconv,
 };
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, error, warn};
+use tracing::Span;
 
 use crate::{
     config::Config,
     ingestion::{self, IngestionError},
+    metrics::Metrics,
 };
 use dead_letters::DeadLetters;
 pub use liveness::Liveness;
@@ -49,6 +46,9 @@ pub const TOPICS: [&str; 2] = [BOOK_ADDED, BOOK_ADDED_DEAD_LETTER];
 /// The consumer group.
 pub const GROUP: &str = "backend";
 
+/// What Kafka calls this service's clients.
+const CLIENT: &str = "backend";
+
 /// How often the loop turns when there is nothing to do.
 const TURN: Duration = Duration::from_secs(1);
 /// How often a message may panic before it is a dead letter.
@@ -59,7 +59,8 @@ pub struct Consumer {
     messages: StreamConsumer<Liveness>,
     dead_letters: DeadLetters,
     db: Database,
-    relation: TraceRelation,
+    consuming: Consuming,
+    metrics: Metrics,
     liveness: Liveness,
 }
 
@@ -69,7 +70,7 @@ impl Consumer {
         let liveness = Liveness::default();
         let messages = config
             .kafka
-            .client()
+            .client(CLIENT)
             .set("group.id", GROUP)
             .set("group.protocol", "consumer") // joins at once, rebalances without a pause
             .set("auto.offset.reset", "earliest")
@@ -80,12 +81,17 @@ impl Consumer {
             .create_with_context(liveness.clone())
             .context("the consumer's settings are wrong")?;
         let dead_letters = DeadLetters::new(&config.kafka)?;
-        let relation = config.kafka_trace_relation;
+        let consuming = Consuming {
+            group: GROUP,
+            client_id: CLIENT,
+            relation: config.kafka_trace_relation,
+        };
         Ok(Self {
             messages,
             dead_letters,
             db,
-            relation,
+            consuming,
+            metrics: Metrics::new(),
             liveness,
         })
     }
@@ -114,7 +120,7 @@ impl Consumer {
                         waiting.forget(message.topic(), message.partition());
                         self.work_on(Delayed::first(message.detach()), &mut waiting).await;
                     }
-                    Err(error) => warn!(error = &explained(&error) as &dyn std::error::Error, "no message from Kafka"),
+                    Err(error) => exception!(warn, "bookapp.consumer.receive.failed", &error, "no message from Kafka"),
                 },
                 () = sleep(TURN) => {}
             }
@@ -131,8 +137,10 @@ impl Consumer {
             // Nothing to commit, or the background commit was there first.
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             Err(error) => {
-                warn!(
-                    error = &explained(&error) as &dyn std::error::Error,
+                exception!(
+                    warn,
+                    "bookapp.consumer.commit.failed",
+                    &error,
                     "the last offsets are not committed"
                 );
             }
@@ -147,8 +155,10 @@ impl Consumer {
         }
         if !self.attempt(message, delayed.attempt).await {
             if let Err(error) = self.messages.pause(&partition) {
-                warn!(
-                    error = &explained(&error) as &dyn std::error::Error,
+                exception!(
+                    warn,
+                    "bookapp.consumer.pause.failed",
+                    &error,
                     "the partition does not wait"
                 );
             }
@@ -164,8 +174,10 @@ impl Consumer {
         };
         if let Err(error) = stored.and(resumed) {
             // The partition was taken away meanwhile: the message is delivered again, elsewhere.
-            warn!(
-                error = &explained(&error) as &dyn std::error::Error,
+            exception!(
+                warn,
+                "bookapp.consumer.store.failed",
+                &error,
                 "the offset is not stored"
             );
         }
@@ -183,7 +195,6 @@ impl Consumer {
     /// One attempt, one span; whether the message is settled.
     async fn attempt(&self, message: &OwnedMessage, attempt: u32) -> bool {
         let started = Instant::now();
-        let span = kafka::process_span(message, GROUP, self.relation, attempt);
         let event = BookAdded::decode(message.payload());
         let request = event
             .as_ref()
@@ -192,22 +203,28 @@ impl Consumer {
         let work = async {
             let failure = self.process(event, attempt).await.err();
             let error_type = failure.as_ref().map(IngestionError::kind);
-            kafka::processed(message, GROUP, started.elapsed(), error_type);
+            self.consuming
+                .processed(message, started.elapsed(), error_type);
             match failure {
                 None => true,
                 Some(failure) if failure.may_pass(attempt) => false,
-                Some(failure) => self.dead_letters.bury(message, &failure, attempt).await,
+                Some(failure) => {
+                    let buried = self.dead_letters.bury(message, &failure, attempt).await;
+                    if buried {
+                        self.metrics.dead_letters(failure.kind());
+                    }
+                    buried
+                }
             }
         };
         // Inside the span, whose context the id joins: every line of this attempt carries it.
-        async {
+        let identified = async {
             match request {
                 Some(id) => id.scope(work).await,
                 None => work.await,
             }
-        }
-        .instrument(span)
-        .await
+        };
+        self.consuming.process(message, attempt, identified).await
     }
 
     /// Ingests; the span that is current answers for a failure, and it is logged once.
@@ -218,19 +235,21 @@ impl Consumer {
     ) -> Result<(), IngestionError> {
         let ingesting = AssertUnwindSafe(self.ingest(event)).catch_unwind();
         let result = ingesting.await.unwrap_or_else(|panic| {
-            record_panic(&*panic);
+            drop(panic); // logged and counted where it happened
             Err(IngestionError::Panic)
         });
         if let Err(error) = &result {
             record_failure(error.kind(), error);
-            let explained = &explained(error) as &dyn std::error::Error;
+            let attempt_field = i64::from(attempt);
             if error.may_pass(attempt) {
-                warn!(
-                    error = explained,
-                    attempt, "attempt {attempt} failed, will try again"
-                );
+                self.metrics.retries(error.kind());
+                exception!(warn, "bookapp.message.retry", error,
+                    { { semconv::MESSAGING_ATTEMPT } = attempt_field },
+                    "attempt {attempt} failed, will try again");
             } else {
-                error!(error = explained, attempt, "this message is a dead letter");
+                exception!(error, "messaging.process.exception", error,
+                    { { semconv::MESSAGING_ATTEMPT } = attempt_field },
+                    "this message is a dead letter");
             }
         }
         result

@@ -9,9 +9,9 @@ use rdkafka::{
     consumer::{CommitMode, Consumer as _, StreamConsumer},
     message::{Headers as _, OwnedMessage},
     metadata::MetadataTopic,
-    producer::{FutureProducer, FutureRecord},
+    producer::FutureRecord,
 };
-use telemetry_common::kafka;
+use telemetry_common::kafka::{self, Producer};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -27,17 +27,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub async fn replay(config: Config, dry_run: bool, stop: CancellationToken) -> Result<()> {
     let letters: StreamConsumer = config
         .kafka
-        .client()
+        .client(GROUP)
         .set("group.id", GROUP)
         .set("enable.auto.commit", "false")
         .create()
         .context("the consumer's settings are wrong")?;
-    let producer: FutureProducer = config
-        .kafka
-        .client()
-        .set("enable.idempotence", "true")
-        .create()
-        .context("the producer's settings are wrong")?;
+    let mut producer = config.kafka.client(GROUP);
+    producer.set("enable.idempotence", "true");
+    let producer = Producer::create(&producer).context("the producer's settings are wrong")?;
     let mut left = assign(&letters)?;
     let mut count = 0;
     while left.values().any(|left| *left > 0) {
@@ -59,7 +56,7 @@ pub async fn replay(config: Config, dry_run: bool, stop: CancellationToken) -> R
         "replayed"
     };
     println!("{count} dead letters {verb}");
-    info!("{count} dead letters {verb}");
+    info!(name: "bookapp.dead_letters.replayed", "{count} dead letters {verb}");
     Ok(())
 }
 
@@ -94,7 +91,7 @@ fn assign(letters: &StreamConsumer) -> Result<HashMap<i32, i64>> {
     Ok(left)
 }
 
-async fn send(producer: &FutureProducer, letter: &OwnedMessage) -> Result<()> {
+async fn send(producer: &Producer, letter: &OwnedMessage) -> Result<()> {
     let record = FutureRecord {
         topic: BOOK_ADDED,
         partition: None,
@@ -103,7 +100,7 @@ async fn send(producer: &FutureProducer, letter: &OwnedMessage) -> Result<()> {
         timestamp: None,
         headers: Some(own_headers(letter)),
     };
-    let sent = kafka::send(producer, record, &[&kafka::extract(letter)]).await;
+    let sent = producer.send(record, &[&kafka::extract(letter)]).await;
     sent.map(drop).context("could not send a dead letter again")
 }
 

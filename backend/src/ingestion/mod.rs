@@ -57,6 +57,17 @@ impl IngestionError {
         }
     }
 
+    /// Every [`kind`](Self::kind).
+    pub const KINDS: [&str; 7] = [
+        "null_value",
+        "too_large",
+        "bad_utf8",
+        "bad_json",
+        "unknown_version",
+        "database",
+        "panic",
+    ];
+
     /// `error.type`: a word from a fixed set.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -79,9 +90,15 @@ pub async fn enrich(db: &Database, event: &BookAdded) -> Result<Ingested, Ingest
         .await
         .map_err(|source| IngestionError::Database { book_id, source })?;
     match ingested {
-        Ingested::Derived => info!({ BOOK_ID } = book_id, "book {book_id} ingested"),
-        Ingested::Duplicate => info!({ BOOK_ID } = book_id, "book {book_id} was ingested before"),
-        Ingested::Skipped => info!({ BOOK_ID } = book_id, "book {book_id} is gone, skipped"),
+        Ingested::Derived => {
+            info!(name: "bookapp.book.ingested", { { BOOK_ID } = book_id }, "book {book_id} ingested");
+        }
+        Ingested::Duplicate => {
+            info!(name: "bookapp.book.ingested_before", { { BOOK_ID } = book_id }, "book {book_id} was ingested before");
+        }
+        Ingested::Skipped => {
+            info!(name: "bookapp.book.skipped", { { BOOK_ID } = book_id }, "book {book_id} is gone, skipped");
+        }
     }
     Ok(ingested)
 }
@@ -110,7 +127,7 @@ pub async fn wait_for_schema(db: &Database) {
             Ok(version) if version >= SCHEMA_VERSION => return,
             _ if said => {}
             _ => {
-                warn!("waiting for bookapp to migrate the database to version {SCHEMA_VERSION}");
+                warn!(name: "bookapp.schema.missing", "waiting for bookapp to migrate the database to version {SCHEMA_VERSION}");
                 said = true;
             }
         }

@@ -9,7 +9,7 @@ use clap::Parser;
 use rdkafka::{
     ClientConfig,
     message::{Header, OwnedHeaders, OwnedMessage},
-    producer::{FutureProducer, FutureRecord},
+    producer::FutureRecord,
 };
 use reqwest::Response;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -27,7 +27,7 @@ pub(crate) struct TestWorker {
     pub(crate) url: String,
     pub(crate) pool: PgPool,
     pub(crate) kafka: Kafka,
-    producer: FutureProducer,
+    producer: kafka::Producer,
     http: reqwest::Client,
     stop: CancellationToken,
     running: Option<JoinHandle<Result<()>>>,
@@ -48,10 +48,9 @@ pub(crate) async fn spawn_worker() -> TestWorker {
     let url = format!("http://{}", app.address().unwrap());
     let stop = CancellationToken::new();
     let running = spawn(app.run(stop.clone()));
-    let producer = ClientConfig::new()
-        .set("bootstrap.servers", kafka.bootstrap_servers())
-        .create()
-        .unwrap();
+    let mut producer = ClientConfig::new();
+    producer.set("bootstrap.servers", kafka.bootstrap_servers());
+    let producer = kafka::Producer::create(&producer).unwrap();
     let http = reqwest::Client::builder().timeout(SOON).build().unwrap();
     let pool = PgPool::connect(&database_url).await.unwrap();
     TestWorker {
@@ -105,9 +104,7 @@ impl TestWorker {
         let mut record = FutureRecord::to(BOOK_ADDED).key(key).headers(headers);
         record.payload = value;
         let context = Span::current().context();
-        kafka::send(&self.producer, record, &[&context])
-            .await
-            .unwrap();
+        self.producer.send(record, &[&context]).await.unwrap();
     }
 
     /// Sends a value that is not an event, with a header of its own.

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use backend_client::{Client, Error, types::Details};
-use telemetry_common::explained;
-use tracing::warn;
+use telemetry_common::exception;
+
+use crate::app::AppState;
 
 /// The details of these books in one call; none when the backend cannot tell, for a list without
 /// details is better than no list.
-pub(super) async fn of_books(backend: &Client, ids: &[i32]) -> HashMap<i32, Details> {
+pub(super) async fn of_books(app: &AppState, ids: &[i32]) -> HashMap<i32, Details> {
     if ids.is_empty() {
         return HashMap::new();
     }
@@ -17,16 +18,19 @@ pub(super) async fn of_books(backend: &Client, ids: &[i32]) -> HashMap<i32, Deta
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(",");
-    match backend.list_details(&ids).await {
+    match app.backend.list_details(&ids).await {
         Ok(found) => {
             let found = found.into_inner().into_iter();
             found.map(|details| (details.book_id, details)).collect()
         }
         Err(error) => {
-            warn!(
-                error = &explained(&error) as &dyn std::error::Error,
+            exception!(
+                warn,
+                "bookapp.list.degraded",
+                &error,
                 "the list goes without details"
             );
+            app.metrics.lists_degraded.add(1, &[]);
             HashMap::new()
         }
     }

@@ -8,7 +8,7 @@ use tracing::{Span, field::Empty, info, instrument};
 use utoipa::ToSchema;
 
 use super::{Book, BookPatch, NewBook, details, repository};
-use crate::{app::AppState, error::ApiError, outbox};
+use crate::{app::AppState, error::ApiError, metrics::AddedBy, outbox};
 
 /// A book as the list shows it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -27,8 +27,8 @@ pub(crate) async fn add(app: &AppState, book: NewBook) -> Result<i32, ApiError> 
     let id = add_and_announce(app, &book).await.map_err(failed)?;
     Span::current().record(BOOK_ID, id);
     app.outbox.wake();
-    app.metrics.books_added.add(1, &[]);
-    info!({ BOOK_ID } = id, "book {id} added");
+    app.metrics.books_added(1, AddedBy::Single);
+    info!(name: "bookapp.book.added", { { BOOK_ID } = id }, "book {id} added");
     Ok(id)
 }
 
@@ -47,8 +47,8 @@ pub(crate) async fn bulk_add(app: &AppState, books: Vec<NewBook>) -> Result<Vec<
         .await
         .map_err(ApiError::database("add the books"))?;
     app.outbox.wake();
-    app.metrics.books_added.add(ids.len() as u64, &[]);
-    info!("{} books added", ids.len());
+    app.metrics.books_added(ids.len(), AddedBy::Bulk);
+    info!(name: "bookapp.books.added", "{} books added", ids.len());
     Ok(ids)
 }
 
@@ -87,7 +87,7 @@ pub(crate) async fn list(
     });
     let next = books.last().map(|book| book.id).filter(|_| full);
     let ids: Vec<i32> = books.iter().map(|book| book.id).collect();
-    let mut details = details::of_books(&app.backend, &ids).await;
+    let mut details = details::of_books(app, &ids).await;
     let books = books
         .into_iter()
         .map(|book| BookWithDetails {
@@ -116,7 +116,7 @@ pub(crate) async fn change(app: &AppState, id: i32, patch: BookPatch) -> Result<
     if changed == 0 {
         return Err(ApiError::NotFound { id });
     }
-    info!({ BOOK_ID } = id, "book {id} changed");
+    info!(name: "bookapp.book.changed", { { BOOK_ID } = id }, "book {id} changed");
     Ok(changed)
 }
 
@@ -127,7 +127,7 @@ pub(crate) async fn remove(app: &AppState, id: i32) -> Result<(), ApiError> {
     if repository::delete(&app.db, id).await.map_err(failed)? == 0 {
         return Err(ApiError::NotFound { id });
     }
-    info!({ BOOK_ID } = id, "book {id} removed");
+    info!(name: "bookapp.book.removed", { { BOOK_ID } = id }, "book {id} removed");
     Ok(())
 }
 

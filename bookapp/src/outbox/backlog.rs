@@ -17,7 +17,7 @@ impl Gauges {
         let meter = global::meter("bookapp");
         let shown = gauges.clone();
         meter
-            .i64_observable_gauge("bookapp.outbox.waiting")
+            .i64_observable_gauge("bookapp.outbox.pending")
             .with_unit("{message}")
             .with_description("Messages that wait to be sent")
             .with_callback(move |gauge| {
@@ -28,7 +28,7 @@ impl Gauges {
             .build();
         let shown = gauges.clone();
         meter
-            .f64_observable_gauge("bookapp.outbox.lag")
+            .f64_observable_gauge("bookapp.outbox.oldest.age")
             .with_unit("s")
             .with_description("For how long the oldest message has waited to be sent")
             .with_callback(move |gauge| {

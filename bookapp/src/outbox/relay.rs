@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashSet,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -14,17 +15,18 @@ use futures::future::join_all;
 use rdkafka::{
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::OwnedHeaders,
-    producer::{FutureProducer, FutureRecord, Producer, future_producer::Delivery},
+    producer::{FutureRecord, future_producer::Delivery},
 };
 use telemetry_common::{
     db::{Connection, Database},
-    explained, kafka,
+    exception,
+    kafka::Producer,
 };
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, info, info_span};
 
-use super::{Outbox, backlog::Gauges, repository};
+use super::{Outbox, TOPICS, backlog::Gauges, repository};
 use crate::config::Config;
 
 /// The advisory lock of the relay: any number that nothing else in this database locks.
@@ -37,6 +39,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long the broker may take to acknowledge a message.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the backlog is measured while nothing can be sent.
+const WATCH: Duration = Duration::from_secs(1);
 /// How often sent rows are removed whose time is over.
 const TIDY_UP: Duration = Duration::from_mins(1);
 
@@ -75,8 +79,10 @@ impl Relay {
                 return;
             };
             self.gauges.clear();
-            warn!(
-                error = &explained(&*error) as &dyn std::error::Error,
+            exception!(
+                warn,
+                "bookapp.outbox.relay.failed",
+                &*error,
                 "the relay starts anew"
             );
             stop.run_until_cancelled(sleep(FIRST_PAUSE)).await;
@@ -92,7 +98,16 @@ impl Relay {
                 return Ok(());
             }
         }
-        info!("this instance relays the outbox");
+        info!(name: "bookapp.outbox.relay.elected", "this instance relays the outbox");
+        let topics = self
+            .config
+            .kafka
+            .create_topics(&TOPICS, book_events::PARTITIONS);
+        let ready = self.watch(&mut connection, topics);
+        match stop.run_until_cancelled(ready).await {
+            Some(ready) => ready??,
+            None => return Ok(()),
+        }
         let producer = self.producer()?;
         if repository::backlog(connection.untraced()).await?.rows > 0 {
             // Whoever led before may still be sending these.
@@ -104,10 +119,11 @@ impl Relay {
             match self.turn(&mut connection, &producer).await? {
                 Some(Turn::Clean) => pause = FIRST_PAUSE,
                 Some(Turn::Failed) => {
-                    if let Some((code, text)) = producer.client().fatal_error() {
+                    if let Some((code, text)) = producer.fatal_error() {
                         anyhow::bail!("the producer is lost: {code}: {text}");
                     }
-                    stop.run_until_cancelled(sleep(pause)).await;
+                    let waiting = self.watch(&mut connection, sleep(pause));
+                    stop.run_until_cancelled(waiting).await.transpose()?;
                     pause = LONGEST_PAUSE.min(pause * 2);
                 }
                 None => {
@@ -128,22 +144,32 @@ impl Relay {
         Ok(())
     }
 
-    fn producer(&self) -> Result<FutureProducer> {
-        self.config
-            .kafka
-            .client()
-            .set("enable.idempotence", "true")
-            .set("message.timeout.ms", SEND_TIMEOUT.as_millis().to_string())
-            .create()
-            .context("the producer's settings are wrong")
+    /// Waits for `work`, and measures meanwhile how much waits in the outbox.
+    async fn watch<T>(
+        &self,
+        connection: &mut Connection,
+        work: impl Future<Output = T>,
+    ) -> sqlx::Result<T> {
+        let mut work = pin!(work);
+        loop {
+            self.gauges
+                .show(repository::backlog(connection.untraced()).await?);
+            select! {
+                done = &mut work => return Ok(done),
+                () = sleep(WATCH) => {}
+            }
+        }
+    }
+
+    fn producer(&self) -> Result<Producer> {
+        let mut config = self.config.kafka.client("bookapp");
+        config.set("enable.idempotence", "true");
+        config.set("message.timeout.ms", SEND_TIMEOUT.as_millis().to_string());
+        Producer::create(&config).context("the producer's settings are wrong")
     }
 
     /// Relays one batch; `None` when nothing waits, and then without a span.
-    async fn turn(
-        &self,
-        connection: &mut Connection,
-        producer: &FutureProducer,
-    ) -> Result<Option<Turn>> {
+    async fn turn(&self, connection: &mut Connection, producer: &Producer) -> Result<Option<Turn>> {
         let backlog = repository::backlog(connection.untraced()).await?;
         self.gauges.show(backlog);
         if backlog.rows == 0 {
@@ -154,11 +180,7 @@ impl Relay {
         Ok(Some(turn))
     }
 
-    async fn relay(
-        &self,
-        connection: &mut Connection,
-        producer: &FutureProducer,
-    ) -> sqlx::Result<Turn> {
+    async fn relay(&self, connection: &mut Connection, producer: &Producer) -> sqlx::Result<Turn> {
         let mut rows = repository::waiting(&mut *connection, BATCH).await?;
         // One message of a book at a time: the next one waits until this one is acknowledged.
         let mut keys = HashSet::new();
@@ -180,8 +202,10 @@ impl Relay {
             .into_iter()
             .partition(|(_, error)| is_hopeless(error));
         for (id, error) in hopeless {
-            error!(
-                error = &explained(&error) as &dyn std::error::Error,
+            exception!(
+                error,
+                "bookapp.outbox.message.set_aside",
+                &error,
                 "message {id} can never be sent, it is set aside"
             );
             repository::set_aside(&mut *connection, id, &error.to_string()).await?;
@@ -190,8 +214,10 @@ impl Relay {
             return Ok(Turn::Clean);
         };
         let (left, all) = (waiting.len(), rows.len());
-        warn!(
-            error = &explained(error) as &dyn std::error::Error,
+        exception!(
+            warn,
+            "bookapp.outbox.messages.wait",
+            error,
             "{left} of {all} messages not sent, they wait"
         );
         Ok(Turn::Failed)
@@ -201,14 +227,14 @@ impl Relay {
         let retention = self.config.outbox_retention;
         let removed = repository::remove_published(connection.untraced(), retention).await?;
         if removed > 0 {
-            info!("{removed} sent messages removed from the outbox");
+            info!(name: "bookapp.outbox.tidied_up", "{removed} sent messages removed from the outbox");
         }
         Ok(())
     }
 }
 
 fn send(
-    producer: &FutureProducer,
+    producer: &Producer,
     row: &repository::Row,
 ) -> impl Future<Output = KafkaResult<Delivery>> + use<> {
     let payload = row.payload.to_string();
@@ -216,7 +242,7 @@ fn send(
         .key(&row.key)
         .payload(&payload)
         .headers(OwnedHeaders::from(&row.headers.0));
-    kafka::send(producer, record, &[&row.headers.context()])
+    producer.send(record, &[&row.headers.context()])
 }
 
 /// Whether no other try can go well: it is the message that is wrong, not the time.

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use book_events::{BOOK_ADDED, BookAdded, PARTITIONS};
-use opentelemetry::trace::{Status, TraceContextExt};
+use opentelemetry::{
+    baggage::BaggageExt,
+    trace::{Status, TraceContextExt},
+};
 use rdkafka::{Message, message::Headers as _};
 use serde_json::json;
 use telemetry_common::{
@@ -48,6 +51,26 @@ async fn adding_a_book_announces_it_with_its_trace() {
         create.trace_id(),
         "its work is its own trace"
     );
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_caller_s_baggage_travels_with_the_message() {
+    let app = spawn_app().await;
+    let book = json!({"title": "Emma", "author": "Jane Austen"});
+    let request = reqwest::Client::builder()
+        .timeout(SOON)
+        .build()
+        .unwrap()
+        .post(format!("{}/books/add", app.url))
+        .header("baggage", "synthetic=true")
+        .json(&book);
+    request.send().await.unwrap().error_for_status().unwrap();
+    let [message] = &app.announced(1).await[..] else {
+        panic!("one announcement")
+    };
+    let baggage = kafka::extract(message).baggage().get("synthetic").cloned();
+    assert_eq!(baggage.unwrap().as_str(), "true");
     app.finish().await;
 }
 

@@ -162,14 +162,14 @@ async fn what_waits_in_the_outbox_is_measured() {
     kafka.take_away().unwrap();
     add_many(&system, 3).await;
     let waits = || async {
-        let waiting = newest("bookapp.outbox.waiting") == Some(3.0);
-        (waiting && newest("bookapp.outbox.lag") > Some(0.0)).then_some(())
+        let waiting = newest("bookapp.outbox.pending") == Some(3.0);
+        (waiting && newest("bookapp.outbox.oldest.age") > Some(0.0)).then_some(())
     };
     eventually(PATIENCE, "the lag is told", waits)
         .await
         .unwrap();
     kafka.bring_back().unwrap();
-    let empty = || async { (newest("bookapp.outbox.waiting") == Some(0.0)).then_some(()) };
+    let empty = || async { (newest("bookapp.outbox.pending") == Some(0.0)).then_some(()) };
     eventually(PATIENCE, "nothing waits", empty).await.unwrap();
 }
 

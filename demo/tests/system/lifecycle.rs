@@ -47,12 +47,15 @@ async fn what_was_answered_before_sigterm_is_exported() {
             .iter()
             .any(|log| log.trace_id == id && log.body == "book 93 added")
     );
-    let added = system
-        .sink
-        .points()
-        .into_iter()
-        .find(|point| point.name == "bookapp.books.added");
-    assert_eq!(added.map(|point| point.value), Some(1.0));
+    let added = |by: &str| {
+        let points = system.sink.points().into_iter();
+        let mut added = points.filter(|point| point.name == "bookapp.books.added");
+        added
+            .find(|point| point.attributes["bookapp.books.added.by"] == by)
+            .map(|point| point.value)
+    };
+    assert_eq!(added("single"), Some(1.0));
+    assert_eq!(added("bulk"), Some(0.0), "what never happened is a zero");
 }
 
 // proves: R10

@@ -6,5 +6,6 @@ mod delivery;
 mod helpers;
 mod lifecycle;
 mod list;
+mod registry;
 mod secrets;
 mod traces;

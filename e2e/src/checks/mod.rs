@@ -3,6 +3,7 @@
 mod logs;
 mod metrics;
 mod redaction;
+mod registry;
 mod traces;
 
 use anyhow::{Context, Result};
@@ -29,6 +30,7 @@ pub async fn run(stack: &Stack, table: &mut Table) -> Result<()> {
     traces::check(stack, &sent, table).await;
     logs::check(&sent, table).await;
     metrics::check(stack, table).await;
+    registry::check(stack, table);
     redaction::check(stack, &sent, table).await
 }
 

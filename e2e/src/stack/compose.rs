@@ -26,6 +26,7 @@ impl Stack {
             prometheus: Part::compose("prometheus"),
             loki: Part::compose("loki"),
             collector: Part::compose("otel-collector"),
+            received: None,
             locust: locust.to_owned(),
             root: root.to_owned(),
             _processes: None,

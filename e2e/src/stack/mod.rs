@@ -9,7 +9,10 @@ mod part;
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, ensure};
-use testbed::process::{Process, Spec};
+use testbed::{
+    process::{Process, Spec},
+    sink::Sink,
+};
 
 pub use native::Tools;
 pub use part::Part;
@@ -43,6 +46,8 @@ pub struct Stack {
     pub loki: Part,
     /// The collector.
     pub collector: Part,
+    /// What the collector received from the services and Locust, natively.
+    pub received: Option<Sink>,
     locust: PathBuf,
     root: PathBuf,
     _processes: Option<native::Processes>,

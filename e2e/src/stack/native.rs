@@ -92,6 +92,7 @@ impl Stack {
         };
         let system = System::start_with(&Binaries::build().await?, parts, told).await?;
         make_monitor(tools, &system.database_url)?;
+        let received = Sink::start().await?;
         let collector = collector(
             tools,
             &at("otelcol"),
@@ -112,7 +113,8 @@ impl Stack {
             traces,
             prometheus,
             loki,
-            collector: Part::start(collector, COLLECTOR_HEALTH.to_owned()).await?,
+            collector: Part::start(tap(collector, &received), COLLECTOR_HEALTH.to_owned()).await?,
+            received: Some(received),
             locust: tools.locust.clone(),
             root: tools.root.clone(),
             _processes: Some(Processes {
@@ -221,6 +223,24 @@ pub fn collector(tools: &Tools, data: &Path, at: &Addresses<'_>) -> Result<Spec>
         .env("KAFKA_BROKER", at.kafka)
         .env("BOOKAPP_URL", at.bookapp)
         .env("BACKEND_URL", at.backend))
+}
+
+/// Pipelines of their own that show `sink` what the collector receives; its files are as they are.
+fn tap(collector: Spec, sink: &Sink) -> Spec {
+    let endpoint = sink.endpoint();
+    let exporter = format!("--config=yaml:exporters::otlp_http/tap::endpoint: {endpoint}");
+    let pipelines = ["traces", "metrics", "logs"]
+        .into_iter()
+        .flat_map(|signal| {
+            let part = |key, part| {
+                format!("--config=yaml:service::pipelines::{signal}/tap::{key}: [{part}]")
+            };
+            [
+                part("receivers", "otlp"),
+                part("exporters", "otlp_http/tap"),
+            ]
+        });
+    pipelines.fold(collector.arg(exporter), Spec::arg)
 }
 
 /// Runs the script that makes the collector's role, as compose does.

@@ -1,13 +1,17 @@
 //! One statement: its span and its measurement, reported when it ends, however it ends.
 
-use std::{borrow::Cow, sync::LazyLock, time::Instant};
+use std::{
+    borrow::Cow,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
-use opentelemetry::{KeyValue, global, metrics::Histogram};
+use opentelemetry::{KeyValue, metrics::Histogram};
 use sqlx::{Error, error::DatabaseError};
 use tracing::{Span, field::Empty, info_span};
 
 use super::Target;
-use crate::{failure, semconv};
+use crate::{failure, scope, semconv};
 
 /// Reports on drop, so that success, failure and a dropped future all take the same way out.
 #[derive(Debug)]
@@ -44,6 +48,7 @@ impl Call {
             { semconv::DB_QUERY_TEXT } = Empty,
             { semconv::DB_RESPONSE_RETURNED_ROWS } = Empty,
             { semconv::DB_RESPONSE_STATUS_CODE } = Empty,
+            { semconv::DB_CONNECTION_WAIT } = Empty,
             { semconv::SERVER_ADDRESS } = target.address,
             { semconv::SERVER_PORT } = target.port,
         );
@@ -73,6 +78,15 @@ impl Call {
     /// The statement's text, its parameters not among it.
     pub(super) fn says(&self, text: &str) {
         self.span.record(semconv::DB_QUERY_TEXT, text);
+    }
+
+    /// The statement has its connection: its own time begins, and what came before was waiting.
+    pub(super) fn has_connection(&mut self, waited: Option<Duration>) {
+        self.started = Instant::now();
+        if let Some(waited) = waited {
+            self.span
+                .record(semconv::DB_CONNECTION_WAIT, waited.as_secs_f64());
+        }
     }
 
     /// The statement ended; without this call it was cancelled.
@@ -127,7 +141,7 @@ fn error_type(error: &Error) -> Cow<'static, str> {
 
 /// First touched by the first statement, after `init`.
 static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
-    global::meter("telemetry-common")
+    scope::meter()
         .f64_histogram(semconv::DB_CLIENT_OPERATION_DURATION)
         .with_unit("s")
         .with_description("Duration of database client operations")

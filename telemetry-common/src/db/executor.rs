@@ -3,21 +3,16 @@
 //! Only four methods are our own: `fetch_one`, `fetch_all`, `execute` and `fetch` have defaults
 //! that end in these, so that a missing row arises outside the span.
 
-use std::task::ready;
-
-use futures::{
-    FutureExt, StreamExt,
-    future::BoxFuture,
-    stream::{self, BoxStream},
-};
+use async_stream::stream;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use sqlx::{
-    Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
+    Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr,
     error::BoxDynError,
     postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
 use tracing::Instrument;
 
-use super::{Target, call::Call};
+use super::{Pool, Target, call::Call};
 
 /// Runs one statement inside its span; made by [`Session::on`](super::Session::on).
 #[derive(Debug)]
@@ -29,7 +24,7 @@ pub struct Traced<'c> {
 /// What the statement really runs on.
 #[derive(Debug)]
 pub(super) enum Inner<'c> {
-    Pool(&'c PgPool),
+    Pool(&'c Pool),
     Connection(&'c mut PgConnection),
 }
 
@@ -60,21 +55,37 @@ impl<'c> Executor<'c> for Traced<'c> {
     {
         let Self { inner, mut call } = self;
         let query = Query::of(query, &call);
-        let mut steps = match inner {
-            Inner::Pool(pool) => pool.fetch_many(query),
-            Inner::Connection(connection) => connection.fetch_many(query),
-        };
-        stream::poll_fn(move |context| {
-            let step = ready!(call.span.in_scope(|| steps.poll_next_unpin(context)));
-            match &step {
-                Some(Ok(Either::Right(_))) => call.rows = call.rows.map(|rows| rows + 1),
-                Some(Ok(Either::Left(end))) => call.ended(Ok(end)),
-                Some(Err(error)) => call.ended::<()>(Err(error)),
-                None => {}
+        let steps = stream! {
+            let mut acquired;
+            let connection = match inner {
+                Inner::Connection(connection) => connection,
+                Inner::Pool(pool) => match pool.acquire(&mut call).await {
+                    Ok(connection) => {
+                        acquired = connection;
+                        &mut *acquired
+                    }
+                    Err(error) => {
+                        call.ended::<()>(Err(&error));
+                        yield Err(error);
+                        return;
+                    }
+                },
+            };
+            let mut steps = connection.fetch_many(query);
+            loop {
+                let step = steps.next().instrument(call.span.clone()).await;
+                match &step {
+                    Some(Ok(Either::Right(_))) => call.rows = call.rows.map(|rows| rows + 1),
+                    Some(Ok(Either::Left(end))) => call.ended(Ok(end)),
+                    Some(Err(error)) => call.ended::<()>(Err(error)),
+                    None => break,
+                }
+                if let Some(step) = step {
+                    yield step;
+                }
             }
-            step.into()
-        })
-        .boxed()
+        };
+        steps.boxed()
     }
 
     fn fetch_optional<'e, 'q: 'e, Q>(self, query: Q) -> BoxFuture<'e, sqlx::Result<Option<PgRow>>>
@@ -84,12 +95,20 @@ impl<'c> Executor<'c> for Traced<'c> {
     {
         let Self { inner, mut call } = self;
         let query = Query::of(query, &call);
-        let row = match inner {
-            Inner::Pool(pool) => pool.fetch_optional(query),
-            Inner::Connection(connection) => connection.fetch_optional(query),
-        };
         async move {
-            let row = row.instrument(call.span.clone()).await;
+            let row = match inner {
+                Inner::Connection(connection) => {
+                    let row = connection.fetch_optional(query);
+                    row.instrument(call.span.clone()).await
+                }
+                Inner::Pool(pool) => match pool.acquire(&mut call).await {
+                    Ok(mut connection) => {
+                        let row = connection.fetch_optional(query);
+                        row.instrument(call.span.clone()).await
+                    }
+                    Err(error) => Err(error),
+                },
+            };
             if let Ok(Some(_)) = row {
                 call.rows = call.rows.map(|rows| rows + 1);
             }
@@ -108,7 +127,7 @@ impl<'c> Executor<'c> for Traced<'c> {
         'c: 'e,
     {
         match self.inner {
-            Inner::Pool(pool) => pool.prepare_with(sql, parameters),
+            Inner::Pool(pool) => pool.inner.prepare_with(sql, parameters),
             Inner::Connection(connection) => connection.prepare_with(sql, parameters),
         }
     }
@@ -118,7 +137,7 @@ impl<'c> Executor<'c> for Traced<'c> {
         'c: 'e,
     {
         match self.inner {
-            Inner::Pool(pool) => pool.describe(sql),
+            Inner::Pool(pool) => pool.inner.describe(sql),
             Inner::Connection(connection) => connection.describe(sql),
         }
     }

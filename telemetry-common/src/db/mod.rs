@@ -14,11 +14,11 @@
 
 mod call;
 mod executor;
+mod pool;
 mod transaction;
 
 use std::sync::Arc;
 
-use opentelemetry::global;
 use sqlx::{
     PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -26,12 +26,13 @@ use sqlx::{
 
 use executor::Inner;
 pub use executor::Traced;
+use pool::Pool;
 pub use transaction::Transaction;
 
 /// A pool whose statements are spans.
 #[derive(Clone, Debug)]
 pub struct Database {
-    pool: PgPool,
+    pool: Pool,
     target: Arc<Target>,
 }
 
@@ -58,21 +59,20 @@ impl Database {
             application: application.to_owned(),
         };
         let pool = pool.connect_lazy_with(options.application_name(application));
-        observe(&pool, &target);
         Self {
-            pool,
+            pool: Pool::new(pool, application),
             target: Arc::new(target),
         }
     }
 
     /// The plain pool, for what shall leave no trace: migrations, health, polling.
     pub fn untraced(&self) -> &PgPool {
-        &self.pool
+        &self.pool.inner
     }
 
     /// A connection outside the pool, for a lock that lives as long as it does.
     pub async fn detached(&self) -> sqlx::Result<Connection> {
-        let inner = self.pool.acquire().await?.detach();
+        let inner = self.pool.inner.acquire().await?.detach();
         Ok(Connection {
             inner,
             target: Arc::clone(&self.target),
@@ -115,36 +115,4 @@ impl<'c> Session<'c> for &'c mut Connection {
             collection,
         )
     }
-}
-
-/// Connections in use and idle, and how many there may be.
-fn observe(pool: &PgPool, target: &Target) {
-    use opentelemetry::KeyValue;
-
-    let meter = global::meter("telemetry-common");
-    let name = KeyValue::new("db.client.connection.pool.name", target.application.clone());
-    let (counted, labels) = (pool.clone(), [name.clone()]);
-    meter
-        .i64_observable_up_down_counter("db.client.connection.max")
-        .with_unit("{connection}")
-        .with_description("The most connections the pool may open")
-        .with_callback(move |max| {
-            max.observe(i64::from(counted.options().get_max_connections()), &labels);
-        })
-        .build();
-    let counted = pool.clone();
-    meter
-        .i64_observable_up_down_counter("db.client.connection.count")
-        .with_unit("{connection}")
-        .with_description("Connections of the pool by state")
-        .with_callback(move |count| {
-            let idle = i64::try_from(counted.num_idle()).unwrap_or(i64::MAX);
-            let state = |state| KeyValue::new("db.client.connection.state", state);
-            count.observe(idle, &[name.clone(), state("idle")]);
-            count.observe(
-                i64::from(counted.size()) - idle,
-                &[name.clone(), state("used")],
-            );
-        })
-        .build();
 }

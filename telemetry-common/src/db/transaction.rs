@@ -1,8 +1,9 @@
-//! BEGIN and COMMIT as spans, and the trace's id where a database administrator looks for it.
+//! BEGIN, COMMIT and ROLLBACK as spans, and the trace's id where a database administrator looks for
+//! it.
 
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, Postgres};
+use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr};
 use tracing::Instrument;
 
 use super::{Database, Inner, Session, Target, Traced, call::Call};
@@ -12,7 +13,8 @@ use crate::trace_id;
 /// rolled back.
 #[derive(Debug)]
 pub struct Transaction {
-    inner: sqlx::Transaction<'static, Postgres>,
+    /// `None` once it is committed.
+    inner: Option<sqlx::Transaction<'static, Postgres>>,
     target: Arc<Target>,
 }
 
@@ -25,21 +27,21 @@ impl Database {
     pub async fn begin(&self) -> sqlx::Result<Transaction> {
         let mut call = Call::begin(&self.target, "BEGIN", "");
         let application = &self.target.application;
-        let inner = async {
-            match trace_id() {
-                Some(trace) => {
-                    let begin =
-                        format!("BEGIN; SET LOCAL application_name = '{application} {trace}'");
-                    self.pool.begin_with(AssertSqlSafe(begin)).await
-                }
-                None => self.pool.begin().await,
-            }
+        let begin = trace_id().map(|trace| {
+            AssertSqlSafe(format!(
+                "BEGIN; SET LOCAL application_name = '{application} {trace}'"
+            ))
+            .into_sql_str()
+        });
+        let opened = async {
+            let connection = self.pool.acquire(&mut call).await?;
+            let begin = sqlx::Transaction::begin(connection, begin);
+            begin.instrument(call.span.clone()).await
         }
-        .instrument(call.span.clone())
         .await;
-        call.ended(inner.as_ref());
+        call.ended(opened.as_ref());
         Ok(Transaction {
-            inner: inner?,
+            inner: Some(opened?),
             target: Arc::clone(&self.target),
         })
     }
@@ -47,18 +49,37 @@ impl Database {
 
 impl Transaction {
     /// Commits.
-    pub async fn commit(self) -> sqlx::Result<()> {
+    pub async fn commit(mut self) -> sqlx::Result<()> {
+        let Some(inner) = self.inner.take() else {
+            unreachable!("a transaction is taken once");
+        };
         let mut call = Call::begin(&self.target, "COMMIT", "");
-        let committed = self.inner.commit().instrument(call.span.clone()).await;
+        let committed = inner.commit().instrument(call.span.clone()).await;
         call.ended(committed.as_ref());
         committed
     }
 }
 
+impl Drop for Transaction {
+    /// Rolls back what is not committed. sqlx does it when the connection is next looked at, so the
+    /// span tells that and when it was decided, not how long it took.
+    fn drop(&mut self) {
+        if let Some(open) = self.inner.take() {
+            let mut call = Call::begin(&self.target, "ROLLBACK", "");
+            let _entered = call.span.clone().entered();
+            drop(open);
+            call.ended(Ok(&()));
+        }
+    }
+}
+
 impl<'c> Session<'c> for &'c mut Transaction {
     fn on(self, operation: &'static str, collection: &'static str) -> Traced<'c> {
+        let Some(inner) = &mut self.inner else {
+            unreachable!("a committed transaction is gone");
+        };
         Traced::new(
-            Inner::Connection(&mut self.inner),
+            Inner::Connection(inner),
             &self.target,
             operation,
             collection,

@@ -5,7 +5,10 @@
 //!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client>.
 
-use std::{sync::LazyLock, time::Instant};
+use std::{
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    time::Instant,
+};
 
 use async_trait::async_trait;
 use http::{Extensions, HeaderValue};
@@ -15,9 +18,10 @@ use reqwest::{Request, Response, Url};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware, Next};
 use reqwest_tracing::{ReqwestOtelSpanBackend, TracingMiddleware};
 use tracing::{Span, field::Empty, info_span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{X_REQUEST_ID, redact};
-use crate::{RequestId, semconv};
+use crate::{RequestId, scope, semconv};
 
 /// Wraps `client` so that each request is a span whose context travels with it.
 ///
@@ -53,11 +57,27 @@ pub async fn execute(
 #[derive(Clone, Copy, Debug)]
 pub struct UrlTemplate(pub &'static str);
 
-/// When a request began and what its duration is told with.
+/// A request until it is answered, or dropped because its caller gave it up.
+///
+/// Extensions want what can be cloned; the one inside is dropped once.
 #[derive(Clone)]
-struct Call {
+struct Call(Arc<Mutex<Running>>);
+
+struct Running {
+    span: Span,
     started: Instant,
     labels: Vec<KeyValue>,
+    ended: bool,
+}
+
+impl Drop for Running {
+    /// Measures. To be given up by the caller is no error, says the convention; the span tells it.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.span.set_attribute(semconv::CANCELLED, true);
+        }
+        DURATION.record(self.started.elapsed().as_secs_f64(), &self.labels);
+    }
 }
 
 struct ClientSpan;
@@ -74,11 +94,7 @@ impl ReqwestOtelSpanBackend for ClientSpan {
         labels.extend(host.map(|host| KeyValue::new(semconv::SERVER_ADDRESS, host.to_owned())));
         labels.extend(port.map(|port| KeyValue::new(semconv::SERVER_PORT, port)));
         labels.extend(template.map(|path| KeyValue::new(semconv::URL_TEMPLATE, path)));
-        extensions.insert(Call {
-            started: Instant::now(),
-            labels,
-        });
-        info_span!(
+        let span = info_span!(
             "http.client",
             otel.kind = "client",
             otel.name =
@@ -91,7 +107,14 @@ impl ReqwestOtelSpanBackend for ClientSpan {
             { semconv::SERVER_PORT } = port,
             { semconv::HTTP_RESPONSE_STATUS_CODE } = Empty,
             { semconv::ERROR_TYPE } = Empty,
-        )
+        );
+        extensions.insert(Call(Arc::new(Mutex::new(Running {
+            span: span.clone(),
+            started: Instant::now(),
+            labels,
+            ended: false,
+        }))));
+        span
     }
 
     fn on_request_end(
@@ -111,16 +134,13 @@ impl ReqwestOtelSpanBackend for ClientSpan {
             span.record(semconv::ERROR_TYPE, failure);
             span.record("otel.status_code", "ERROR");
         }
-        let Some(Call {
-            started,
-            mut labels,
-        }) = extensions.remove::<Call>()
-        else {
-            return;
-        };
-        labels.extend(status.map(|code| KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code)));
-        labels.extend(failure.map(|failure| KeyValue::new(semconv::ERROR_TYPE, failure)));
-        DURATION.record(started.elapsed().as_secs_f64(), &labels);
+        if let Some(Call(running)) = extensions.remove::<Call>() {
+            let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.ended = true;
+            let status = status.map(|code| KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code));
+            let failure = failure.map(|failure| KeyValue::new(semconv::ERROR_TYPE, failure));
+            running.labels.extend(status.into_iter().chain(failure));
+        }
     }
 }
 
@@ -179,7 +199,7 @@ impl Middleware for Propagation {
 
 /// First touched by the first request, after `init`.
 static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
-    global::meter("telemetry-common")
+    scope::meter()
         .f64_histogram(semconv::HTTP_CLIENT_REQUEST_DURATION)
         .with_unit("s")
         .with_description("Duration of HTTP client requests")

@@ -11,6 +11,7 @@
 use std::{borrow::Cow, net::SocketAddr, sync::LazyLock, time::Instant};
 
 use axum::{
+    body::HttpBody as _,
     extract::{ConnectInfo, MatchedPath, Request},
     http::{HeaderName, HeaderValue, Method, StatusCode, Version},
     middleware::Next,
@@ -18,7 +19,7 @@ use axum::{
 };
 use axum_tracing_opentelemetry::middleware::OtelAxumLayer;
 use opentelemetry::{
-    KeyValue, global,
+    KeyValue,
     metrics::{Histogram, UpDownCounter},
     trace::TraceContextExt,
 };
@@ -26,7 +27,7 @@ use tracing::{Span, info};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{X_REQUEST_ID, redact};
-use crate::{RequestId, failure, semconv, traceparent};
+use crate::{RequestId, failure, scope, semconv, traceparent};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -57,7 +58,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
     if let Some(value) = traceparent().and_then(|value| HeaderValue::try_from(value).ok()) {
         response.headers_mut().insert(TRACEPARENT, value);
     }
-    exchange.answered(response.status());
+    exchange.answered(&response);
     response
 }
 
@@ -70,6 +71,9 @@ struct Exchange {
     route: Option<MatchedPath>,
     protocol: &'static str,
     status: Option<StatusCode>,
+    /// Bytes of the bodies, where they are known before they are sent.
+    request_size: Option<u64>,
+    response_size: Option<u64>,
 }
 
 impl Exchange {
@@ -81,6 +85,8 @@ impl Exchange {
             route: request.extensions().get::<MatchedPath>().cloned(),
             protocol: protocol_version(request.version()),
             status: None,
+            request_size: request.body().size_hint().exact(),
+            response_size: None,
         };
         exchange.complete_span(request);
         METRICS.active.add(1, &exchange.identity());
@@ -116,16 +122,21 @@ impl Exchange {
         }
     }
 
-    fn answered(mut self, status: StatusCode) {
+    fn answered(mut self, response: &Response) {
+        let status = response.status();
         self.status = Some(status);
+        self.response_size = response.body().size_hint().exact();
         if let Some(error_type) = self.error_type() {
             self.span.set_attribute(semconv::ERROR_TYPE, error_type);
         }
         info!(
-            { semconv::HTTP_REQUEST_METHOD } = self.method,
-            { semconv::HTTP_ROUTE } = self.route(),
-            { semconv::HTTP_RESPONSE_STATUS_CODE } = i64::from(status.as_u16()),
-            duration_ms = self.started.elapsed().as_secs_f64() * 1e3,
+            name: "telemetry.http.server.answered",
+            {
+                { semconv::HTTP_REQUEST_METHOD } = self.method,
+                { semconv::HTTP_ROUTE } = self.route(),
+                { semconv::HTTP_RESPONSE_STATUS_CODE } = i64::from(status.as_u16()),
+                { semconv::DURATION } = self.started.elapsed().as_secs_f64(),
+            },
             "{} {} answered {}",
             self.method,
             self.route().unwrap_or("of no route"),
@@ -175,8 +186,12 @@ impl Drop for Exchange {
         } else {
             failure::mark(&self.span, CANCELLED, "the client left before the answer");
             let (method, route) = (self.method, self.route().unwrap_or("of no route"));
-            self.span
-                .in_scope(|| info!("{method} {route} was given up by its client"));
+            self.span.in_scope(|| {
+                info!(
+                    name: "telemetry.http.server.cancelled",
+                    "{method} {route} was given up by its client"
+                );
+            });
         }
         labels.extend(
             self.error_type()
@@ -185,6 +200,12 @@ impl Drop for Exchange {
         METRICS
             .duration
             .record(self.started.elapsed().as_secs_f64(), &labels);
+        if let Some(size) = self.request_size {
+            METRICS.request_size.record(size, &labels);
+        }
+        if let Some(size) = self.response_size {
+            METRICS.response_size.record(size, &labels);
+        }
     }
 }
 
@@ -216,11 +237,19 @@ fn protocol_version(version: Version) -> &'static str {
 struct Metrics {
     duration: Histogram<f64>,
     active: UpDownCounter<i64>,
+    request_size: Histogram<u64>,
+    response_size: Histogram<u64>,
 }
 
 /// First touched by the first request, after `init`.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
-    let meter = global::meter("telemetry-common");
+    let meter = scope::meter();
+    let size = |name, description| {
+        let size = meter.u64_histogram(name).with_unit("By");
+        size.with_description(description)
+            .with_boundaries(semconv::SIZE_BOUNDARIES.to_vec())
+            .build()
+    };
     Metrics {
         duration: meter
             .f64_histogram(semconv::HTTP_SERVER_REQUEST_DURATION)
@@ -233,5 +262,13 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             .with_unit("{request}")
             .with_description("HTTP server requests in progress")
             .build(),
+        request_size: size(
+            semconv::HTTP_SERVER_REQUEST_BODY_SIZE,
+            "Size of HTTP server request bodies",
+        ),
+        response_size: size(
+            semconv::HTTP_SERVER_RESPONSE_BODY_SIZE,
+            "Size of HTTP server response bodies",
+        ),
     }
 });

@@ -2,7 +2,7 @@
 //!
 //! A message carries the context of its *create* span from the moment it is written down; *send*
 //! and *process* link to it and are traces of their own work, so that durations stay honest when
-//! a message waits. [`process_span`] is the one place where that can be changed.
+//! a message waits. [`Consuming::span`] is the one place where that can be changed.
 //!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>,
 //! <https://opentelemetry.io/docs/specs/semconv/messaging/kafka/>.
@@ -11,13 +11,16 @@ mod consumer;
 mod headers;
 mod producer;
 
-use opentelemetry::{KeyValue, global, metrics::Histogram};
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Histogram},
+};
 
-pub use consumer::{TraceRelation, process_span, processed};
+pub use consumer::{Consuming, TraceRelation};
 pub use headers::{Headers, extract};
-pub use producer::{create_span, send};
+pub use producer::{Producer, create_span};
 
-use crate::semconv;
+use crate::{scope, semconv};
 
 /// The attributes that both metrics share.
 fn labels(operation: &'static str, topic: &str) -> Vec<KeyValue> {
@@ -30,11 +33,19 @@ fn labels(operation: &'static str, topic: &str) -> Vec<KeyValue> {
 }
 
 fn seconds(name: &'static str, description: &'static str) -> Histogram<f64> {
-    global::meter("telemetry-common")
+    scope::meter()
         .f64_histogram(name)
         .with_unit("s")
         .with_description(description)
         .with_boundaries(semconv::DURATION_BOUNDARIES.to_vec())
+        .build()
+}
+
+fn messages(name: &'static str, description: &'static str) -> Counter<u64> {
+    scope::meter()
+        .u64_counter(name)
+        .with_unit("{message}")
+        .with_description(description)
         .build()
 }
 

@@ -1,12 +1,16 @@
 //! Context in headers, whatever others put there.
 
-use opentelemetry::trace::{SpanKind, TraceContextExt};
+use opentelemetry::{
+    Context,
+    baggage::BaggageExt,
+    trace::{SpanKind, TraceContextExt},
+};
 use rdkafka::{
     Timestamp,
     message::{Header, Headers as _, OwnedHeaders, OwnedMessage},
 };
 use telemetry_common::{
-    kafka::{self, Headers, TraceRelation},
+    kafka::{self, Consuming, Headers, TraceRelation},
     testing,
 };
 use tracing::Span;
@@ -55,8 +59,9 @@ async fn a_message_without_context_is_processed_without_link() {
         &[("traceparent", Some("junk"))],
     ] {
         let (id, _) = testing::spans_of(async {
-            let span = kafka::process_span(&message(headers), "g", TraceRelation::Parent, 1);
-            trace_of(&span)
+            consuming(TraceRelation::Parent)
+                .process(&message(headers), 1, async { trace_of(&Span::current()) })
+                .await
         })
         .await;
         let spans = testing::Spans::of(id);
@@ -69,7 +74,9 @@ async fn processing_links_to_the_create_and_can_continue_it() {
     for relation in [TraceRelation::Link, TraceRelation::Parent] {
         let (id, _) = testing::spans_of(async {
             let message = message(&[("traceparent", Some(NEW))]);
-            trace_of(&kafka::process_span(&message, "g", relation, 1))
+            consuming(relation)
+                .process(&message, 1, async { trace_of(&Span::current()) })
+                .await
         })
         .await;
         let spans = testing::Spans::of(id);
@@ -84,6 +91,40 @@ async fn processing_links_to_the_create_and_can_continue_it() {
         );
         let continues = process.parent_span_id.to_string() == "4444444444444444";
         assert_eq!(continues, relation == TraceRelation::Parent);
+    }
+}
+
+#[tokio::test]
+async fn the_work_carries_the_message_s_baggage_on() {
+    testing::install();
+    let message = message(&[
+        ("traceparent", Some(NEW)),
+        ("baggage", Some("synthetic=true")),
+    ]);
+    let carried = consuming(TraceRelation::Link)
+        .process(&message, 1, async {
+            Headers::carrying(&Context::current())
+        })
+        .await;
+    let baggage = carried.context().baggage().get("synthetic").cloned();
+    assert_eq!(baggage.unwrap().as_str(), "true");
+    assert_ne!(
+        carried
+            .context()
+            .span()
+            .span_context()
+            .trace_id()
+            .to_string(),
+        NEW[3..35],
+        "a trace of its own all the same"
+    );
+}
+
+fn consuming(relation: TraceRelation) -> Consuming {
+    Consuming {
+        group: "g",
+        client_id: "c",
+        relation,
     }
 }
 

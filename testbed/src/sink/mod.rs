@@ -58,6 +58,8 @@ pub struct Span {
     pub end: u64,
     /// Its attributes.
     pub attributes: Attributes,
+    /// The schema that the scope's names follow.
+    pub schema_url: String,
     /// Trace and span ids of what it links to.
     pub links: Vec<(String, String)>,
     /// `UNSET`, `OK` or `ERROR`.
@@ -75,6 +77,10 @@ pub struct Log {
     pub span_id: String,
     /// `INFO`, `WARN` …
     pub severity: String,
+    /// Who wrote it: the module.
+    pub scope: String,
+    /// The event's name; empty where it has none.
+    pub event: String,
     /// The message.
     pub body: String,
     /// Its attributes.
@@ -92,6 +98,10 @@ pub struct Point {
     pub name: String,
     /// The metric's unit.
     pub unit: String,
+    /// `counter`, `updowncounter`, `gauge` or `histogram`: the registry's words.
+    pub instrument: &'static str,
+    /// A histogram's bucket boundaries.
+    pub bounds: Vec<f64>,
     /// The series' attributes.
     pub attributes: Attributes,
     /// A sum's or gauge's value; a histogram's number of measurements.

@@ -7,9 +7,10 @@ use opentelemetry_proto::tonic::{
         trace::v1::ExportTraceServiceRequest,
     },
     common::v1::{AnyValue, KeyValue, any_value::Value as Any},
+    logs::v1::ScopeLogs,
     metrics::v1::{NumberDataPoint, metric::Data, number_data_point::Value as Number},
     resource::v1::Resource,
-    trace::v1::{span::SpanKind, status::StatusCode},
+    trace::v1::{ScopeSpans, span::SpanKind, status::StatusCode},
 };
 use serde_json::{Value, json};
 
@@ -19,8 +20,17 @@ pub(super) fn spans(request: &ExportTraceServiceRequest) -> Vec<Span> {
     let mut spans = Vec::new();
     for group in &request.resource_spans {
         let resource = resource(group.resource.as_ref());
-        for span in group.scope_spans.iter().flat_map(|scope| &scope.spans) {
+        let spans_of = |scope: &'_ ScopeSpans| {
+            let url = scope.schema_url.clone();
+            scope
+                .spans
+                .clone()
+                .into_iter()
+                .map(move |span| (url.clone(), span))
+        };
+        for (schema_url, span) in group.scope_spans.iter().flat_map(spans_of) {
             spans.push(Span {
+                schema_url,
                 resource: resource.clone(),
                 trace_id: encode(&span.trace_id),
                 span_id: encode(&span.span_id),
@@ -57,8 +67,18 @@ pub(super) fn logs(request: &ExportLogsServiceRequest) -> Vec<Log> {
     let mut logs = Vec::new();
     for group in &request.resource_logs {
         let resource = resource(group.resource.as_ref());
-        for log in group.scope_logs.iter().flat_map(|scope| &scope.log_records) {
+        let logs_of = |scope: &'_ ScopeLogs| {
+            let name = scope.scope.clone().unwrap_or_default().name;
+            scope
+                .log_records
+                .clone()
+                .into_iter()
+                .map(move |log| (name.clone(), log))
+        };
+        for (scope, log) in group.scope_logs.iter().flat_map(logs_of) {
             logs.push(Log {
+                scope,
+                event: log.event_name.clone(),
                 resource: resource.clone(),
                 trace_id: encode(&log.trace_id),
                 span_id: encode(&log.span_id),
@@ -80,30 +100,37 @@ pub(super) fn points(request: &ExportMetricsServiceRequest) -> Vec<Point> {
     for group in &request.resource_metrics {
         let resource = resource(group.resource.as_ref());
         for metric in group.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
-            let mut add = |labels: &[KeyValue], value: f64| {
+            let mut add = |instrument, labels: &[KeyValue], value, bounds: &[f64]| {
                 points.push(Point {
                     resource: resource.clone(),
                     name: metric.name.clone(),
                     unit: metric.unit.clone(),
+                    instrument,
+                    bounds: bounds.to_vec(),
                     attributes: attributes(labels),
                     value,
                 });
             };
             match &metric.data {
                 Some(Data::Sum(sum)) => {
-                    sum.data_points
-                        .iter()
-                        .for_each(|point| add(&point.attributes, number(point)));
+                    let instrument = if sum.is_monotonic {
+                        "counter"
+                    } else {
+                        "updowncounter"
+                    };
+                    for point in &sum.data_points {
+                        add(instrument, &point.attributes, number(point), &[]);
+                    }
                 }
                 Some(Data::Gauge(gauge)) => {
-                    gauge
-                        .data_points
-                        .iter()
-                        .for_each(|point| add(&point.attributes, number(point)));
+                    for point in &gauge.data_points {
+                        add("gauge", &point.attributes, number(point), &[]);
+                    }
                 }
                 Some(Data::Histogram(histogram)) => {
                     for point in &histogram.data_points {
-                        add(&point.attributes, lossy(point.count));
+                        let (labels, bounds) = (&point.attributes, &point.explicit_bounds);
+                        add("histogram", labels, lossy(point.count), bounds);
                     }
                 }
                 Some(Data::ExponentialHistogram(_) | Data::Summary(_)) | None => {}
