@@ -16,13 +16,16 @@ use std::{
 };
 
 use opentelemetry::{
-    Value, global,
+    KeyValue, Value, global,
     propagation::TextMapCompositePropagator,
     trace::{TraceContextExt, TraceId},
 };
 use opentelemetry_sdk::{
     logs::{InMemoryLogExporter, SdkLoggerProvider, in_memory_exporter::LogDataWithResource},
-    metrics::{InMemoryMetricExporter, SdkMeterProvider, data::ResourceMetrics},
+    metrics::{
+        InMemoryMetricExporter, SdkMeterProvider,
+        data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics},
+    },
     propagation::{BaggagePropagator, TraceContextPropagator},
     trace::{InMemorySpanExporter, SdkTracerProvider, SpanData},
 };
@@ -105,6 +108,70 @@ pub fn logs_of(id: TraceId) -> Vec<LogDataWithResource> {
             .is_some_and(|context| context.trace_id == id)
     });
     records
+}
+
+/// Every log record of this event so far, of whatever trace.
+pub fn events(name: &str) -> Vec<LogDataWithResource> {
+    let mut records = MEMORY
+        .logs
+        .get_emitted_logs()
+        .expect("the exporter is not shut down");
+    records.retain(|log| log.record.event_name() == Some(name));
+    records
+}
+
+/// What a metric's series with this attribute add up to now; of a histogram, its sum.
+pub fn sum(name: &str, attribute: &KeyValue) -> f64 {
+    sum_where(name, |mut attributes| {
+        attributes.any(|found| found == attribute)
+    })
+}
+
+/// What all series of a metric add up to now.
+pub fn sum_of(name: &str) -> f64 {
+    sum_where(name, |_| true)
+}
+
+type Attributes<'p> = Box<dyn Iterator<Item = &'p KeyValue> + 'p>;
+
+fn sum_where(name: &str, accepts: impl Fn(Attributes<'_>) -> bool) -> f64 {
+    let exports = metrics();
+    let newest = exports.last().into_iter();
+    let scopes = newest.flat_map(ResourceMetrics::scope_metrics);
+    let metrics = scopes.flat_map(ScopeMetrics::metrics);
+    let sums = metrics
+        .filter(|metric| metric.name() == name)
+        .map(|metric| match metric.data() {
+            AggregatedMetrics::F64(data) => added_up(data, &accepts),
+            AggregatedMetrics::U64(data) => added_up(data, &accepts),
+            AggregatedMetrics::I64(data) => added_up(data, &accepts),
+        });
+    sums.sum()
+}
+
+fn added_up<T: Copy + ToString>(
+    data: &MetricData<T>,
+    accepts: &impl Fn(Attributes<'_>) -> bool,
+) -> f64 {
+    let number = |value: T| value.to_string().parse().unwrap_or(f64::NAN);
+    match data {
+        MetricData::Gauge(gauge) => gauge
+            .data_points()
+            .filter(|point| accepts(Box::new(point.attributes())))
+            .map(|point| number(point.value()))
+            .sum(),
+        MetricData::Sum(sum) => sum
+            .data_points()
+            .filter(|point| accepts(Box::new(point.attributes())))
+            .map(|point| number(point.value()))
+            .sum(),
+        MetricData::Histogram(histogram) => histogram
+            .data_points()
+            .filter(|point| accepts(Box::new(point.attributes())))
+            .map(|point| number(point.sum()))
+            .sum(),
+        MetricData::ExponentialHistogram(_) => 0.0,
+    }
 }
 
 /// All metrics of the process up to now.

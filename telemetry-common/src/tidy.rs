@@ -10,6 +10,7 @@
 use std::{
     collections::HashSet,
     sync::{Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -110,12 +111,7 @@ impl<E: PushMetricExporter> PushMetricExporter for TidyMetrics<E> {
         for metric in metrics.scope_metrics().flat_map(ScopeMetrics::metrics) {
             let mut capped = self.capped.lock().unwrap_or_else(PoisonError::into_inner);
             if is_capped(metric) && capped.insert(metric.name().to_owned()) {
-                warn!(
-                    name: "telemetry.metric.capped",
-                    { { semconv::METRIC_NAME } = metric.name() },
-                    "{} has too many series, what exceeds them is counted together",
-                    metric.name()
-                );
+                say_capped(metric.name().to_owned());
             }
         }
         self.exporter.export(metrics).await
@@ -132,6 +128,17 @@ impl<E: PushMetricExporter> PushMetricExporter for TidyMetrics<E> {
     fn temporality(&self) -> Temporality {
         self.exporter.temporality()
     }
+}
+
+/// On a thread of its own: what an exporter's thread says is not exported.
+fn say_capped(name: String) {
+    thread::spawn(move || {
+        warn!(
+            name: "telemetry.metric.capped",
+            { { semconv::METRIC_NAME } = name },
+            "{name} has too many series, what exceeds them is counted together"
+        );
+    });
 }
 
 fn is_capped(metric: &Metric) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opentelemetry::{Value, trace::Status};
+use opentelemetry::{KeyValue, Value, trace::Status};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use telemetry_common::{
     db::{Database, Session},
@@ -35,6 +35,55 @@ async fn a_violated_constraint_is_its_sqlstate() {
         ),
         Some(&"23502".into())
     );
+}
+
+// proves: N4
+#[tokio::test]
+async fn waiting_for_a_connection_is_seen_and_measured() {
+    let pool = PgPoolOptions::new().max_connections(1);
+    let db = database(pool.acquire_timeout(Duration::from_millis(200))).await;
+    let held = db.untraced().acquire().await.unwrap();
+    let (refused, spans) = testing::spans_of(async {
+        let query = sqlx::query("select id from books where id = 1");
+        query.fetch_all(db.on("SELECT", "books")).await
+    })
+    .await;
+    assert!(matches!(refused, Err(sqlx::Error::PoolTimedOut)));
+    assert_failed(&spans, "SELECT books", "pool_timeout");
+    let Some(Value::F64(waited)) =
+        attribute(spans.named("SELECT books"), "telemetry.db.connection.wait")
+    else {
+        panic!("the span tells how long it waited")
+    };
+    assert!(*waited >= 0.2, "{waited}");
+    drop(held);
+    let ours = KeyValue::new("db.client.connection.pool.name", "test");
+    assert!(testing::sum("db.client.connection.timeouts", &ours) >= 1.0);
+    assert!(
+        testing::sum("db.client.connection.wait_time", &ours) >= 0.2,
+        "its sum, in seconds"
+    );
+    let pending = testing::sum("db.client.connection.pending_requests", &ours);
+    assert!(pending.abs() < 0.5, "{pending}");
+    assert!(testing::sum("db.client.connection.count", &ours) >= 1.0);
+    assert!(testing::sum("db.client.connection.max", &ours) >= 1.0);
+}
+
+#[tokio::test]
+async fn what_is_not_committed_is_rolled_back_and_seen() {
+    let db = database(PgPoolOptions::new()).await;
+    let ((), spans) = testing::spans_of(async {
+        let mut tx = db.begin().await.unwrap();
+        let query = sqlx::query("delete from books where id = 1");
+        query.execute(tx.on("DELETE", "books")).await.unwrap();
+    })
+    .await;
+    assert_eq!(spans.names(), ["BEGIN", "DELETE books", "ROLLBACK", "test"]);
+    let left: i64 = sqlx::query_scalar("select count(*) from books where id = 1")
+        .fetch_one(db.untraced())
+        .await
+        .unwrap();
+    assert_eq!(left, 1);
 }
 
 #[tokio::test]

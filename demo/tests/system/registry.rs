@@ -21,7 +21,7 @@ use crate::helpers::{self, SOON};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
-// proves: B15 B31 R2 R8 N9 L31
+// proves: B15 B31 R2 R8 R10 N9 L31
 #[tokio::test]
 async fn what_is_emitted_is_declared_and_what_is_declared_is_emitted() {
     let parts = Parts::start(None).await.unwrap();

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use demo::{tour::Tour, trace::Trace};
 use expect_test::expect_file;
 use serde_json::Value;
-use testbed::sink::Span;
+use testbed::{eventually, sink::Span};
 
 use crate::helpers;
 
@@ -49,6 +49,41 @@ async fn one_book_makes_three_linked_traces() {
     expect_file!["one_book.txt"].assert_eq(&text);
     for (what, holds) in tour.checks() {
         assert!(holds, "{what}");
+    }
+}
+
+// proves: T12
+#[tokio::test]
+async fn notable_moments_are_told_in_the_span_they_happen_in() {
+    let system = helpers::start().await;
+    let tour = Tour::take(&system, "Kindred", "Octavia E. Butler")
+        .await
+        .unwrap();
+    for (event, trace, span) in [
+        ("bookapp.book.added", &tour.adding, "books.add"),
+        (
+            "telemetry.http.server.answered",
+            &tour.adding,
+            "POST /books/add",
+        ),
+        (
+            "bookapp.book.ingested",
+            &tour.processing,
+            "ingestion.enrich",
+        ),
+    ] {
+        let span = trace.named(span).unwrap();
+        let told = || async {
+            let logs = system.sink.logs();
+            let log = logs.into_iter().find(|log| log.event == event)?;
+            Some((log.trace_id, log.span_id))
+        };
+        let told = eventually(helpers::SOON, event, told).await.unwrap();
+        assert_eq!(
+            told,
+            (span.trace_id.clone(), span.span_id.clone()),
+            "{event}"
+        );
     }
 }
 

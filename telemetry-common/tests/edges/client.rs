@@ -1,11 +1,13 @@
 //! The client span: propagation, types, failures, and what must not be in it.
 
+use std::time::Duration;
+
 use axum::{Router, http::HeaderMap, routing::get};
 use reqwest_middleware::RequestBuilder;
 use telemetry_common::{
     http::client::UrlTemplate,
     opentelemetry::{
-        Value,
+        KeyValue, Value,
         trace::{SpanKind, Status},
     },
     semconv,
@@ -93,6 +95,27 @@ async fn what_goes_wrong_is_named() {
         );
         assert!(matches!(span.status, Status::Error { .. }), "{url}");
     }
+}
+
+#[tokio::test]
+async fn a_call_given_up_says_so_and_is_no_error() {
+    let shop = Shop::open().await;
+    let port = shop.url.rsplit(':').next().unwrap().parse::<i64>().unwrap();
+    let url = format!("{}/shelf/never", shop.url);
+    let ((), spans) = testing::spans_of(async {
+        let answer = named(client().get(url)).send();
+        let gone = tokio::time::timeout(Duration::from_millis(200), answer).await;
+        assert!(gone.is_err(), "nobody answers");
+    })
+    .await;
+    let span = spans.named("GET /echo");
+    assert_eq!(attribute(span, semconv::CANCELLED), Some(&true.into()));
+    assert_eq!(span.status, Status::Unset);
+    let ours = KeyValue::new(semconv::SERVER_PORT, port);
+    assert!(
+        testing::sum(semconv::HTTP_CLIENT_REQUEST_DURATION, &ours) >= 0.2,
+        "it is measured"
+    );
 }
 
 /// The template of the path, as a generated client would give it.

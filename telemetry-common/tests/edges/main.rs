@@ -4,5 +4,6 @@
 mod client;
 mod helpers;
 mod kafka;
+mod metrics;
 mod server;
 mod subscriber;

@@ -128,6 +128,27 @@ async fn a_5xx_and_a_panic_are_errors_of_the_server() {
 }
 
 #[tokio::test]
+async fn a_panic_is_one_exception_on_its_request_s_span() {
+    let shop = Shop::open().await;
+    let before = testing::sum_of(semconv::PANICS);
+    let (_, spans) = testing::spans_of(send(&shop, "GET", "/shelf/panic")).await;
+    let logs = testing::logs_of(spans.trace_id());
+    let panics: Vec<_> = logs
+        .iter()
+        .filter(|log| log.record.event_name() == Some("exception"))
+        .collect();
+    let [panic] = panics[..] else {
+        panic!("one exception, not {panics:?}")
+    };
+    let context = panic.record.trace_context().unwrap();
+    assert_eq!(context.span_id, server(&spans).span_context.span_id());
+    let text = format!("{:?}", panic.record);
+    assert!(text.contains("the shelf fell over"), "{text}");
+    assert!(text.contains("helpers::panic"), "a backtrace: {text}");
+    assert!(testing::sum_of(semconv::PANICS) > before, "it is counted");
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_is_told_by_span_and_metric() {
     let shop = Shop::open().await;
     let ((), spans) = testing::spans_of(async {
