@@ -3,7 +3,12 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Parser, Subcommand};
-use service_common::{kafka::KafkaConfig, postgres::PostgresConfig, server::ServerConfig};
+use service_common::{
+    admin::{Admin, AdminConfig},
+    kafka::KafkaConfig,
+    postgres::PostgresConfig,
+    server::ServerConfig,
+};
 use telemetry_common::{TelemetryConfig, kafka::TraceRelation};
 
 /// The worker: consumes book events, derives details, serves them over HTTP.
@@ -23,6 +28,14 @@ pub struct Config {
         global = true
     )]
     pub listen_addr: SocketAddr,
+
+    /// Address of the admin listener; port 0 takes a free one.
+    #[arg(long, env, default_value = "127.0.0.1:9465", value_name = "ADDR")]
+    pub admin_addr: SocketAddr,
+
+    /// The admin listener.
+    #[command(flatten)]
+    pub admin: AdminConfig,
 
     /// HTTP.
     #[command(flatten)]
@@ -47,6 +60,16 @@ pub struct Config {
     /// Telemetry.
     #[command(flatten)]
     pub telemetry: TelemetryConfig,
+}
+
+impl Config {
+    /// The admin listener.
+    pub fn admin(&self) -> Admin {
+        Admin {
+            address: self.admin_addr,
+            config: self.admin.clone(),
+        }
+    }
 }
 
 /// What the binary does beside running the service.

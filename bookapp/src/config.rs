@@ -4,7 +4,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Parser, Subcommand};
 use reqwest::Url;
-use service_common::{kafka::KafkaConfig, postgres::PostgresConfig, server::ServerConfig};
+use service_common::{
+    admin::{Admin, AdminConfig},
+    kafka::KafkaConfig,
+    postgres::PostgresConfig,
+    server::ServerConfig,
+};
 use telemetry_common::TelemetryConfig;
 
 /// The HTTP API: owns books, writes them, announces them.
@@ -24,6 +29,14 @@ pub struct Config {
         global = true
     )]
     pub listen_addr: SocketAddr,
+
+    /// Address of the admin listener; port 0 takes a free one.
+    #[arg(long, env, default_value = "127.0.0.1:9464", value_name = "ADDR")]
+    pub admin_addr: SocketAddr,
+
+    /// The admin listener.
+    #[command(flatten)]
+    pub admin: AdminConfig,
 
     /// HTTP.
     #[command(flatten)]
@@ -56,6 +69,16 @@ pub struct Config {
     /// Telemetry.
     #[command(flatten)]
     pub telemetry: TelemetryConfig,
+}
+
+impl Config {
+    /// The admin listener.
+    pub fn admin(&self) -> Admin {
+        Admin {
+            address: self.admin_addr,
+            config: self.admin.clone(),
+        }
+    }
 }
 
 /// What the binary does beside running the service.

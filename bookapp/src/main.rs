@@ -3,7 +3,11 @@
 use std::process::ExitCode;
 
 use bookapp::config::{Command, Config};
-use service_common::{health, lifecycle, openapi, settings};
+use service_common::{
+    health,
+    lifecycle::{self, Life},
+    openapi, settings,
+};
 use telemetry_common::service;
 
 fn main() -> ExitCode {
@@ -13,10 +17,13 @@ fn main() -> ExitCode {
         Some(Command::Openapi) => openapi::print(&bookapp::openapi::document()),
         None => {
             settings::require(config.postgres.options());
-            let (telemetry, grace) = (config.telemetry.clone(), config.shutdown_timeout);
-            lifecycle::main(service!(), &telemetry, grace, |stop| {
-                bookapp::run(config, stop)
-            })
+            let life = Life {
+                service: service!(),
+                telemetry: &config.telemetry,
+                admin: Some(config.admin()),
+                grace: config.shutdown_timeout,
+            };
+            lifecycle::main(life, |stop| bookapp::run(config.clone(), stop))
         }
     }
 }

@@ -45,6 +45,8 @@ pub struct System {
 pub struct Service {
     /// Where it listens, as a URL without a slash at its end.
     pub url: String,
+    /// Where its admin listener answers.
+    pub admin_url: String,
     /// Its process.
     pub process: Process,
     spec: Spec,
@@ -142,6 +144,7 @@ impl Parts {
     pub fn spec(&self, name: &str, program: &Path, sink: &Sink) -> Spec {
         Spec::new(name, program)
             .env("LISTEN_ADDR", "127.0.0.1:0")
+            .env("ADMIN_ADDR", "127.0.0.1:0")
             .env("DATABASE_URL", &self.database_url)
             .env("KAFKA_BOOTSTRAP_SERVERS", &self.kafka_servers)
             // The mock cluster has no Admin API; its topics are there already.
@@ -202,14 +205,20 @@ impl Service {
     /// Starts a service and waits for its address.
     pub async fn start(spec: &Spec) -> Result<Self> {
         let process = Process::start(spec)?;
-        let url = process
-            .line(START, |line| {
-                Some(format!("http://{}", line.strip_prefix("listening on ")?))
-            })
-            .await?;
+        let at = async |announced: &str| {
+            let address = |line: &str| line.strip_prefix(announced).map(str::to_owned);
+            let address = process.line(START, address).await?;
+            Ok::<_, anyhow::Error>(format!("http://{address}"))
+        };
+        let (admin_url, url) = (at("admin on ").await?, at("listening on ").await?);
         let address = url.trim_start_matches("http://").to_owned();
         let spec = spec.clone().env("LISTEN_ADDR", address);
-        Ok(Self { url, process, spec })
+        Ok(Self {
+            url,
+            admin_url,
+            process,
+            spec,
+        })
     }
 
     /// Starts it again where it was, after its end.

@@ -1,6 +1,7 @@
 //! What both services do alike and what is not telemetry: read their settings, start and stop,
 //! reach PostgreSQL and Kafka, answer for errors, say they are healthy.
 
+pub mod admin;
 pub mod health;
 pub mod kafka;
 pub mod lifecycle;

@@ -19,23 +19,42 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::admin::Admin;
+
+/// What a process is beside its work.
+#[derive(Debug)]
+pub struct Life<'c> {
+    /// Who it is.
+    pub service: Service,
+    /// How it tells about itself.
+    pub telemetry: &'c TelemetryConfig,
+    /// Where an operator asks it; a command that ends by itself has no such place.
+    pub admin: Option<Admin>,
+    /// How long it may take to stop.
+    pub grace: Duration,
+}
+
 /// The life of a service's process: telemetry → `run` until told to stop → flush → exit code.
 pub fn main<F: Future<Output = Result<()>>>(
-    service: Service,
-    telemetry: &TelemetryConfig,
-    grace: Duration,
+    life: Life<'_>,
     run: impl FnOnce(CancellationToken) -> F,
 ) -> ExitCode {
+    let Life { service, grace, .. } = life;
     let runtime = Runtime::new().expect("the system gives a process its threads");
     let entered = runtime.enter();
-    let telemetry = match telemetry_common::init(telemetry, service) {
+    let telemetry = match telemetry_common::init(life.telemetry, service) {
         Ok(telemetry) => telemetry,
         Err(error) => crate::settings::refuse(&error.into()),
     };
     let stop = CancellationToken::new();
     let mut watch = JoinSet::new();
     watch.spawn_on(obey_signals(stop.clone(), grace), runtime.handle());
-    let result = runtime.block_on(run(stop));
+    let result = runtime.block_on(async {
+        if let Some(admin) = life.admin {
+            watch.spawn(admin.open(&telemetry, stop.clone()).await?);
+        }
+        run(stop).await
+    });
     if let Err(error) = &result {
         exception!(
             error,

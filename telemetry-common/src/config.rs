@@ -5,6 +5,7 @@
 //! their standard names (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>).
 
 use clap::{ArgAction, Args, ValueEnum};
+use tracing_subscriber::filter::Targets;
 
 /// How this process speaks about itself.
 #[derive(Args, Clone, Debug)]
@@ -28,6 +29,19 @@ pub struct TelemetryConfig {
     /// bulk calls of 1,000 spans at once.
     #[arg(long, env, default_value_t = 8192, value_name = "N")]
     pub otel_bsp_max_queue_size: usize,
+
+    /// How many log records wait for export at most; the rest is dropped.
+    #[arg(long, env, default_value_t = 2048, value_name = "N")]
+    pub otel_blrp_max_queue_size: usize,
+
+    /// Whether spans leave in batches, or each at once: simple is for the console exporter alone.
+    #[arg(long, env, default_value = "batch", value_name = "PROCESSOR")]
+    pub traces_processor: Processor,
+
+    /// How long a text attribute of a span may be, in characters; the rest is cut off [default:
+    /// as long as it is].
+    #[arg(long, env, value_name = "N")]
+    pub otel_attribute_value_length_limit: Option<usize>,
 
     /// Where metrics go.
     #[arg(long, env, default_value = "otlp", value_name = "EXPORTER")]
@@ -54,6 +68,14 @@ pub struct TelemetryConfig {
     /// What the console shows, as `tracing` directives; it filters the console alone.
     #[arg(long, env, default_value = "info", value_name = "FILTER")]
     pub rust_log: String,
+
+    /// Which spans are made, as `target=level` pairs.
+    #[arg(long, env, default_value = "info", value_name = "FILTER")]
+    pub traces_filter: Targets,
+
+    /// Which log records are exported, as `target=level` pairs.
+    #[arg(long, env, default_value = "info", value_name = "FILTER")]
+    pub logs_filter: Targets,
 }
 
 /// Where a signal goes.
@@ -61,8 +83,19 @@ pub struct TelemetryConfig {
 pub enum Exporter {
     /// To `OTEL_EXPORTER_OTLP_ENDPOINT`, by `OTEL_EXPORTER_OTLP_PROTOCOL`.
     Otlp,
+    /// To stdout, whole: for people who look at one thing at a time.
+    Console,
     /// Nowhere.
     None,
+}
+
+/// How ended spans reach their exporter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Processor {
+    /// Many at once, from a thread of its own.
+    Batch,
+    /// Each at once, by whoever ends it: whoever waits for it pays for the export.
+    Simple,
 }
 
 /// A format in which context crosses a process boundary.
@@ -73,6 +106,13 @@ pub enum Propagator {
     TraceContext,
     /// W3C Baggage.
     Baggage,
+    /// Zipkin's B3 in one header: `b3`.
+    B3,
+    /// Zipkin's B3 in several headers: `x-b3-traceid` …
+    #[value(name = "b3multi")]
+    B3Multi,
+    /// Jaeger: `uber-trace-id`.
+    Jaeger,
     /// None at all.
     None,
 }

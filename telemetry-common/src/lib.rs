@@ -24,16 +24,21 @@ mod config;
 mod console;
 #[cfg(feature = "sqlx")]
 pub mod db;
+mod environment;
 mod failure;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod ledger;
 mod panics;
 mod process;
+mod propagation;
 mod providers;
 mod request_id;
 mod resource;
 mod scope;
+#[cfg(feature = "prometheus")]
+mod scrape;
 pub mod semconv;
 mod subscriber;
 #[cfg(feature = "testing")]
@@ -42,7 +47,7 @@ mod tidy;
 
 use opentelemetry::{Context, TraceFlags, trace::TraceContextExt};
 
-pub use config::{Exporter, LogFormat, Propagator, TelemetryConfig};
+pub use config::{Exporter, LogFormat, Processor, Propagator, TelemetryConfig};
 pub use failure::{Explained, explained, record_failure};
 #[doc(hidden)]
 pub use failure::{causes, exception_type};
@@ -50,6 +55,9 @@ pub use opentelemetry;
 pub use providers::Telemetry;
 pub use request_id::RequestId;
 pub use resource::Service;
+#[cfg(feature = "prometheus")]
+pub use scrape::Scrape;
+pub use subscriber::{BadFilter, ConsoleFilter};
 #[doc(hidden)]
 pub use tracing;
 
@@ -58,8 +66,9 @@ pub use tracing;
 /// Call it once, inside a tokio runtime, before the first instrument is created: one made earlier
 /// stays silent for ever.
 pub fn init(config: &TelemetryConfig, service: Service) -> Result<Telemetry, InitError> {
-    let telemetry = subscriber::while_starting(|| Telemetry::build(config, service))?;
-    subscriber::install(config, &telemetry)?;
+    let mut telemetry = subscriber::while_starting(|| Telemetry::build(config, service))?;
+    subscriber::install(config, &mut telemetry)?;
+    environment::warn_of_ignored();
     panics::observe();
     process::observe();
     Ok(telemetry)
@@ -77,12 +86,27 @@ pub enum InitError {
         #[source]
         source: opentelemetry_otlp::ExporterBuildError,
     },
+    /// Spans that leave one by one would wait for the collector, each of them.
+    #[error("TRACES_PROCESSOR=simple is for OTEL_TRACES_EXPORTER=console alone")]
+    Simple,
+    /// The metrics cannot be scraped.
+    #[cfg(feature = "prometheus")]
+    #[error("could not build the Prometheus exporter")]
+    Prometheus(#[source] opentelemetry_sdk::error::OTelSdkError),
     /// `RUST_LOG` is no filter.
     #[error("RUST_LOG is not a filter")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
     /// Something installed a subscriber before.
     #[error("a tracing subscriber is installed already")]
     Subscriber(#[from] tracing_subscriber::util::TryInitError),
+}
+
+impl InitError {
+    fn exporter(
+        signal: &'static str,
+    ) -> impl FnOnce(opentelemetry_otlp::ExporterBuildError) -> Self {
+        move |source| Self::Exporter { signal, source }
+    }
 }
 
 /// The current trace's id as 32 hex digits; `None` outside any trace.

@@ -1,24 +1,27 @@
 //! The three SDK providers: built from the settings, flushed and shut down within one budget.
 
 use std::{
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use opentelemetry::{global, propagation::TextMapCompositePropagator};
+use opentelemetry::global;
 use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    logs::SdkLoggerProvider,
-    metrics::SdkMeterProvider,
-    propagation::{BaggagePropagator, TraceContextPropagator},
-    trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider},
+    logs::{self, BatchLogProcessor, SdkLoggerProvider},
+    metrics::{MeterProviderBuilder, SdkMeterProvider},
+    trace::{self, BatchSpanProcessor, SdkTracerProvider, SimpleSpanProcessor},
 };
 
 use crate::{
-    Exporter, InitError, Propagator, Service, TelemetryConfig, resource,
-    tidy::{TidyLogs, TidyMetrics, TidySpans},
+    Exporter, InitError, Processor, Service, TelemetryConfig,
+    ledger::{Gate, LOGS, Ledger, SPANS},
+    propagation, resource,
+    subscriber::ConsoleFilter,
+    tidy::{CountLogs, TidyLogs, TidyMetrics, TidySpans},
 };
 
 /// What was set up, to be shut down at the end; `None` where a signal is off.
@@ -28,133 +31,216 @@ pub struct Telemetry {
     pub(crate) traces: Option<SdkTracerProvider>,
     pub(crate) metrics: Option<SdkMeterProvider>,
     pub(crate) logs: Option<SdkLoggerProvider>,
+    ledgers: Vec<(&'static str, Arc<Ledger>)>,
+    pub(crate) console: ConsoleFilter,
+    #[cfg(feature = "prometheus")]
+    pub(crate) registry: prometheus::Registry,
 }
+
+/// Room beside the queue for what the SDK itself puts there; our gate is the one that closes.
+const SLACK: usize = 64;
 
 impl Telemetry {
     /// Builds the providers and makes them the process's own.
     pub(crate) fn build(config: &TelemetryConfig, service: Service) -> Result<Self, InitError> {
-        global::set_text_map_propagator(propagator(&config.otel_propagators));
-        let resource = resource::detect(service, config.otel_service_name.as_deref());
-        let on = |exporter| !config.otel_sdk_disabled && exporter == Exporter::Otlp;
+        global::set_text_map_propagator(propagation::propagator(&config.otel_propagators));
+        let is_simple = config.traces_processor == Processor::Simple;
+        if is_simple && config.otel_traces_exporter == Exporter::Otlp {
+            return Err(InitError::Simple);
+        }
         let mut telemetry = Self::default();
-        // Metrics first: the span and log processors count themselves with the global meter they
-        // find when they are built.
-        if on(config.otel_metrics_exporter) {
-            let exporter =
-                MetricExporter::builder()
-                    .build()
-                    .map_err(|source| InitError::Exporter {
-                        signal: "metrics",
-                        source,
-                    })?;
-            telemetry.metrics = Some(meter_provider(resource.clone(), exporter));
+        if config.otel_sdk_disabled {
+            return Ok(telemetry);
         }
-        if on(config.otel_traces_exporter) {
-            let exporter =
-                SpanExporter::builder()
-                    .build()
-                    .map_err(|source| InitError::Exporter {
-                        signal: "traces",
-                        source,
-                    })?;
-            telemetry.traces = Some(tracer_provider(
-                resource.clone(),
-                exporter,
-                config.otel_bsp_max_queue_size,
-            ));
-        }
-        if on(config.otel_logs_exporter) {
-            let exporter =
-                LogExporter::builder()
-                    .build()
-                    .map_err(|source| InitError::Exporter {
-                        signal: "logs",
-                        source,
-                    })?;
-            telemetry.logs = Some(logger_provider(resource, exporter));
+        let resource = resource::detect(service, config.otel_service_name.as_deref());
+        // Metrics first: what counts the others finds the meter when it is built.
+        telemetry.build_metrics(config, resource.clone())?;
+        telemetry.build_traces(config, resource.clone())?;
+        telemetry.build_logs(config, resource)?;
+        for (_, ledger) in &telemetry.ledgers {
+            ledger.observe();
         }
         Ok(telemetry)
     }
 
+    fn build_metrics(
+        &mut self,
+        config: &TelemetryConfig,
+        resource: Resource,
+    ) -> Result<(), InitError> {
+        let builder = SdkMeterProvider::builder().with_resource(resource);
+        #[cfg(feature = "prometheus")]
+        let builder = builder.with_reader(
+            opentelemetry_prometheus::exporter()
+                .with_registry(self.registry.clone())
+                .build()
+                .map_err(InitError::Prometheus)?,
+        );
+        let provider = match config.otel_metrics_exporter {
+            Exporter::Otlp => {
+                let exporter = MetricExporter::builder().build();
+                let exporter = exporter.map_err(InitError::exporter("metrics"))?;
+                builder.with_periodic_exporter(TidyMetrics::new(exporter))
+            }
+            Exporter::Console => {
+                let exporter = opentelemetry_stdout::MetricExporter::default();
+                builder.with_periodic_exporter(TidyMetrics::new(exporter))
+            }
+            Exporter::None => builder,
+        };
+        let provider = MeterProviderBuilder::build(provider);
+        global::set_meter_provider(provider.clone());
+        self.metrics = Some(provider);
+        Ok(())
+    }
+
+    fn build_traces(
+        &mut self,
+        config: &TelemetryConfig,
+        resource: Resource,
+    ) -> Result<(), InitError> {
+        let ledger = Ledger::new(&SPANS, config.otel_bsp_max_queue_size);
+        let provider = match config.otel_traces_exporter {
+            Exporter::Otlp => {
+                let exporter = SpanExporter::builder().build();
+                let exporter = exporter.map_err(InitError::exporter("traces"))?;
+                tracer_provider(config, resource, exporter, &ledger)
+            }
+            Exporter::Console => {
+                let exporter = opentelemetry_stdout::SpanExporter::default();
+                tracer_provider(config, resource, exporter, &ledger)
+            }
+            Exporter::None => return Ok(()),
+        };
+        global::set_tracer_provider(provider.clone());
+        self.traces = Some(provider);
+        self.ledgers.push(("spans", ledger));
+        Ok(())
+    }
+
+    fn build_logs(
+        &mut self,
+        config: &TelemetryConfig,
+        resource: Resource,
+    ) -> Result<(), InitError> {
+        let ledger = Ledger::new(&LOGS, config.otel_blrp_max_queue_size);
+        let provider = match config.otel_logs_exporter {
+            Exporter::Otlp => {
+                let exporter = LogExporter::builder().build();
+                let exporter = exporter.map_err(InitError::exporter("logs"))?;
+                logger_provider(config, resource, exporter, &ledger)
+            }
+            Exporter::Console => {
+                let exporter = opentelemetry_stdout::LogExporter::default();
+                logger_provider(config, resource, exporter, &ledger)
+            }
+            Exporter::None => return Ok(()),
+        };
+        self.logs = Some(provider);
+        self.ledgers.push(("log records", ledger));
+        Ok(())
+    }
+
+    /// The console's filter, which can be changed while the process runs.
+    pub fn console_filter(&self) -> ConsoleFilter {
+        self.console.clone()
+    }
+
+    /// The process's metrics, to be asked for as Prometheus text.
+    #[cfg(feature = "prometheus")]
+    pub fn scrape(&self) -> crate::Scrape {
+        crate::Scrape(self.registry.clone())
+    }
+
     /// Exports what is queued and stops, all of it within `budget`.
     ///
-    /// It blocks: call it from outside the runtime or with `spawn_blocking`. What could not be
-    /// delivered is said on stderr, for logging is gone by then.
+    /// It blocks: call it from outside the runtime or with `spawn_blocking`. What was not delivered
+    /// is said on stderr, for logging is gone by then.
     pub fn shutdown(self, budget: Duration) {
         let deadline = Instant::now() + budget;
         thread::scope(|side_by_side| {
             side_by_side.spawn(|| {
-                report(
-                    "traces",
-                    self.traces
-                        .map(|traces| traces.shutdown_with_timeout(budget)),
-                );
+                self.traces
+                    .map(|traces| traces.shutdown_with_timeout(budget))
             });
-            side_by_side.spawn(|| {
-                report(
-                    "logs",
-                    self.logs.map(|logs| logs.shutdown_with_timeout(budget)),
-                );
-            });
+            side_by_side.spawn(|| self.logs.map(|logs| logs.shutdown_with_timeout(budget)));
         });
+        // The SDK's answers say little: a shutdown is fine when only its last batch was.
+        for (what, ledger) in self.ledgers {
+            report(what, ledger.lost());
+        }
         // Last, so that what the other two lost is still counted and sent.
         let left = deadline.saturating_duration_since(Instant::now());
-        report(
-            "metrics",
-            self.metrics
-                .map(|metrics| metrics.shutdown_with_timeout(left)),
-        );
+        let metrics = self
+            .metrics
+            .map(|metrics| metrics.shutdown_with_timeout(left));
+        report_metrics(metrics);
     }
 }
 
 #[expect(clippy::print_stderr, reason = "logging is gone by now")]
-fn report(signal: &str, result: Option<OTelSdkResult>) {
-    if let Some(Err(error)) = result {
-        eprintln!("telemetry: the last {signal} may be lost: {error}");
+fn report(what: &str, (created, lost): (u64, u64)) {
+    if lost > 0 {
+        eprintln!("telemetry: {lost} of {created} {what} were not delivered");
     }
 }
 
-fn propagator(chosen: &[Propagator]) -> TextMapCompositePropagator {
-    let mut propagators: Vec<Box<dyn opentelemetry::propagation::TextMapPropagator + Send + Sync>> =
-        Vec::new();
-    for propagator in chosen {
-        match propagator {
-            Propagator::TraceContext => propagators.push(Box::new(TraceContextPropagator::new())),
-            Propagator::Baggage => propagators.push(Box::new(BaggagePropagator::new())),
-            Propagator::None => {}
+#[expect(clippy::print_stderr, reason = "logging is gone by now")]
+fn report_metrics(result: Option<OTelSdkResult>) {
+    if let Some(Err(error)) = result {
+        eprintln!("telemetry: the last metrics may be lost: {error}");
+    }
+}
+
+fn tracer_provider<E: trace::SpanExporter + 'static>(
+    config: &TelemetryConfig,
+    resource: Resource,
+    exporter: E,
+    ledger: &Arc<Ledger>,
+) -> SdkTracerProvider {
+    let exporter = TidySpans {
+        exporter,
+        ledger: Arc::clone(ledger),
+        length_limit: config.otel_attribute_value_length_limit,
+    };
+    let ledger = Arc::clone(ledger);
+    let provider = SdkTracerProvider::builder().with_resource(resource);
+    match config.traces_processor {
+        Processor::Batch => {
+            let queue = config.otel_bsp_max_queue_size + SLACK;
+            let batches = trace::BatchConfigBuilder::default().with_max_queue_size(queue);
+            let processor =
+                BatchSpanProcessor::builder(exporter).with_batch_config(batches.build());
+            let processor = processor.build();
+            provider.with_span_processor(Gate { processor, ledger })
+        }
+        Processor::Simple => {
+            let processor = SimpleSpanProcessor::new(exporter);
+            provider.with_span_processor(Gate { processor, ledger })
         }
     }
-    TextMapCompositePropagator::new(propagators)
+    .build()
 }
 
-fn meter_provider(resource: Resource, exporter: MetricExporter) -> SdkMeterProvider {
-    let provider = SdkMeterProvider::builder()
-        .with_resource(resource)
-        .with_periodic_exporter(TidyMetrics::new(exporter))
-        .build();
-    global::set_meter_provider(provider.clone());
-    provider
-}
-
-fn tracer_provider(resource: Resource, exporter: SpanExporter, queue: usize) -> SdkTracerProvider {
-    let batches = BatchConfigBuilder::default()
-        .with_max_queue_size(queue)
-        .build();
-    let processor = BatchSpanProcessor::builder(TidySpans(exporter))
-        .with_batch_config(batches)
-        .build();
-    let provider = SdkTracerProvider::builder()
-        .with_resource(resource)
-        .with_span_processor(processor)
-        .build();
-    global::set_tracer_provider(provider.clone());
-    provider
-}
-
-fn logger_provider(resource: Resource, exporter: LogExporter) -> SdkLoggerProvider {
+fn logger_provider<E: logs::LogExporter + 'static>(
+    config: &TelemetryConfig,
+    resource: Resource,
+    exporter: E,
+    ledger: &Arc<Ledger>,
+) -> SdkLoggerProvider {
+    let exporter = CountLogs {
+        exporter,
+        ledger: Arc::clone(ledger),
+    };
+    let queue = config.otel_blrp_max_queue_size + SLACK;
+    let batches = logs::BatchConfigBuilder::default().with_max_queue_size(queue);
+    let processor = BatchLogProcessor::builder(exporter).with_batch_config(batches.build());
     SdkLoggerProvider::builder()
         .with_resource(resource)
         .with_log_processor(TidyLogs)
-        .with_batch_exporter(exporter)
+        .with_log_processor(Gate {
+            processor: processor.build(),
+            ledger: Arc::clone(ledger),
+        })
         .build()
 }

@@ -1,10 +1,12 @@
 //! The layers and the filter of each, as one table.
 //!
-//! | layer   | sees                                              | set by     |
-//! |---------|---------------------------------------------------|------------|
-//! | traces  | spans from `info` up, without the exporters' own  | here       |
-//! | logs    | events from `info` up, without the exporters' own | here       |
-//! | console | events                                            | `RUST_LOG` |
+//! | layer   | sees                               | set by          | while running |
+//! |---------|------------------------------------|-----------------|---------------|
+//! | traces  | spans, without the exporters' own  | `TRACES_FILTER` | –             |
+//! | logs    | events, without the exporters' own | `LOGS_FILTER`   | –             |
+//! | console | events                             | `RUST_LOG`      | [`ConsoleFilter`] |
+//!
+//! Metrics are made by instruments and by no layer: no filter touches them.
 //!
 //! The exporters' own spans and events are off in the first two: exporting telemetry must not
 //! create telemetry. Events stay out of the trace layer: they are log records with the span's
@@ -15,14 +17,15 @@ use std::io::{IsTerminal, stderr};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::{logs::SdkLoggerProvider, trace::SdkTracerProvider};
-use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
+use tracing::{Metadata, Subscriber, level_filters::LevelFilter, warn};
 use tracing_subscriber::{
-    EnvFilter, Layer,
+    EnvFilter, Layer, Registry,
     filter::{FilterExt, Targets, dynamic_filter_fn},
     fmt,
     layer::{Filter, SubscriberExt},
     registry,
     registry::LookupSpan,
+    reload,
     util::SubscriberInitExt,
 };
 
@@ -32,7 +35,10 @@ use crate::{InitError, LogFormat, Telemetry, TelemetryConfig, console, scope::sc
 /// the OTLP exporter, whose targets start with it.
 const EXPORTERS: [&str; 6] = ["opentelemetry", "hyper", "h2", "tonic", "tower", "reqwest"];
 
-pub(crate) fn install(config: &TelemetryConfig, telemetry: &Telemetry) -> Result<(), InitError> {
+pub(crate) fn install(
+    config: &TelemetryConfig,
+    telemetry: &mut Telemetry,
+) -> Result<(), InitError> {
     let format = config.log_format.unwrap_or_else(|| {
         if stderr().is_terminal() {
             LogFormat::Text
@@ -40,13 +46,55 @@ pub(crate) fn install(config: &TelemetryConfig, telemetry: &Telemetry) -> Result
             LogFormat::Json
         }
     });
-    let console_filter = EnvFilter::builder().parse(&config.rust_log)?;
+    let filter = EnvFilter::builder().parse(&config.rust_log)?;
+    let (filter, handle) = reload::Layer::new(filter);
+    telemetry.console = ConsoleFilter(Some(handle));
+    let spans = |provider| traces(provider, &config.traces_filter);
+    let events = |provider| logs(provider, &config.logs_filter);
     registry()
-        .with(telemetry.traces.as_ref().map(traces))
-        .with(telemetry.logs.as_ref().map(logs))
-        .with(console::layer(format).with_filter(console_filter.and(asked(|_| true))))
+        // First, for what can be exchanged is typed by what stands below it.
+        .with(console::layer(format).with_filter(filter.and(asked(|_| true))))
+        .with(telemetry.traces.as_ref().map(spans))
+        .with(telemetry.logs.as_ref().map(events))
         .try_init()?;
     Ok(())
+}
+
+/// What the console shows: it can be read and changed while the process runs.
+#[derive(Clone, Debug, Default)]
+pub struct ConsoleFilter(Option<reload::Handle<EnvFilter, Registry>>);
+
+/// A text that is no filter.
+#[derive(Debug, thiserror::Error)]
+pub enum BadFilter {
+    /// It cannot be read.
+    #[error("{0}")]
+    Parse(#[from] tracing_subscriber::filter::ParseError),
+    /// There is nothing to set it on: telemetry has not started, or is gone.
+    #[error("there is no console")]
+    Gone,
+}
+
+impl ConsoleFilter {
+    /// The filter as `RUST_LOG` would have it.
+    pub fn get(&self) -> Result<String, BadFilter> {
+        let handle = self.0.as_ref().ok_or(BadFilter::Gone)?;
+        let read = handle.with_current(ToString::to_string);
+        read.map_err(|_| BadFilter::Gone)
+    }
+
+    /// Changes it, and logs that; a text that is no filter changes nothing.
+    pub fn set(&self, text: &str) -> Result<(), BadFilter> {
+        let filter = EnvFilter::builder().parse(text)?;
+        let handle = self.0.as_ref().ok_or(BadFilter::Gone)?;
+        let before = self.get()?;
+        // Said under the old filter and not the new one, which may be silent.
+        warn!(
+            name: "telemetry.console_filter.changed",
+            "the console's filter was {before:?} and is now {text:?}"
+        );
+        handle.reload(filter).map_err(|_| BadFilter::Gone)
+    }
 }
 
 /// Runs `build` with a plain console: the SDK complains about bad settings while it is built, and
@@ -61,7 +109,7 @@ pub(crate) fn while_starting<T>(build: impl FnOnce() -> T) -> T {
 
 /// Spans to the tracer. Location, thread and idle time would be eight more attributes on every
 /// span, about half of what a span costs.
-pub(crate) fn traces<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
+pub(crate) fn traces<S>(provider: &SdkTracerProvider, filter: &Targets) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
@@ -72,20 +120,21 @@ where
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_target(false)
-        .with_filter(exported().and(spans))
+        .with_filter(exported(filter).and(spans))
 }
 
 /// Events to the log exporter.
-pub(crate) fn logs<S>(provider: &SdkLoggerProvider) -> impl Layer<S> + use<S>
+pub(crate) fn logs<S>(provider: &SdkLoggerProvider, filter: &Targets) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    OpenTelemetryTracingBridge::new(provider).with_filter(exported().and(asked(|_| true)))
+    OpenTelemetryTracingBridge::new(provider).with_filter(exported(filter).and(asked(|_| true)))
 }
 
-fn exported() -> Targets {
-    Targets::new()
-        .with_default(LevelFilter::INFO)
+/// The filter of an exported signal: whatever it says, the exporters' own stays out.
+fn exported(filter: &Targets) -> Targets {
+    filter
+        .clone()
         .with_targets(EXPORTERS.map(|target| (target, LevelFilter::OFF)))
 }
 

@@ -17,7 +17,6 @@ use std::{
 
 use opentelemetry::{
     KeyValue, Value, global,
-    propagation::TextMapCompositePropagator,
     trace::{TraceContextExt, TraceId},
 };
 use opentelemetry_sdk::{
@@ -26,15 +25,18 @@ use opentelemetry_sdk::{
         InMemoryMetricExporter, SdkMeterProvider,
         data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics},
     },
-    propagation::{BaggagePropagator, TraceContextPropagator},
     trace::{InMemorySpanExporter, SdkTracerProvider, SpanData},
 };
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, info_span, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::{layer::SubscriberExt, registry, util::SubscriberInitExt};
+use tracing_subscriber::{
+    filter::Targets, layer::SubscriberExt, registry, util::SubscriberInitExt,
+};
 
 use crate::{
-    panics, subscriber,
+    Propagator,
+    ledger::{Ledger, SPANS},
+    panics, propagation, subscriber,
     tidy::{TidyLogs, TidyMetrics, TidySpans},
 };
 
@@ -55,20 +57,23 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
         .with_periodic_exporter(TidyMetrics::new(metrics.clone()))
         .build();
     global::set_meter_provider(meter_provider.clone());
-    global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
-        Box::new(TraceContextPropagator::new()),
-        Box::new(BaggagePropagator::new()),
-    ]));
+    let formats = [Propagator::TraceContext, Propagator::Baggage];
+    global::set_text_map_propagator(propagation::propagator(&formats));
     let traces = SdkTracerProvider::builder()
-        .with_simple_exporter(TidySpans(spans.clone()))
+        .with_simple_exporter(TidySpans {
+            exporter: spans.clone(),
+            ledger: Ledger::new(&SPANS, usize::MAX),
+            length_limit: None,
+        })
         .build();
     let records = SdkLoggerProvider::builder()
         .with_log_processor(TidyLogs)
         .with_simple_exporter(logs.clone())
         .build();
+    let everything = Targets::new().with_default(LevelFilter::INFO);
     registry()
-        .with(subscriber::traces(&traces))
-        .with(subscriber::logs(&records))
+        .with(subscriber::traces(&traces, &everything))
+        .with(subscriber::logs(&records, &everything))
         .try_init()
         .expect("nothing else in a test installs a subscriber");
     panics::observe_and_print();

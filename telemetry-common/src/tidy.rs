@@ -9,47 +9,63 @@
 
 use std::{
     collections::HashSet,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     thread,
     time::Duration,
 };
 
-use opentelemetry::{InstrumentationScope, KeyValue, logs::LogRecord as _};
+use opentelemetry::{
+    InstrumentationScope, KeyValue, Value, logs::LogRecord as _, metrics::Counter,
+};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    logs::{LogProcessor, SdkLogRecord},
+    logs::{LogBatch, LogExporter, LogProcessor, SdkLogRecord},
     metrics::{
         Temporality,
-        data::{AggregatedMetrics, Metric, MetricData, ResourceMetrics, ScopeMetrics},
+        data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics},
         exporter::PushMetricExporter,
     },
     trace::{SpanData, SpanExporter},
 };
 use tracing::warn;
 
-use crate::{RequestId, semconv};
+use crate::{RequestId, ledger::Ledger, scope, semconv};
 
-/// A span exporter that tidies each span on its way.
+/// A span exporter that tidies each span on its way, and keeps account.
 #[derive(Debug)]
-pub(crate) struct TidySpans<E>(pub(crate) E);
+pub(crate) struct TidySpans<E> {
+    pub(crate) exporter: E,
+    pub(crate) ledger: Arc<Ledger>,
+    /// How long a text may be, in characters.
+    pub(crate) length_limit: Option<usize>,
+}
 
 impl<E: SpanExporter> SpanExporter for TidySpans<E> {
     async fn export(&self, mut batch: Vec<SpanData>) -> OTelSdkResult {
-        batch.iter_mut().for_each(tidy);
-        self.0.export(batch).await
+        let count = batch.len();
+        self.ledger.take(count);
+        for span in &mut batch {
+            tidy(span);
+            if let Some(limit) = self.length_limit {
+                shorten(span, limit);
+            }
+        }
+        let outcome = self.exporter.export(batch).await;
+        self.ledger.settle(count, &outcome);
+        outcome
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.0.shutdown_with_timeout(timeout)
+        self.exporter.shutdown_with_timeout(timeout)
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        self.0.force_flush()
+        self.exporter.force_flush()
     }
 
     fn set_resource(&mut self, resource: &Resource) {
-        self.0.set_resource(resource);
+        self.exporter.set_resource(resource);
     }
 }
 
@@ -62,6 +78,41 @@ fn tidy(span: &mut SpanData) {
             && seen.insert(attribute.key.clone())
     });
     span.attributes.reverse();
+}
+
+fn shorten(span: &mut SpanData, limit: usize) {
+    for attribute in &mut span.attributes {
+        if let Value::String(text) = &attribute.value
+            && let Some((end, _)) = text.as_str().char_indices().nth(limit)
+        {
+            attribute.value = text.as_str()[..end].to_owned().into();
+        }
+    }
+}
+
+/// A log exporter that keeps account.
+#[derive(Debug)]
+pub(crate) struct CountLogs<E> {
+    pub(crate) exporter: E,
+    pub(crate) ledger: Arc<Ledger>,
+}
+
+impl<E: LogExporter> LogExporter for CountLogs<E> {
+    async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
+        let count = batch.iter().count();
+        self.ledger.take(count);
+        let outcome = self.exporter.export(batch).await;
+        self.ledger.settle(count, &outcome);
+        outcome
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
 }
 
 /// Takes made-up event names off log records, and writes the current [`RequestId`] on them.
@@ -90,11 +141,13 @@ impl LogProcessor for TidyLogs {
     }
 }
 
-/// A metric exporter that says, once for each instrument, when its series are capped.
+/// A metric exporter that keeps account, and says once for each instrument when its series are
+/// capped.
 #[derive(Debug)]
 pub(crate) struct TidyMetrics<E> {
     exporter: E,
     capped: Mutex<HashSet<String>>,
+    exported: OnceLock<Counter<u64>>,
 }
 
 impl<E> TidyMetrics<E> {
@@ -102,19 +155,39 @@ impl<E> TidyMetrics<E> {
         Self {
             exporter,
             capped: Mutex::default(),
+            exported: OnceLock::new(),
         }
+    }
+
+    /// How many points there are; says which metrics are capped.
+    fn survey(&self, metrics: &ResourceMetrics) -> u64 {
+        let mut count = 0;
+        let mut capped = self.capped.lock().unwrap_or_else(PoisonError::into_inner);
+        for metric in metrics.scope_metrics().flat_map(ScopeMetrics::metrics) {
+            let (points, is_capped) = match metric.data() {
+                AggregatedMetrics::F64(data) => points(data),
+                AggregatedMetrics::U64(data) => points(data),
+                AggregatedMetrics::I64(data) => points(data),
+            };
+            count += points;
+            if is_capped && capped.insert(metric.name().to_owned()) {
+                say_capped(metric.name().to_owned());
+            }
+        }
+        count
     }
 }
 
 impl<E: PushMetricExporter> PushMetricExporter for TidyMetrics<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        for metric in metrics.scope_metrics().flat_map(ScopeMetrics::metrics) {
-            let mut capped = self.capped.lock().unwrap_or_else(PoisonError::into_inner);
-            if is_capped(metric) && capped.insert(metric.name().to_owned()) {
-                say_capped(metric.name().to_owned());
-            }
-        }
-        self.exporter.export(metrics).await
+        let points = self.survey(metrics);
+        let outcome = self.exporter.export(metrics).await;
+        let failed = KeyValue::new(semconv::ERROR_TYPE, "_OTHER");
+        let labels = outcome.is_err().then_some(failed);
+        // Made here and not before: the meter's provider is built around this exporter.
+        let exported = self.exported.get_or_init(points_exported);
+        exported.add(points, labels.as_slice());
+        outcome
     }
 
     fn force_flush(&self) -> OTelSdkResult {
@@ -130,6 +203,14 @@ impl<E: PushMetricExporter> PushMetricExporter for TidyMetrics<E> {
     }
 }
 
+fn points_exported() -> Counter<u64> {
+    scope::meter()
+        .u64_counter("otel.sdk.exporter.metric_data_point.exported")
+        .with_unit("{data_point}")
+        .with_description("Delivered, or given up after retries")
+        .build()
+}
+
 /// On a thread of its own: what an exporter's thread says is not exported.
 fn say_capped(name: String) {
     thread::spawn(move || {
@@ -141,26 +222,26 @@ fn say_capped(name: String) {
     });
 }
 
-fn is_capped(metric: &Metric) -> bool {
-    match metric.data() {
-        AggregatedMetrics::F64(data) => has_overflow(data),
-        AggregatedMetrics::U64(data) => has_overflow(data),
-        AggregatedMetrics::I64(data) => has_overflow(data),
-    }
-}
-
-fn has_overflow<T>(data: &MetricData<T>) -> bool {
-    fn marks<'a>(mut attributes: impl Iterator<Item = &'a KeyValue>) -> bool {
-        attributes.any(|attribute| attribute.key.as_str() == "otel.metric.overflow")
-    }
+/// How many points there are, and whether one of them stands for all series beyond the cap.
+fn points<T>(data: &MetricData<T>) -> (u64, bool) {
+    let (mut count, mut is_capped) = (0, false);
+    let mut see = |mut attributes: Box<dyn Iterator<Item = &KeyValue> + '_>| {
+        count += 1;
+        is_capped |= attributes.any(|attribute| attribute.key.as_str() == "otel.metric.overflow");
+    };
     match data {
-        MetricData::Gauge(gauge) => gauge.data_points().any(|point| marks(point.attributes())),
-        MetricData::Sum(sum) => sum.data_points().any(|point| marks(point.attributes())),
+        MetricData::Gauge(gauge) => gauge
+            .data_points()
+            .for_each(|point| see(Box::new(point.attributes()))),
+        MetricData::Sum(sum) => sum
+            .data_points()
+            .for_each(|point| see(Box::new(point.attributes()))),
         MetricData::Histogram(histogram) => histogram
             .data_points()
-            .any(|point| marks(point.attributes())),
+            .for_each(|point| see(Box::new(point.attributes()))),
         MetricData::ExponentialHistogram(histogram) => histogram
             .data_points()
-            .any(|point| marks(point.attributes())),
+            .for_each(|point| see(Box::new(point.attributes()))),
     }
+    (count, is_capped)
 }

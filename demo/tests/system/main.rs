@@ -1,6 +1,7 @@
 //! The system as its users run it: both services as processes, judged by what they export.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admin;
 mod console;
 mod delivery;
 mod helpers;

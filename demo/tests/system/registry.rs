@@ -77,6 +77,9 @@ async fn requests(system: &System) {
     .await;
     let brew = Method::from_bytes(b"BREW").unwrap();
     call(system, brew, "/books", None, 405).await;
+    let filter = format!("{}/log-filter", system.bookapp.admin_url);
+    let changed = http().unwrap().put(filter).body("warn").send().await;
+    changed.unwrap().error_for_status().unwrap();
     // A client that leaves while its request waits for a lock.
     let lock = "begin; lock table books; select pg_sleep(2)";
     let url = format!("{}/books/1", system.bookapp.url);

@@ -1,0 +1,111 @@
+//! What an operator asks a running process.
+
+use demo::{System, system::http};
+use reqwest::StatusCode;
+use testbed::eventually;
+
+use crate::helpers::{self, SOON};
+
+// proves: R4 L37
+#[tokio::test]
+async fn the_metrics_can_be_scraped_on_a_port_of_their_own() {
+    let system = helpers::start().await;
+    get(&format!("{}/books/1", system.bookapp.url)).await;
+    for (service, name) in [(&system.bookapp, "bookapp"), (&system.backend, "backend")] {
+        let (status, text) = get(&format!("{}/metrics", service.admin_url)).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(text.contains(&format!("service_name=\"{name}\"")), "{text}");
+        assert!(text.contains("\nprocess_memory_usage_bytes{"), "{text}");
+        let (status, _) = get(&format!("{}/metrics", service.url)).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "the API has no such path");
+    }
+    let (_, text) = get(&format!("{}/metrics", system.bookapp.admin_url)).await;
+    let counted = text.lines().find(|line| {
+        line.starts_with("http_server_request_duration_seconds_count{")
+            && line.contains("http_route=\"/books/{id}\"")
+    });
+    assert!(counted.is_some_and(|line| line.ends_with(" 1")), "{text}");
+}
+
+// proves: N25 L19
+#[tokio::test]
+async fn the_console_s_filter_changes_while_the_process_runs_and_nothing_else() {
+    let system = helpers::start_with(|spec| spec.env("RUST_LOG", "warn")).await;
+    let url = format!("{}/books/1", system.bookapp.url);
+    let said = |text: &str| {
+        let lines = system.bookapp.process.lines();
+        lines.iter().filter(|line| line.contains(text)).count()
+    };
+    get(&url).await;
+    assert_eq!(
+        filter(&system, None).await,
+        (StatusCode::OK, "warn".to_owned())
+    );
+    assert_eq!(said("GET /books/{id} answered"), 0, "not at warn");
+    exported(&system, 1).await;
+
+    let (status, now) = filter(&system, Some("info")).await;
+    assert_eq!((status, &*now), (StatusCode::OK, "info"));
+    get(&url).await;
+    let told = || async { (said("GET /books/{id} answered") == 1).then_some(()) };
+    eventually(SOON, "the line", told).await.unwrap();
+    assert_eq!(said("filter was"), 1, "the change is logged");
+
+    let (status, problem) = filter(&system, Some("bookapp=loud")).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
+    filter(&system, Some("off")).await;
+    get(&url).await;
+    exported(&system, 3).await;
+    assert_eq!(said("GET /books/{id} answered"), 1, "the console is silent");
+    let traced = system.sink.spans();
+    let traced = traced.iter().filter(|span| span.name == "GET /books/{id}");
+    assert_eq!(traced.count(), 3, "traces go on");
+}
+
+#[tokio::test]
+async fn writes_need_the_token_where_there_is_one() {
+    let system = helpers::start_with(|spec| spec.env("ADMIN_TOKEN", "s3cr3t")).await;
+    assert_eq!(
+        filter(&system, None).await.0,
+        StatusCode::OK,
+        "reads do not"
+    );
+    assert_eq!(
+        filter(&system, Some("off")).await.0,
+        StatusCode::UNAUTHORIZED
+    );
+    let url = format!("{}/log-filter", system.bookapp.admin_url);
+    for (token, status) in [
+        ("wrong!", StatusCode::UNAUTHORIZED),
+        ("s3cr3t", StatusCode::OK),
+    ] {
+        let request = http().unwrap().put(&url).bearer_auth(token).body("debug");
+        assert_eq!(request.send().await.unwrap().status(), status);
+    }
+}
+
+/// Reads the console's filter, or changes it.
+async fn filter(system: &System, new: Option<&'static str>) -> (StatusCode, String) {
+    let url = format!("{}/log-filter", system.bookapp.admin_url);
+    let request = match new {
+        None => http().unwrap().get(url),
+        Some(filter) => http().unwrap().put(url).body(filter),
+    };
+    let answer = request.send().await.unwrap();
+    (answer.status(), answer.text().await.unwrap())
+}
+
+/// Waits until so many access log records have arrived at the sink, whatever the console shows.
+async fn exported(system: &System, count: usize) {
+    let arrived = || async {
+        let logs = system.sink.logs().into_iter();
+        let access = logs.filter(|log| log.body.starts_with("GET /books/{id} answered"));
+        (access.count() == count).then_some(())
+    };
+    eventually(SOON, "the log records", arrived).await.unwrap();
+}
+
+async fn get(url: &str) -> (StatusCode, String) {
+    let answer = http().unwrap().get(url).send().await.unwrap();
+    (answer.status(), answer.text().await.unwrap())
+}

@@ -1,0 +1,138 @@
+//! The admin listener: what an operator asks a running process, on an address of its own. Nothing it
+//! does leaves a trace.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::{Context, Result};
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{StatusCode, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use clap::Args;
+use secrecy::{ExposeSecret, SecretString};
+use telemetry_common::{ConsoleFilter, Scrape, Telemetry};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::problem::Problem;
+
+/// Who may change a running process.
+#[derive(Args, Clone, Debug)]
+pub struct AdminConfig {
+    /// What writes must bring as bearer token; without it anyone who reaches the address may write.
+    #[arg(long, env, hide_env_values = true, value_name = "TOKEN")]
+    pub admin_token: Option<SecretString>,
+}
+
+/// The admin listener's address and its token.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where it listens; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Who may write.
+    pub config: AdminConfig,
+}
+
+#[derive(Clone)]
+struct Operated {
+    scrape: Scrape,
+    console: ConsoleFilter,
+}
+
+impl Admin {
+    /// Binds the address; the answer is what serves until `stop`.
+    pub(crate) async fn open(
+        self,
+        telemetry: &Telemetry,
+        stop: CancellationToken,
+    ) -> Result<impl Future<Output = std::io::Result<()>> + Send + 'static> {
+        let listener = TcpListener::bind(self.address).await;
+        let listener = listener
+            .with_context(|| format!("could not listen on {} (ADMIN_ADDR)", self.address))?;
+        announce(listener.local_addr()?);
+        let operated = Operated {
+            scrape: telemetry.scrape(),
+            console: telemetry.console_filter(),
+        };
+        let router = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/log-filter", get(log_filter).put(set_log_filter))
+            .with_state(operated)
+            .layer(from_fn_with_state(Arc::new(self.config), authorize));
+        let serving = axum::serve(listener, router);
+        Ok(serving
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .into_future())
+    }
+}
+
+/// Lets reads pass, and writes that bring the token.
+pub async fn authorize(
+    State(config): State<Arc<AdminConfig>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(token) = &config.admin_token else {
+        return next.run(request).await;
+    };
+    let brought = request.headers().get(header::AUTHORIZATION);
+    let brought = brought.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let is_read = request.method().is_safe();
+    if is_read || brought.is_some_and(|brought| is_equal(brought, token.expose_secret())) {
+        return next.run(request).await;
+    }
+    let problem = Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "this call needs ADMIN_TOKEN as bearer token",
+    );
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+    (challenge, problem).into_response()
+}
+
+/// Takes as long for a wrong text as for the right one of that length.
+fn is_equal(a: &str, b: &str) -> bool {
+    let differing = a
+        .bytes()
+        .zip(b.bytes())
+        .fold(0, |differing, (a, b)| differing | (a ^ b));
+    a.len() == b.len() && differing == 0
+}
+
+async fn metrics(State(operated): State<Operated>) -> Response {
+    match operated.scrape.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, Scrape::MEDIA_TYPE)], text).into_response(),
+        Err(error) => unavailable(&error).into_response(),
+    }
+}
+
+async fn log_filter(State(operated): State<Operated>) -> Result<String, Problem> {
+    operated.console.get().map_err(|error| unavailable(&error))
+}
+
+async fn set_log_filter(
+    State(operated): State<Operated>,
+    filter: String,
+) -> Result<String, Problem> {
+    let set = operated.console.set(filter.trim());
+    set.map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    log_filter(State(operated)).await
+}
+
+fn unavailable(error: &dyn std::error::Error) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}
+
+/// Says where it listens, as the API does.
+#[expect(
+    clippy::print_stdout,
+    reason = "what starts the service reads its address"
+)]
+fn announce(address: SocketAddr) {
+    println!("admin on {address}");
+    info!(name: "bookapp.admin.listening", "admin listens on {address}");
+}

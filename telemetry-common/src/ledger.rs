@@ -1,0 +1,250 @@
+//! Telemetry about telemetry: what became of everything one signal made.
+//!
+//! A [`Gate`] in front of the SDK's queue counts what is made, and drops what finds the queue full,
+//! so that the number is ours to tell; the exporters in `tidy` count what leaves.
+//!
+//! Names: <https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/>.
+
+use std::{
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use opentelemetry::{Context, InstrumentationScope, KeyValue, logs::Severity};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    logs::{LogProcessor, SdkLogRecord},
+    trace::{Span, SpanData, SpanProcessor},
+};
+
+use crate::scope;
+
+/// The account of one signal.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    signal: &'static Signal,
+    capacity: u64,
+    started: AtomicU64,
+    created: AtomicU64,
+    dropped: AtomicU64,
+    /// Taken out of the queue, to be exported.
+    taken: AtomicU64,
+    exported: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// A number without an `error.type`, and one with it.
+type Split = [(Option<&'static str>, u64); 2];
+
+/// What a signal's metrics are called.
+#[derive(Debug)]
+pub(crate) struct Signal {
+    unit: &'static str,
+    created: &'static str,
+    processed: &'static str,
+    queue_size: &'static str,
+    queue_capacity: &'static str,
+    exported: &'static str,
+}
+
+pub(crate) static SPANS: Signal = Signal {
+    unit: "{span}",
+    created: "otel.sdk.span.started",
+    processed: "otel.sdk.processor.span.processed",
+    queue_size: "otel.sdk.processor.span.queue.size",
+    queue_capacity: "otel.sdk.processor.span.queue.capacity",
+    exported: "otel.sdk.exporter.span.exported",
+};
+
+pub(crate) static LOGS: Signal = Signal {
+    unit: "{log_record}",
+    created: "otel.sdk.log.created",
+    processed: "otel.sdk.processor.log.processed",
+    queue_size: "otel.sdk.processor.log.queue.size",
+    queue_capacity: "otel.sdk.processor.log.queue.capacity",
+    exported: "otel.sdk.exporter.log.exported",
+};
+
+impl Ledger {
+    pub(crate) fn new(signal: &'static Signal, capacity: usize) -> Arc<Self> {
+        Arc::new(Self {
+            signal,
+            capacity: capacity as u64,
+            started: AtomicU64::new(0),
+            created: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            exported: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        })
+    }
+
+    fn start(&self) {
+        self.started.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether there is room for one more; else it is counted as dropped.
+    fn admits(&self) -> bool {
+        self.created.fetch_add(1, Ordering::Relaxed);
+        let admits = self.waiting() <= self.capacity;
+        if !admits {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        admits
+    }
+
+    fn waiting(&self) -> u64 {
+        let gone = read(&self.taken) + read(&self.dropped);
+        read(&self.created).saturating_sub(gone)
+    }
+
+    pub(crate) fn take(&self, count: usize) {
+        self.taken.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn settle(&self, count: usize, outcome: &OTelSdkResult) {
+        let account = if outcome.is_ok() {
+            &self.exported
+        } else {
+            &self.failed
+        };
+        account.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// How many were made, and how many of them were not delivered.
+    pub(crate) fn lost(&self) -> (u64, u64) {
+        let created = read(&self.created);
+        (created, created.saturating_sub(read(&self.exported)))
+    }
+
+    /// Metrics that read this account whenever they are exported.
+    pub(crate) fn observe(self: &Arc<Self>) {
+        let meter = scope::meter();
+        let signal = self.signal;
+        let count = |name, description, read: fn(&Self) -> Split| {
+            let ledger = Arc::clone(self);
+            meter
+                .u64_observable_counter(name)
+                .with_unit(signal.unit)
+                .with_description(description)
+                .with_callback(move |seen| {
+                    for (error_type, count) in read(&ledger) {
+                        let error_type = error_type.map(|name| KeyValue::new("error.type", name));
+                        seen.observe(count, error_type.as_slice());
+                    }
+                })
+                .build();
+        };
+        count(
+            signal.processed,
+            "Left the queue, or found it full",
+            |ledger| {
+                [
+                    (None, read(&ledger.taken)),
+                    (Some("queue_full"), read(&ledger.dropped)),
+                ]
+            },
+        );
+        count(
+            signal.exported,
+            "Delivered, or given up after retries",
+            |ledger| {
+                [
+                    (None, read(&ledger.exported)),
+                    (Some("_OTHER"), read(&ledger.failed)),
+                ]
+            },
+        );
+        let ledger = Arc::clone(self);
+        meter
+            .u64_observable_counter(signal.created)
+            .with_unit(signal.unit)
+            .with_description("Made")
+            .with_callback(move |seen| seen.observe(read(&ledger.started), &[]))
+            .build();
+        for (name, description, read) in [
+            (
+                signal.queue_size,
+                "Wait for export",
+                Self::waiting as fn(&Self) -> u64,
+            ),
+            (signal.queue_capacity, "May wait for export", |ledger| {
+                ledger.capacity
+            }),
+        ] {
+            let ledger = Arc::clone(self);
+            meter
+                .i64_observable_up_down_counter(name)
+                .with_unit(signal.unit)
+                .with_description(description)
+                .with_callback(move |seen| seen.observe(read(&ledger).cast_signed(), &[]))
+                .build();
+        }
+    }
+}
+
+fn read(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
+}
+
+/// A processor behind a ledger.
+#[derive(Debug)]
+pub(crate) struct Gate<P> {
+    pub(crate) processor: P,
+    pub(crate) ledger: Arc<Ledger>,
+}
+
+impl<P: SpanProcessor> SpanProcessor for Gate<P> {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.ledger.start();
+        self.processor.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        if span.span_context.is_sampled() && self.ledger.admits() {
+            self.processor.on_end(span);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.processor.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.processor.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.processor.set_resource(resource);
+    }
+}
+
+impl<P: LogProcessor> LogProcessor for Gate<P> {
+    fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
+        self.ledger.start();
+        if self.ledger.admits() {
+            self.processor.emit(record, scope);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.processor.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.processor.shutdown_with_timeout(timeout)
+    }
+
+    fn event_enabled(&self, level: Severity, target: &str, name: Option<&str>) -> bool {
+        self.processor.event_enabled(level, target, name)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.processor.set_resource(resource);
+    }
+}

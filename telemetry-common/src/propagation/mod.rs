@@ -1,0 +1,197 @@
+//! How context travels between processes: `OTEL_PROPAGATORS`.
+//!
+//! Of the formats that carry a trace the first one listed that is there and valid counts; baggage is
+//! read beside it. All listed formats are sent.
+//!
+//! B3 and Jaeger are ours: one published propagator is deprecated, the other stops at OpenTelemetry
+//! 0.32.
+
+mod b3;
+mod jaeger;
+
+use opentelemetry::{
+    Context, SpanId, TraceFlags, TraceId,
+    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
+    trace::{SpanContext, TraceContextExt, TraceState},
+};
+use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
+
+use crate::Propagator;
+use b3::{B3, B3Multi};
+use jaeger::Jaeger;
+
+/// The propagator for the formats of `OTEL_PROPAGATORS`, in their order.
+pub(crate) fn propagator(formats: &[Propagator]) -> impl TextMapPropagator + Send + Sync + use<> {
+    let formats: Vec<_> = formats.iter().filter_map(|format| of(*format)).collect();
+    let fields = formats.iter().flat_map(|format| format.fields());
+    let fields = fields.map(str::to_owned).collect();
+    FirstWins { formats, fields }
+}
+
+type Format = Box<dyn TextMapPropagator + Send + Sync>;
+
+fn of(format: Propagator) -> Option<Format> {
+    match format {
+        Propagator::TraceContext => Some(Box::new(TraceContextPropagator::new())),
+        Propagator::Baggage => Some(Box::new(BaggagePropagator::new())),
+        Propagator::B3 => Some(Box::new(B3)),
+        Propagator::B3Multi => Some(Box::new(B3Multi)),
+        Propagator::Jaeger => Some(Box::new(Jaeger)),
+        Propagator::None => None,
+    }
+}
+
+#[derive(Debug)]
+struct FirstWins {
+    formats: Vec<Format>,
+    fields: Vec<String>,
+}
+
+impl TextMapPropagator for FirstWins {
+    fn inject_context(&self, context: &Context, injector: &mut dyn Injector) {
+        for format in &self.formats {
+            format.inject_context(context, injector);
+        }
+    }
+
+    fn extract_with_context(&self, context: &Context, extractor: &dyn Extractor) -> Context {
+        self.formats.iter().fold(context.clone(), |found, format| {
+            let next = format.extract_with_context(&found, extractor);
+            let (before, after) = (found.span(), next.span());
+            let is_later = before.span_context().is_valid()
+                && after.span_context().span_id() != before.span_context().span_id();
+            if is_later {
+                found.clone()
+            } else {
+                next.clone()
+            }
+        })
+    }
+
+    fn fields(&self) -> FieldIter<'_> {
+        FieldIter::new(&self.fields)
+    }
+}
+
+/// The sender's span, its ids in hex; leading zeros may be left out.
+fn remote(trace: &str, span: &str, sampled: bool) -> Option<SpanContext> {
+    if trace.len() > 32 || span.len() > 16 {
+        return None;
+    }
+    let trace = TraceId::from(u128::from_str_radix(trace, 16).ok()?);
+    let span = SpanId::from(u64::from_str_radix(span, 16).ok()?);
+    let flags = TraceFlags::default().with_sampled(sampled);
+    let remote = SpanContext::new(trace, span, flags, true, TraceState::default());
+    remote.is_valid().then_some(remote)
+}
+
+/// `context` with the sender's span in it, where there is one.
+fn continued(context: &Context, remote: Option<SpanContext>) -> Context {
+    remote.map_or_else(
+        || context.clone(),
+        |remote| context.with_remote_span_context(remote),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use opentelemetry::baggage::BaggageExt;
+
+    use super::*;
+
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    const SPAN: &str = "b7ad6b7169203331";
+
+    fn carrier(headers: &[(&str, &str)]) -> HashMap<String, String> {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        headers.iter().map(owned).collect()
+    }
+
+    fn extracted(formats: &[Propagator], headers: &[(&str, &str)]) -> Context {
+        propagator(formats).extract_with_context(&Context::new(), &carrier(headers))
+    }
+
+    // proves: T5 T6
+    #[test]
+    fn each_format_is_understood_and_sent_on() {
+        for (format, headers) in [
+            (
+                Propagator::TraceContext,
+                vec![("traceparent", format!("00-{TRACE}-{SPAN}-01"))],
+            ),
+            (Propagator::B3, vec![("b3", format!("{TRACE}-{SPAN}-1"))]),
+            (
+                Propagator::B3Multi,
+                vec![
+                    ("x-b3-traceid", TRACE.to_owned()),
+                    ("x-b3-spanid", SPAN.to_owned()),
+                    ("x-b3-sampled", "1".to_owned()),
+                ],
+            ),
+            (
+                Propagator::Jaeger,
+                vec![("uber-trace-id", format!("{TRACE}:{SPAN}:0:1"))],
+            ),
+        ] {
+            let headers: Vec<_> = headers
+                .iter()
+                .map(|(key, value)| (*key, &**value))
+                .collect();
+            let context = extracted(&[format], &headers);
+            let span = context.span().span_context().clone();
+            assert_eq!(span.trace_id().to_string(), TRACE, "{format:?}");
+            assert_eq!(span.span_id().to_string(), SPAN, "{format:?}");
+            assert!(span.is_sampled(), "{format:?}");
+            let mut sent = HashMap::new();
+            propagator(&[format]).inject_context(&context, &mut sent);
+            for (key, value) in headers {
+                assert_eq!(sent.get(key).map(String::as_str), Some(value), "{format:?}");
+            }
+            let others = extracted(&[Propagator::None], &[("traceparent", "x")]);
+            assert!(!others.span().span_context().is_valid());
+        }
+    }
+
+    // proves: T6
+    #[test]
+    fn of_several_formats_the_first_listed_wins_and_baggage_is_read_beside() {
+        let traceparent = format!("00-{TRACE}-{SPAN}-01");
+        let headers = [
+            ("traceparent", &*traceparent),
+            ("uber-trace-id", "1:2:0:1"),
+            ("baggage", "synthetic=true"),
+        ];
+        let (w3c, jaeger, baggage) = (
+            Propagator::TraceContext,
+            Propagator::Jaeger,
+            Propagator::Baggage,
+        );
+        let context = extracted(&[w3c, baggage, jaeger], &headers);
+        assert_eq!(context.span().span_context().span_id().to_string(), SPAN);
+        assert!(context.baggage().get("synthetic").is_some());
+        let context = extracted(&[jaeger, w3c], &headers);
+        assert_eq!(
+            context.span().span_context().span_id().to_string(),
+            "0000000000000002"
+        );
+        let context = extracted(&[w3c, jaeger], &headers[1..]);
+        assert!(
+            context.span().span_context().is_valid(),
+            "the second, where the first is absent"
+        );
+    }
+
+    #[test]
+    fn junk_is_no_parent() {
+        for junk in ["", "x", "1:2:0", "0:0:0:1", "1:2:0:1:9", "g:2:0:1"] {
+            let context = extracted(&[Propagator::Jaeger], &[("uber-trace-id", junk)]);
+            assert!(!context.span().span_context().is_valid(), "{junk:?}");
+        }
+        for junk in ["", "0", "1", "1-", "1-g-1", "0-0-1"] {
+            let context = extracted(&[Propagator::B3], &[("b3", junk)]);
+            assert!(!context.span().span_context().is_valid(), "{junk:?}");
+        }
+    }
+}
