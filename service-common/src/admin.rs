@@ -1,7 +1,7 @@
 //! The admin listener: what an operator asks a running process, on an address of its own. Nothing it
 //! does leaves a trace.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use axum::{
@@ -11,11 +11,12 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::get,
+    serve::Listener,
 };
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
-use telemetry_common::{ConsoleFilter, Scrape, Telemetry};
-use tokio::net::TcpListener;
+use telemetry_common::{ConsoleFilter, Scrape, Telemetry, net::Measured};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -50,7 +51,7 @@ impl Admin {
         self,
         telemetry: &Telemetry,
         stop: CancellationToken,
-    ) -> Result<impl Future<Output = std::io::Result<()>> + Send + 'static> {
+    ) -> Result<impl Future<Output = io::Result<()>> + Send + 'static> {
         let listener = TcpListener::bind(self.address).await;
         let listener = listener
             .with_context(|| format!("could not listen on {} (ADMIN_ADDR)", self.address))?;
@@ -64,10 +65,27 @@ impl Admin {
             .route("/log-filter", get(log_filter).put(set_log_filter))
             .with_state(operated)
             .layer(from_fn_with_state(Arc::new(self.config), authorize));
-        let serving = axum::serve(listener, router);
+        let serving = axum::serve(Measuring(listener), router);
         Ok(serving
             .with_graceful_shutdown(stop.cancelled_owned())
             .into_future())
+    }
+}
+
+/// Measures what is accepted.
+struct Measuring(TcpListener);
+
+impl Listener for Measuring {
+    type Io = Measured<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let (stream, peer) = Listener::accept(&mut self.0).await;
+        (Measured::accepted(stream, "admin"), peer)
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.0.local_addr()
     }
 }
 

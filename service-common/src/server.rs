@@ -1,6 +1,12 @@
 //! The HTTP server and its limits: nobody can hold it up, and it finishes what it has begun.
 
-use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::{Ready, pending, ready},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Result;
 use axum::{
@@ -10,10 +16,16 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use axum_server::{Handle, Server};
+use axum_server::{Handle, Server, accept::Accept};
 use clap::Args;
 use hyper_util::rt::TokioTimer;
-use tokio::{net::TcpListener, select, sync::Semaphore, time::timeout};
+use telemetry_common::net::Measured;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    select,
+    sync::Semaphore,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{lifecycle::TASKS, problem::Problem};
@@ -63,6 +75,20 @@ pub async fn limit(State(limits): State<Limits>, request: Request, next: Next) -
     answer.unwrap_or_else(|_| unavailable("the request took too long"))
 }
 
+/// Measures what is accepted.
+#[derive(Clone, Copy, Debug)]
+struct Measuring;
+
+impl<S> Accept<TcpStream, S> for Measuring {
+    type Stream = Measured<TcpStream>;
+    type Service = S;
+    type Future = Ready<io::Result<(Self::Stream, S)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        ready(Ok((Measured::accepted(stream, "api"), service)))
+    }
+}
+
 /// Serves until told to stop, then finishes the requests in hand within the tasks' share of `grace`.
 pub async fn serve(
     listener: TcpListener,
@@ -71,7 +97,9 @@ pub async fn serve(
     grace: Duration,
 ) -> Result<()> {
     let handle = Handle::<SocketAddr>::new();
-    let server = Server::from_listener(listener).handle(handle.clone());
+    let server = Server::from_listener(listener)
+        .handle(handle.clone())
+        .acceptor(Measuring);
     // HTTP/1 alone: its header timeout runs from the first moment of a connection, HTTP/2's does not.
     let mut server = server.http1_only();
     server

@@ -248,3 +248,26 @@ impl<P: LogProcessor> LogProcessor for Gate<P> {
         self.processor.set_resource(resource);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_drops_and_the_account_adds_up() {
+        let ledger = Ledger::new(&SPANS, 3);
+        let admitted = (0..5).filter(|_| ledger.admits()).count();
+        assert_eq!(
+            (admitted, read(&ledger.dropped), ledger.waiting()),
+            (3, 2, 3)
+        );
+        ledger.take(3);
+        ledger.settle(2, &Ok(()));
+        ledger.settle(
+            1,
+            &Err(opentelemetry_sdk::error::OTelSdkError::AlreadyShutdown),
+        );
+        assert!(ledger.admits(), "there is room again");
+        assert_eq!(ledger.lost(), (6, 4), "two dropped, one failed, one waits");
+    }
+}

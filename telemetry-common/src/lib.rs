@@ -30,6 +30,8 @@ pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod ledger;
+#[cfg(feature = "axum")]
+pub mod net;
 mod panics;
 mod process;
 mod propagation;

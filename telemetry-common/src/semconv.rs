@@ -14,10 +14,11 @@ pub use opentelemetry_semantic_conventions::{
         MESSAGING_CLIENT_ID, MESSAGING_CONSUMER_GROUP_NAME, MESSAGING_DESTINATION_NAME,
         MESSAGING_DESTINATION_PARTITION_ID, MESSAGING_KAFKA_MESSAGE_KEY, MESSAGING_KAFKA_OFFSET,
         MESSAGING_MESSAGE_BODY_SIZE, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME,
-        MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM, NETWORK_PEER_ADDRESS, NETWORK_PEER_PORT,
-        NETWORK_PROTOCOL_VERSION, OS_TYPE, PROCESS_COMMAND, PROCESS_CONTEXT_SWITCH_TYPE,
-        PROCESS_PID, SERVER_ADDRESS, SERVER_PORT, SERVICE_INSTANCE_ID, SERVICE_NAME,
-        SERVICE_VERSION, SYSTEM_PAGING_FAULT_TYPE, URL_FULL, URL_QUERY, URL_SCHEME, URL_TEMPLATE,
+        MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM, NETWORK_IO_DIRECTION, NETWORK_PEER_ADDRESS,
+        NETWORK_PEER_PORT, NETWORK_PROTOCOL_VERSION, OS_TYPE, PROCESS_COMMAND,
+        PROCESS_CONTEXT_SWITCH_TYPE, PROCESS_PID, SERVER_ADDRESS, SERVER_PORT, SERVICE_INSTANCE_ID,
+        SERVICE_NAME, SERVICE_VERSION, SYSTEM_PAGING_FAULT_TYPE, URL_FULL, URL_QUERY, URL_SCHEME,
+        URL_TEMPLATE,
     },
     metric::{
         DB_CLIENT_CONNECTION_COUNT, DB_CLIENT_CONNECTION_IDLE_MIN, DB_CLIENT_CONNECTION_MAX,
@@ -47,6 +48,21 @@ pub const CANCELLED: &str = "telemetry.cancelled";
 /// The metric that has too many series.
 pub const METRIC_NAME: &str = "telemetry.metric.name";
 
+/// Which of a process's listeners.
+pub const LISTENER: &str = "telemetry.listener";
+
+/// A metric: connections accepted.
+pub const CONNECTIONS_OPENED: &str = "telemetry.connections.opened";
+
+/// A metric: connections open now.
+pub const CONNECTIONS_OPEN: &str = "telemetry.connections.open";
+
+/// A metric: how long connections were open.
+pub const CONNECTION_DURATION: &str = "telemetry.connection.duration";
+
+/// A metric: bytes of connections that have ended.
+pub const CONNECTION_IO: &str = "telemetry.connection.io";
+
 /// A metric: panics, caught or not.
 pub const PANICS: &str = "telemetry.panics";
 
@@ -57,6 +73,9 @@ pub const MESSAGING_ATTEMPT: &str = "telemetry.messaging.attempt";
 pub const DURATION_BOUNDARIES: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
+
+/// Bucket boundaries for connections in seconds: kept alive, they last.
+pub const CONNECTION_BOUNDARIES: [f64; 8] = [0.01, 0.1, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0];
 
 /// Bucket boundaries for sizes in bytes: the conventions advise none.
 pub const SIZE_BOUNDARIES: [f64; 8] = [

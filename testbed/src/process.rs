@@ -151,6 +151,11 @@ impl Process {
         Err(anyhow!("{why}; it said:\n{}", self.lines().join("\n")))
     }
 
+    /// Its number among the system's processes.
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw().unsigned_abs()
+    }
+
     /// Everything it said so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.borrow().clone()

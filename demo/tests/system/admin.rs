@@ -27,6 +27,48 @@ async fn the_metrics_can_be_scraped_on_a_port_of_their_own() {
     assert!(counted.is_some_and(|line| line.ends_with(" 1")), "{text}");
 }
 
+// proves: R3
+#[tokio::test]
+async fn many_requests_on_one_connection_are_one_connection() {
+    let system = helpers::start().await;
+    let opened = async || {
+        let (_, text) = get(&format!("{}/metrics", system.bookapp.admin_url)).await;
+        let sum = |series: &str| {
+            let lines = text.lines().filter(|line| line.starts_with(series));
+            let api = lines.filter(|line| line.contains("telemetry_listener=\"api\""));
+            api.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+                .sum::<f64>()
+        };
+        [
+            sum("telemetry_connections_opened_total{"),
+            sum("telemetry_connections_open{"),
+            sum("telemetry_connection_duration_seconds_count{"),
+            sum("telemetry_connection_io_bytes_total{"),
+        ]
+    };
+    let before = opened().await;
+    let client = http().unwrap();
+    for _ in 0..5 {
+        let answer = client
+            .get(format!("{}/books/1", system.bookapp.url))
+            .send()
+            .await;
+        answer.unwrap().bytes().await.unwrap();
+    }
+    let during = opened().await;
+    let open = |now: [f64; 4], then: [f64; 4]| (now[0] - then[0], now[1] - then[1]);
+    assert_eq!(open(during, before), (1.0, 1.0), "five requests");
+    drop(client);
+    let closed = async || {
+        let after = opened().await;
+        let told = after[2] - before[2] >= 1.0 && after[3] - before[3] > 1_000.0;
+        (told && after[1] < during[1]).then_some(())
+    };
+    eventually(SOON, "the connection's end is told", closed)
+        .await
+        .unwrap();
+}
+
 // proves: N25 L19
 #[tokio::test]
 async fn the_console_s_filter_changes_while_the_process_runs_and_nothing_else() {

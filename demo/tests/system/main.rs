@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admin;
+mod configuration;
 mod console;
 mod delivery;
 mod helpers;
 mod lifecycle;
 mod list;
+mod loss;
 mod registry;
 mod secrets;
 mod traces;

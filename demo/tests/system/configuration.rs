@@ -1,0 +1,250 @@
+//! The standard variables, each seen to do what docs/configuration.md says.
+
+use demo::{
+    System,
+    system::{Service, http},
+    tour::Tour,
+};
+use testbed::{
+    eventually,
+    process::{Process, Signal, Spec},
+    sink::Sink,
+};
+use tokio::{io::AsyncReadExt, net::TcpListener};
+
+use crate::helpers::{self, SOON};
+
+// proves: T8
+#[tokio::test]
+async fn a_signal_s_own_endpoint_wins() {
+    let traces = Sink::start().await.unwrap();
+    let endpoint = format!("{}/v1/traces", traces.endpoint());
+    let system = helpers::start_with(|spec| {
+        spec.env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint.as_str())
+    })
+    .await;
+    get(&system).await;
+    arrive(&traces).await;
+    assert!(system.sink.spans().is_empty());
+    assert!(!system.sink.logs().is_empty());
+}
+
+// proves: L33 L35
+#[tokio::test]
+async fn headers_and_compression_are_sent_as_configured() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+    let system = helpers::start_with(|spec| {
+        spec.env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint.as_str())
+            .env(
+                "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+                "x-tracing-service-header=a%20token",
+            )
+            .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+    })
+    .await;
+    get(&system).await;
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut head = vec![0; 4096];
+    let read = stream.read(&mut head).await.unwrap();
+    let head = String::from_utf8_lossy(&head[..read]).to_lowercase();
+    assert!(head.starts_with("post /v1/traces http/1.1\r\n"), "{head}");
+    assert!(
+        head.contains("x-tracing-service-header: a token\r\n"),
+        "{head}"
+    );
+    assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
+}
+
+// proves: T9 T10
+#[tokio::test]
+async fn the_console_exporter_prints_spans_whole_and_at_once() {
+    let system = helpers::start_with(|spec| {
+        spec.env("OTEL_TRACES_EXPORTER", "console")
+            .env("TRACES_PROCESSOR", "simple")
+    })
+    .await;
+    get(&system).await;
+    let said = || async {
+        let lines = system.bookapp.process.lines().join("\n");
+        let whole = [
+            "TraceId",
+            "SpanId",
+            "ParentSpanId",
+            "Kind",
+            "GET /books/{id}",
+        ];
+        whole
+            .iter()
+            .all(|word| lines.replace(' ', "").contains(&word.replace(' ', "")))
+            .then_some(())
+    };
+    eventually(SOON, "the span on stdout", said).await.unwrap();
+    assert!(system.sink.spans().is_empty());
+}
+
+// proves: T10
+#[tokio::test]
+async fn the_sampler_can_be_chosen_and_unsampled_requests_are_still_told() {
+    let system = helpers::start_with(|spec| {
+        spec.env("OTEL_TRACES_SAMPLER", "traceidratio")
+            .env("OTEL_TRACES_SAMPLER_ARG", "0")
+    })
+    .await;
+    get(&system).await;
+    let told = || async {
+        let logs = system.sink.logs();
+        let counted = system.sink.points();
+        let counted = counted
+            .iter()
+            .any(|point| point.name == "http.server.request.duration");
+        (counted && logs.iter().any(|log| log.body.starts_with("GET /books/"))).then_some(())
+    };
+    eventually(SOON, "log and metric", told).await.unwrap();
+    assert!(system.sink.spans().is_empty());
+}
+
+#[tokio::test]
+async fn each_signal_can_be_switched_off_and_all_together() {
+    let off = [
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_METRICS_EXPORTER", "none"),
+        ("OTEL_LOGS_EXPORTER", "none"),
+    ];
+    for (name, value) in off.into_iter().chain([("OTEL_SDK_DISABLED", "true")]) {
+        let system = helpers::start_with(|spec| spec.env(name, value)).await;
+        get(&system).await;
+        for service in [&system.bookapp, &system.backend] {
+            end(service).await;
+        }
+        let there = [
+            !system.sink.spans().is_empty(),
+            !system.sink.points().is_empty(),
+            !system.sink.logs().is_empty(),
+        ];
+        let expected = [0, 1, 2].map(|signal| name != "OTEL_SDK_DISABLED" && name != off[signal].0);
+        assert_eq!(there, expected, "{name}");
+    }
+}
+
+// proves: T5 T6
+#[tokio::test]
+async fn another_format_continues_the_caller_s_trace_through_both_services() {
+    let system = helpers::start_with(|spec| spec.env("OTEL_PROPAGATORS", "jaeger,baggage")).await;
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let url = format!("{}/books?limit=5", system.bookapp.url);
+    let caller = format!("{trace}:b7ad6b7169203331:0:1");
+    let request = http().unwrap().get(url).header("uber-trace-id", caller);
+    request.send().await.unwrap().error_for_status().unwrap();
+    for service in ["bookapp", "backend"] {
+        let continued = || async {
+            let spans = system.sink.spans();
+            let mut spans = spans.iter().filter(|span| span.service() == service);
+            spans
+                .any(|span| span.kind == "SERVER" && span.trace_id == trace)
+                .then_some(())
+        };
+        eventually(SOON, service, continued).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn long_texts_are_cut() {
+    let system =
+        helpers::start_with(|spec| spec.env("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "8")).await;
+    Tour::take(&system, "Kindred", "Octavia E. Butler")
+        .await
+        .unwrap();
+    let texts = system
+        .sink
+        .spans()
+        .into_iter()
+        .flat_map(|span| span.attributes);
+    let texts: Vec<_> = texts
+        .filter_map(|(_, value)| Some(value.as_str()?.to_owned()))
+        .collect();
+    assert!(texts.iter().any(|text| text.len() == 8));
+    assert!(
+        texts.iter().all(|text| text.chars().count() <= 8),
+        "{texts:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_setting_is_one_line_and_one_that_nobody_reads_is_said() {
+    for (name, value, says) in [
+        ("OTEL_PROPAGATORS", "tracecontext,zipkin", "'zipkin'"),
+        ("OTEL_TRACES_EXPORTER", "zipkin", "'zipkin'"),
+        ("TRACES_PROCESSOR", "simple", "OTEL_TRACES_EXPORTER=console"),
+        ("TRACES_FILTER", "bookapp=loud", "--traces-filter"),
+        ("RUST_LOG", "a=b=c", "RUST_LOG"),
+    ] {
+        let spec = Spec::new("bookapp", helpers::binaries().await.bookapp()).env(name, value);
+        let process = Process::start(&spec).unwrap();
+        assert_eq!(
+            process.exited(SOON).await.unwrap().code(),
+            Some(2),
+            "{name}"
+        );
+        let [line] = &process.lines()[..] else {
+            panic!("one line: {:?}", process.lines())
+        };
+        assert!(line.starts_with("error: ") && line.contains(says), "{line}");
+    }
+    let system = helpers::start_with(|spec| spec.env("OTEL_CONFIG_FILE", "otel.yaml")).await;
+    let lines = system.bookapp.process.lines();
+    let said = lines
+        .iter()
+        .filter(|line| line.contains("set and not read: OTEL_CONFIG_FILE"));
+    assert_eq!(said.count(), 1, "{lines:?}");
+}
+
+// proves: L34
+#[tokio::test]
+async fn exporting_makes_no_telemetry_at_any_level() {
+    for protocol in ["http/protobuf", "grpc"] {
+        let system = helpers::start_with(|spec| {
+            spec.env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+                .env("TRACES_FILTER", "trace")
+                .env("LOGS_FILTER", "trace")
+                .env("RUST_LOG", "trace")
+        })
+        .await;
+        get(&system).await;
+        arrive(&system.sink).await;
+        for service in [&system.bookapp, &system.backend] {
+            end(service).await;
+        }
+        let exporters = ["opentelemetry", "hyper", "h2", "tonic", "tower", "reqwest"];
+        let logs = system.sink.logs();
+        let own = logs
+            .iter()
+            .find(|log| exporters.iter().any(|name| log.scope.starts_with(name)));
+        assert_eq!(own, None, "{protocol}");
+        // The relay and the consumer turn and turn; the only request's spans are all there are.
+        let spans = system.sink.spans();
+        let mut roots = spans.iter().filter(|span| span.parent_id.is_none());
+        let root = roots.next().unwrap();
+        assert_eq!(
+            (&*root.name, roots.next()),
+            ("GET /books/{id}", None),
+            "{protocol}"
+        );
+    }
+}
+
+async fn get(system: &System) {
+    let url = format!("{}/books/1", system.bookapp.url);
+    let answer = http().unwrap().get(url).send().await.unwrap();
+    answer.error_for_status().unwrap();
+}
+
+async fn arrive(sink: &Sink) {
+    let arrived = || async { (!sink.spans().is_empty()).then_some(()) };
+    eventually(SOON, "spans", arrived).await.unwrap();
+}
+
+async fn end(service: &Service) {
+    service.process.signal(Signal::SIGTERM);
+    assert!(service.process.exited(SOON).await.unwrap().success());
+}

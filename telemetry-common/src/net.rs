@@ -1,0 +1,139 @@
+//! Connections below HTTP: how many, how long, how many bytes. With keep-alive there are many
+//! requests on one of them.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::LazyLock,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Histogram, UpDownCounter},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{scope, semconv};
+
+/// A connection that is measured, from its opening to its drop.
+#[derive(Debug)]
+pub struct Measured<S> {
+    inner: S,
+    opened: Instant,
+    listener: [KeyValue; 1],
+    received: u64,
+    transmitted: u64,
+}
+
+impl<S> Measured<S> {
+    /// A connection that `listener`, a word from a fixed set, has just accepted.
+    pub fn accepted(inner: S, listener: &'static str) -> Self {
+        let listener = [KeyValue::new(semconv::LISTENER, listener)];
+        METRICS.opened.add(1, &listener);
+        METRICS.open.add(1, &listener);
+        Self {
+            inner,
+            opened: Instant::now(),
+            listener,
+            received: 0,
+            transmitted: 0,
+        }
+    }
+}
+
+impl<S> Drop for Measured<S> {
+    fn drop(&mut self) {
+        let [listener] = &self.listener;
+        METRICS.open.add(-1, &self.listener);
+        let seconds = self.opened.elapsed().as_secs_f64();
+        METRICS.duration.record(seconds, &self.listener);
+        for (direction, bytes) in [("receive", self.received), ("transmit", self.transmitted)] {
+            let direction = KeyValue::new(semconv::NETWORK_IO_DIRECTION, direction);
+            METRICS.io.add(bytes, &[listener.clone(), direction]);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Measured<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        self.received += (buffer.filled().len() - before) as u64;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Measured<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
+        self.transmitted += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(context, slices))?;
+        self.transmitted += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+struct Metrics {
+    opened: Counter<u64>,
+    open: UpDownCounter<i64>,
+    duration: Histogram<f64>,
+    io: Counter<u64>,
+}
+
+/// First touched by the first connection, after `init`.
+static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
+    let meter = scope::meter();
+    Metrics {
+        opened: meter
+            .u64_counter(semconv::CONNECTIONS_OPENED)
+            .with_unit("{connection}")
+            .with_description("Connections accepted")
+            .build(),
+        open: meter
+            .i64_up_down_counter(semconv::CONNECTIONS_OPEN)
+            .with_unit("{connection}")
+            .with_description("Connections open now")
+            .build(),
+        duration: meter
+            .f64_histogram(semconv::CONNECTION_DURATION)
+            .with_unit("s")
+            .with_description("How long connections were open")
+            .with_boundaries(semconv::CONNECTION_BOUNDARIES.to_vec())
+            .build(),
+        io: meter
+            .u64_counter(semconv::CONNECTION_IO)
+            .with_unit("By")
+            .with_description("Bytes of connections that have ended")
+            .build(),
+    }
+});
