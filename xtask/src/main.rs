@@ -11,6 +11,7 @@ mod load;
 mod queries;
 mod spec;
 mod stack;
+mod take_home;
 mod telemetry;
 
 use anyhow::Result;
@@ -42,6 +43,8 @@ enum Command {
     Stack(stack::Action),
     /// Write the openapi.json of both services from the code.
     Openapi,
+    /// Copy telemetry-common into an empty folder, build a service around it, and see it work.
+    TakeHome,
     /// Write docs/telemetry.md from telemetry/registry/.
     Telemetry,
     /// Write .sqlx/ from the queries, against a database of its own.
@@ -58,6 +61,7 @@ fn main() -> Result<()> {
         Command::Load(args) => load::run(&args),
         Command::Stack(action) => stack::run(&action),
         Command::Openapi => spec::write(),
+        Command::TakeHome => take_home::run(),
         Command::Telemetry => telemetry::write(),
         Command::SqlxPrepare => queries::prepare(false),
     }

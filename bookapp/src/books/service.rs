@@ -41,7 +41,7 @@ async fn add_and_announce(app: &AppState, book: &NewBook) -> sqlx::Result<i32> {
 }
 
 /// Adds books and announces each of them; answers their ids in the order of the books.
-#[instrument(name = "books.bulk_add", skip_all)]
+#[instrument(name = "books.bulk_add", skip_all, fields(bookapp.books.count = books.len().cast_signed() as i64))]
 pub(crate) async fn bulk_add(app: &AppState, books: Vec<NewBook>) -> Result<Vec<i32>, ApiError> {
     let ids = bulk_add_and_announce(app, &books)
         .await

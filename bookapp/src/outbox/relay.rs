@@ -24,7 +24,7 @@ use telemetry_common::{
 };
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info, info_span};
+use tracing::{Instrument, Span, field::Empty, info, info_span};
 
 use super::{Outbox, TOPICS, backlog::Gauges, repository};
 use crate::config::Config;
@@ -175,7 +175,7 @@ impl Relay {
         if backlog.rows == 0 {
             return Ok(None);
         }
-        let batch = info_span!(parent: None, "outbox.relay");
+        let batch = info_span!(parent: None, "outbox.relay", bookapp.outbox.batch.size = Empty);
         let turn = self.relay(connection, producer).instrument(batch).await?;
         Ok(Some(turn))
     }
@@ -185,6 +185,7 @@ impl Relay {
         // One message of a book at a time: the next one waits until this one is acknowledged.
         let mut keys = HashSet::new();
         rows.retain(|row| keys.insert(row.key.clone()));
+        Span::current().record("bookapp.outbox.batch.size", rows.len().cast_signed() as i64);
         // Handed over in order, acknowledged side by side.
         let sends: Vec<_> = rows.iter().map(|row| send(producer, row)).collect();
         let mut sent = Vec::with_capacity(rows.len());
