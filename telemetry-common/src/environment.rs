@@ -32,7 +32,8 @@ const READ: [&str; 23] = [
     "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
 ];
 /// What an exporter reads, of all signals and of each.
-const EXPORTER: [&str; 6] = [
+const EXPORTER: [&str; 7] = [
+    "CERTIFICATE",
     "ENDPOINT",
     "HEADERS",
     "PROTOCOL",

@@ -32,6 +32,7 @@ pub mod kafka;
 mod ledger;
 #[cfg(feature = "axum")]
 pub mod net;
+mod otlp;
 mod panics;
 mod process;
 mod propagation;
@@ -82,11 +83,27 @@ pub enum InitError {
     /// An exporter refused its settings (`OTEL_EXPORTER_OTLP_*`).
     #[error("could not build the {signal} exporter")]
     Exporter {
-        /// Which signal it is for: traces, metrics or logs.
+        /// Which signal it is for: TRACES, METRICS or LOGS.
         signal: &'static str,
         /// What the exporter said.
         #[source]
         source: opentelemetry_otlp::ExporterBuildError,
+    },
+    /// The certificate of an endpoint cannot be used.
+    #[cfg(feature = "tls")]
+    #[error("OTEL_EXPORTER_OTLP_CERTIFICATE of {signal} cannot be used: {reason}")]
+    Certificate {
+        /// Which signal it is for.
+        signal: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// An endpoint wants TLS, and it is not built in.
+    #[cfg(not(feature = "tls"))]
+    #[error("the endpoint of {signal} wants TLS: build telemetry-common with its feature tls")]
+    NoTls {
+        /// Which signal it is for.
+        signal: &'static str,
     },
     /// Spans that leave one by one would wait for the collector, each of them.
     #[error("TRACES_PROCESSOR=simple is for OTEL_TRACES_EXPORTER=console alone")]
@@ -101,14 +118,6 @@ pub enum InitError {
     /// Something installed a subscriber before.
     #[error("a tracing subscriber is installed already")]
     Subscriber(#[from] tracing_subscriber::util::TryInitError),
-}
-
-impl InitError {
-    fn exporter(
-        signal: &'static str,
-    ) -> impl FnOnce(opentelemetry_otlp::ExporterBuildError) -> Self {
-        move |source| Self::Exporter { signal, source }
-    }
 }
 
 /// The current trace's id as 32 hex digits; `None` outside any trace.

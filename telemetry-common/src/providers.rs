@@ -7,7 +7,6 @@ use std::{
 };
 
 use opentelemetry::global;
-use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -19,7 +18,7 @@ use opentelemetry_sdk::{
 use crate::{
     Exporter, InitError, Processor, Service, TelemetryConfig,
     ledger::{Gate, LOGS, Ledger, SPANS},
-    propagation, resource,
+    otlp, propagation, resource,
     subscriber::ConsoleFilter,
     tidy::{CountLogs, TidyLogs, TidyMetrics, TidySpans},
 };
@@ -77,11 +76,7 @@ impl Telemetry {
                 .map_err(InitError::Prometheus)?,
         );
         let provider = match config.otel_metrics_exporter {
-            Exporter::Otlp => {
-                let exporter = MetricExporter::builder().build();
-                let exporter = exporter.map_err(InitError::exporter("metrics"))?;
-                builder.with_periodic_exporter(TidyMetrics::new(exporter))
-            }
+            Exporter::Otlp => builder.with_periodic_exporter(TidyMetrics::new(otlp::metrics()?)),
             Exporter::Console => {
                 let exporter = opentelemetry_stdout::MetricExporter::default();
                 builder.with_periodic_exporter(TidyMetrics::new(exporter))
@@ -101,11 +96,7 @@ impl Telemetry {
     ) -> Result<(), InitError> {
         let ledger = Ledger::new(&SPANS, config.otel_bsp_max_queue_size);
         let provider = match config.otel_traces_exporter {
-            Exporter::Otlp => {
-                let exporter = SpanExporter::builder().build();
-                let exporter = exporter.map_err(InitError::exporter("traces"))?;
-                tracer_provider(config, resource, exporter, &ledger)
-            }
+            Exporter::Otlp => tracer_provider(config, resource, otlp::spans()?, &ledger),
             Exporter::Console => {
                 let exporter = opentelemetry_stdout::SpanExporter::default();
                 tracer_provider(config, resource, exporter, &ledger)
@@ -125,11 +116,7 @@ impl Telemetry {
     ) -> Result<(), InitError> {
         let ledger = Ledger::new(&LOGS, config.otel_blrp_max_queue_size);
         let provider = match config.otel_logs_exporter {
-            Exporter::Otlp => {
-                let exporter = LogExporter::builder().build();
-                let exporter = exporter.map_err(InitError::exporter("logs"))?;
-                logger_provider(config, resource, exporter, &ledger)
-            }
+            Exporter::Otlp => logger_provider(config, resource, otlp::logs()?, &ledger),
             Exporter::Console => {
                 let exporter = opentelemetry_stdout::LogExporter::default();
                 logger_provider(config, resource, exporter, &ledger)

@@ -56,6 +56,34 @@ async fn headers_and_compression_are_sent_as_configured() {
     assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
 }
 
+// proves: L33 L35
+#[tokio::test]
+async fn a_collector_behind_tls_is_trusted_by_its_authority_alone() {
+    let (sink, authority) = Sink::start_tls().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("authority.pem");
+    std::fs::write(&file, authority).unwrap();
+    let file = file.to_str().unwrap();
+    for protocol in ["http/protobuf", "grpc"] {
+        let before = sink.spans().len();
+        let told = |spec: Spec| {
+            spec.env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint())
+                .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+        };
+        let strangers = helpers::start_with(told).await;
+        get(&strangers).await;
+        end(&strangers.bookapp).await;
+        assert_eq!(sink.spans().len(), before, "{protocol}: not trusted");
+        let known = |spec| told(spec).env("OTEL_EXPORTER_OTLP_CERTIFICATE", file);
+        let trusting = helpers::start_with(known).await;
+        get(&trusting).await;
+        let arrived = || async { (sink.spans().len() > before).then_some(()) };
+        let said = || trusting.bookapp.process.lines().join("\n");
+        let arrived = eventually(SOON, protocol, arrived).await;
+        arrived.unwrap_or_else(|error| panic!("{error}:\n{}", said()));
+    }
+}
+
 // proves: T9 T10
 #[tokio::test]
 async fn the_console_exporter_prints_spans_whole_and_at_once() {

@@ -3,9 +3,11 @@
 
 mod read;
 mod server;
+mod tls;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -25,13 +27,14 @@ use tokio::{
     runtime::{Builder, Runtime},
     sync::oneshot,
 };
+use tokio_rustls::TlsAcceptor;
 
 /// A running sink; gone on drop.
-#[derive(Debug)]
 pub struct Sink {
     address: SocketAddr,
     received: Arc<Received>,
     server: Option<Runtime>,
+    tls: Option<TlsAcceptor>,
 }
 
 /// Attributes with the types they arrived in: a number that came as text is a string here.
@@ -190,9 +193,21 @@ impl Sink {
             address,
             received: Arc::default(),
             server: None,
+            tls: None,
         };
         sink.bring_back().await?;
         Ok(sink)
+    }
+
+    /// As [`start`](Self::start), over TLS; answers also the authority that signed its certificate,
+    /// as PEM.
+    pub async fn start_tls() -> Result<(Self, String)> {
+        let (tls, authority) = tls::self_signed()?;
+        let mut sink = Self::start().await?;
+        sink.take_away();
+        sink.tls = Some(tls);
+        sink.bring_back().await?;
+        Ok((sink, authority))
     }
 
     /// Takes the sink away, its port and every connection with it; what it holds is kept.
@@ -209,14 +224,17 @@ impl Sink {
             .worker_threads(1)
             .enable_all()
             .build()?;
-        let (address, received) = (self.address, Arc::clone(&self.received));
+        let (address, received, tls) = (self.address, Arc::clone(&self.received), self.tls.clone());
         let (bound, listening) = oneshot::channel();
         server.spawn(async move {
             let listener = TcpListener::bind(address).await;
             let error = listener.as_ref().err().map(ToString::to_string);
             let _ = bound.send(error);
             if let Ok(listener) = listener {
-                server::serve(listener, received).await;
+                match tls {
+                    None => server::serve(listener, received).await,
+                    Some(tls) => server::serve(tls::Listener::new(listener, tls), received).await,
+                }
             }
         });
         self.server = Some(server);
@@ -228,7 +246,8 @@ impl Sink {
 
     /// The value for `OTEL_EXPORTER_OTLP_ENDPOINT`, for either protocol.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// All spans so far.
@@ -268,6 +287,12 @@ impl Sink {
             newest.insert(series, point);
         }
         newest.into_values().collect()
+    }
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the sink at {}", self.endpoint())
     }
 }
 

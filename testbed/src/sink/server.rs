@@ -1,7 +1,7 @@
 //! OTLP over HTTP (`/v1/traces` …, protobuf) and over gRPC, on one listener; and a trace by its id,
 //! as Tempo answers for it.
 
-use std::sync::Arc;
+use std::{fmt::Debug, sync::Arc};
 
 use axum::{
     Router,
@@ -10,6 +10,7 @@ use axum::{
     http::StatusCode,
     response::IntoResponse,
     routing::{get, post},
+    serve::Listener,
 };
 use opentelemetry_proto::tonic::collector::{
     logs::v1::{
@@ -26,13 +27,12 @@ use opentelemetry_proto::tonic::collector::{
     },
 };
 use prost::Message;
-use tokio::net::TcpListener;
 use tonic::{Request, Response, Status, codec::CompressionEncoding::Gzip, service::Routes};
 use tower_http::decompression::RequestDecompressionLayer;
 
 use super::Received;
 
-pub(super) async fn serve(listener: TcpListener, received: Arc<Received>) {
+pub(super) async fn serve(listener: impl Listener<Addr: Debug>, received: Arc<Received>) {
     let grpc = |received: &Arc<Received>| Grpc(Arc::clone(received));
     let grpc = Routes::new(TraceServiceServer::new(grpc(&received)).accept_compressed(Gzip))
         .add_service(LogsServiceServer::new(grpc(&received)).accept_compressed(Gzip))
