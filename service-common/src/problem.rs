@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use telemetry_common::trace_id;
+use telemetry_common::{sentry, trace_id};
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 use utoipa::ToSchema;
 
@@ -27,6 +27,9 @@ pub struct Problem {
     /// The trace in which it went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
+    /// The event that a failure was reported as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sentry_event_id: Option<String>,
     #[serde(skip)]
     code: StatusCode,
 }
@@ -40,6 +43,7 @@ impl Problem {
             status: code.as_u16(),
             detail: detail.into(),
             trace_id: trace_id(),
+            sentry_event_id: sentry::event_id().filter(|_| code.is_server_error()),
             code,
         }
     }

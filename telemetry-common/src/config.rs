@@ -69,6 +69,11 @@ pub struct TelemetryConfig {
     #[arg(long, env, default_value = "info", value_name = "FILTER")]
     pub rust_log: String,
 
+    /// Sentry.
+    #[cfg(feature = "sentry")]
+    #[command(flatten)]
+    pub sentry: crate::sentry::SentryConfig,
+
     /// Which spans are made, as `target=level` pairs.
     #[arg(long, env, default_value = "info", value_name = "FILTER")]
     pub traces_filter: Targets,

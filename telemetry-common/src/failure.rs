@@ -51,12 +51,22 @@ macro_rules! exception {
     };
 }
 
-/// `exception.type`: the error's own type, as its crate calls it.
+/// `exception.type`: the error's own type, as its crate calls it, and which of its variants.
 #[doc(hidden)]
-pub fn exception_type<E: Error + ?Sized>(_: &E) -> &'static str {
-    match type_name::<E>() {
+pub fn exception_type<E: Error + ?Sized>(error: &E) -> String {
+    let name = match type_name::<E>() {
         name if name.starts_with("dyn ") => "dyn Error",
         name => name,
+    };
+    // Derived, `Debug` begins with the variant, or with the type itself.
+    let debug = format!("{error:?}");
+    let end = debug.find(|c: char| !c.is_alphanumeric());
+    let variant = &debug[..end.unwrap_or(debug.len())];
+    let is_variant = variant.starts_with(char::is_uppercase) && !name.ends_with(variant);
+    if is_variant {
+        format!("{name}::{variant}")
+    } else {
+        name.to_owned()
     }
 }
 
@@ -73,18 +83,24 @@ pub fn causes(error: &dyn Error) -> Option<String> {
 /// Exporters write an error's own text alone; its sources would stay on the console.
 pub fn explained(error: &dyn Error) -> Explained {
     let causes = iter::successors(error.source(), |&cause| cause.source());
-    Explained(causes.fold(error.to_string(), |chain, cause| {
-        format!("{chain}: {cause}")
-    }))
+    let chain = iter::once(error).chain(causes).map(ToString::to_string);
+    Explained(chain.collect())
 }
 
-/// Made by [`explained`].
+/// Made by [`explained`]: the error's text and those of its causes.
 #[derive(Debug)]
-pub struct Explained(String);
+pub struct Explained(Vec<String>);
+
+impl Explained {
+    /// The texts, the error's own first.
+    pub fn chain(&self) -> &[String] {
+        &self.0
+    }
+}
 
 impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.0.join(": "))
     }
 }
 

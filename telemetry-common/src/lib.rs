@@ -43,6 +43,8 @@ mod scope;
 #[cfg(feature = "prometheus")]
 mod scrape;
 pub mod semconv;
+#[cfg(feature = "sentry")]
+pub mod sentry;
 mod subscriber;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -105,6 +107,10 @@ pub enum InitError {
         /// Which signal it is for.
         signal: &'static str,
     },
+    /// The DSN is none; it is a secret, and not repeated.
+    #[cfg(feature = "sentry")]
+    #[error("SENTRY_DSN is not a Sentry DSN")]
+    SentryDsn,
     /// Spans that leave one by one would wait for the collector, each of them.
     #[error("TRACES_PROCESSOR=simple is for OTEL_TRACES_EXPORTER=console alone")]
     Simple,

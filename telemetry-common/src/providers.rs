@@ -32,6 +32,8 @@ pub struct Telemetry {
     pub(crate) logs: Option<SdkLoggerProvider>,
     ledgers: Vec<(&'static str, Arc<Ledger>)>,
     pub(crate) console: ConsoleFilter,
+    #[cfg(feature = "sentry")]
+    pub(crate) sentry: Option<crate::sentry::Reporter>,
     #[cfg(feature = "prometheus")]
     pub(crate) registry: prometheus::Registry,
 }
@@ -48,10 +50,14 @@ impl Telemetry {
             return Err(InitError::Simple);
         }
         let mut telemetry = Self::default();
+        let resource = resource::detect(service, config.otel_service_name.as_deref());
+        #[cfg(feature = "sentry")]
+        {
+            telemetry.sentry = crate::sentry::Reporter::build(&config.sentry, &resource)?;
+        }
         if config.otel_sdk_disabled {
             return Ok(telemetry);
         }
-        let resource = resource::detect(service, config.otel_service_name.as_deref());
         // Metrics first: what counts the others finds the meter when it is built.
         telemetry.build_metrics(config, resource.clone())?;
         telemetry.build_traces(config, resource.clone())?;
@@ -151,6 +157,8 @@ impl Telemetry {
                     .map(|traces| traces.shutdown_with_timeout(budget))
             });
             side_by_side.spawn(|| self.logs.map(|logs| logs.shutdown_with_timeout(budget)));
+            #[cfg(feature = "sentry")]
+            side_by_side.spawn(|| self.sentry.map(|sentry| sentry.close(budget)));
         });
         // The SDK's answers say little: a shutdown is fine when only its last batch was.
         for (what, ledger) in self.ledgers {

@@ -42,6 +42,9 @@ pub const DURATION: &str = "telemetry.duration";
 /// How long a statement waited for a connection of the pool, in seconds, where that was noticeable.
 pub const DB_CONNECTION_WAIT: &str = "telemetry.db.connection.wait";
 
+/// The Sentry event a failure was reported as.
+pub const SENTRY_EVENT_ID: &str = "sentry.event_id";
+
 /// Whether the caller gave up before there was an outcome.
 pub const CANCELLED: &str = "telemetry.cancelled";
 

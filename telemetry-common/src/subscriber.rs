@@ -51,12 +51,15 @@ pub(crate) fn install(
     telemetry.console = ConsoleFilter(Some(handle));
     let spans = |provider| traces(provider, &config.traces_filter);
     let events = |provider| logs(provider, &config.logs_filter);
-    registry()
+    let subscriber = registry()
         // First, for what can be exchanged is typed by what stands below it.
         .with(console::layer(format).with_filter(filter.and(asked(|_| true))))
         .with(telemetry.traces.as_ref().map(spans))
-        .with(telemetry.logs.as_ref().map(events))
-        .try_init()?;
+        .with(telemetry.logs.as_ref().map(events));
+    // After the traces: an event asks for its span.
+    #[cfg(feature = "sentry")]
+    let subscriber = subscriber.with(telemetry.sentry.as_ref().map(crate::sentry::layers));
+    subscriber.try_init()?;
     Ok(())
 }
 
@@ -132,7 +135,7 @@ where
 }
 
 /// The filter of an exported signal: whatever it says, the exporters' own stays out.
-fn exported(filter: &Targets) -> Targets {
+pub(crate) fn exported(filter: &Targets) -> Targets {
     filter
         .clone()
         .with_targets(EXPORTERS.map(|target| (target, LevelFilter::OFF)))
@@ -143,7 +146,7 @@ fn exported(filter: &Targets) -> Targets {
 /// A layer that accepts all a place emits is not asked again, and then takes the answer that the
 /// last question on this thread left behind. A bare `enabled!`, as rdkafka and sqlx ask it, leaves
 /// one: the next span would vanish (<https://github.com/tokio-rs/tracing/issues/2519>).
-fn asked<S>(accepts: fn(&Metadata<'_>) -> bool) -> impl Filter<S> {
+pub(crate) fn asked<S>(accepts: fn(&Metadata<'_>) -> bool) -> impl Filter<S> {
     dynamic_filter_fn(move |metadata, _| accepts(metadata)).with_max_level_hint(LevelFilter::TRACE)
 }
 

@@ -15,7 +15,7 @@ struct Known {
 }
 
 /// Names of a prefix of our own, or of an instrumentation for which the conventions have no word.
-const NOT_STANDARD: [&str; 3] = ["bookapp.", "telemetry.", "tokio."];
+const NOT_STANDARD: [&str; 4] = ["bookapp.", "telemetry.", "tokio.", "sentry."];
 /// What the specification of the resource names and the crate keeps elsewhere.
 const SDK: &str = "telemetry.sdk.";
 

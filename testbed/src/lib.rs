@@ -3,12 +3,14 @@
 //! - [`postgres`]: a real server from the machine's binaries, a fresh migrated database for each
 //! - [`kafka`]: librdkafka's mock cluster, the real protocol over TCP
 //! - [`sink`]: takes OTLP over HTTP and gRPC and answers what it got
+//! - [`sentry`]: takes Sentry envelopes and answers what it got
 //! - [`process`]: starts, watches and ends child processes
 //! - [`eventually`]: waits for a condition with a deadline
 
 pub mod kafka;
 pub mod postgres;
 pub mod process;
+pub mod sentry;
 pub mod sink;
 
 use std::time::{Duration, Instant};

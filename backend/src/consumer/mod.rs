@@ -218,12 +218,12 @@ impl Consumer {
             }
         };
         // Inside the span, whose context the id joins: every line of this attempt carries it.
-        let identified = async {
+        let identified = Box::pin(async {
             match request {
                 Some(id) => id.scope(work).await,
                 None => work.await,
             }
-        };
+        });
         self.consuming.process(message, attempt, identified).await
     }
 

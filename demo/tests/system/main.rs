@@ -11,4 +11,5 @@ mod list;
 mod loss;
 mod registry;
 mod secrets;
+mod sentry;
 mod traces;

@@ -15,7 +15,11 @@ use rdkafka::{
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use telemetry_registry::Judge;
-use testbed::{eventually, process::Signal};
+use testbed::{
+    eventually,
+    process::{Signal, Spec},
+    sentry::SentrySink,
+};
 
 use crate::helpers::{self, SOON};
 
@@ -25,9 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(40);
 #[tokio::test]
 async fn what_is_emitted_is_declared_and_what_is_declared_is_emitted() {
     let parts = Parts::start(None).await.unwrap();
-    let mut system = System::start(helpers::binaries().await, parts)
-        .await
-        .unwrap();
+    let sentry = SentrySink::start().await.unwrap();
+    let reporting = |spec: Spec| spec.env("SENTRY_DSN", sentry.dsn());
+    let binaries = helpers::binaries().await;
+    let started = System::start_with(binaries, parts, reporting).await;
+    let mut system = started.unwrap();
     requests(&system).await;
     messages(&system).await;
     outages(&mut system).await;

@@ -9,7 +9,7 @@ use rdkafka::{
     message::{Headers, OwnedMessage},
 };
 use serde_json::json;
-use testbed::{eventually, postgres::number, process::Signal};
+use testbed::{eventually, postgres::number, process::Signal, sentry::SentrySink};
 
 use crate::helpers::{self, SOON};
 
@@ -19,6 +19,7 @@ const MARK: &str = "s3cr3t";
 // proves: L20 N13
 #[tokio::test]
 async fn no_secret_comes_out() {
+    let sentry = SentrySink::start().await.unwrap();
     let system = helpers::start_with(|spec| {
         // Everybody is trusted here, so any password will do.
         let url = spec.value("DATABASE_URL").unwrap_or_default().to_owned();
@@ -31,6 +32,8 @@ async fn no_secret_comes_out() {
             "authorization=s3cr3t-exporter",
         )
         .env("RUST_LOG", "debug")
+        .env("SENTRY_DSN", sentry.dsn())
+        .env("SENTRY_WARNINGS", "true")
     })
     .await;
     let client = http().unwrap();
@@ -84,10 +87,16 @@ async fn no_secret_comes_out() {
         .messages(BOOK_ADDED, 1)
         .await
         .unwrap();
-    for service in [&system.bookapp, &system.backend] {
-        service.process.signal(Signal::SIGTERM);
-        assert!(service.process.exited(SOON).await.unwrap().success());
-    }
+    // A failure with everything that led to it: the list goes without details.
+    system.backend.process.signal(Signal::SIGTERM);
+    assert!(system.backend.process.exited(SOON).await.unwrap().success());
+    let list = format!("{}/books?limit=1&token=s3cr3t-token", system.bookapp.url);
+    let list = client
+        .get(list)
+        .header("authorization", "Bearer s3cr3t-bearer");
+    list.send().await.unwrap().error_for_status().unwrap();
+    system.bookapp.process.signal(Signal::SIGTERM);
+    assert!(system.bookapp.process.exited(SOON).await.unwrap().success());
     let lines = [
         system.bookapp.process.lines(),
         system.backend.process.lines(),
@@ -98,6 +107,7 @@ async fn no_secret_comes_out() {
         system.sink.logs(),
         system.sink.points(),
     );
+    assert!(!sentry.events().is_empty());
     assert!(lines.len() > 10 && spans.len() > 10 && logs.len() > 5 && points.len() > 10);
     for (what, text) in [
         ("answers", answers),
@@ -105,6 +115,7 @@ async fn no_secret_comes_out() {
         ("spans", format!("{spans:#?}")),
         ("logs", format!("{logs:#?}")),
         ("metrics", format!("{points:#?}")),
+        ("Sentry envelopes", sentry.envelopes().join("\n")),
         ("messages", messages.iter().map(as_text).collect()),
     ] {
         let found = text.lines().find(|line| line.contains(MARK));

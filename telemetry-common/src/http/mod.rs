@@ -3,7 +3,7 @@
 #[cfg(feature = "reqwest")]
 pub mod client;
 #[cfg(any(feature = "axum", feature = "reqwest"))]
-mod redact;
+pub(crate) mod redact;
 #[cfg(feature = "axum")]
 pub mod server;
 

@@ -23,7 +23,7 @@ const SECRETS: [&str; 9] = [
 ];
 
 /// `query` with the values of secret parameters replaced.
-pub(super) fn query(query: &str) -> Cow<'_, str> {
+pub(crate) fn query(query: &str) -> Cow<'_, str> {
     let is_secret = |pair: &str| {
         let name = pair
             .split('=')
@@ -40,6 +40,22 @@ pub(super) fn query(query: &str) -> Cow<'_, str> {
         _ => Cow::Borrowed(pair),
     });
     Cow::Owned(pairs.collect::<Vec<_>>().join("&"))
+}
+
+/// A text of any kind without the password of a URL in it.
+#[cfg(feature = "sentry")]
+pub(crate) fn text(text: &str) -> Cow<'_, str> {
+    let credentials = text.find("://").and_then(|scheme| {
+        let from = scheme + "://".len();
+        let end = text[from..].find(|c: char| c == '/' || c.is_whitespace());
+        let end = end.map_or(text.len(), |end| from + end);
+        let at = text[from..end].rfind('@')?;
+        Some((from, from + at))
+    });
+    match credentials {
+        None => Cow::Borrowed(text),
+        Some((from, at)) => Cow::Owned(format!("{}{REDACTED}{}", &text[..from], &text[at..])),
+    }
 }
 
 #[cfg(test)]

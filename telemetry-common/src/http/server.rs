@@ -29,6 +29,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use super::{X_REQUEST_ID, redact};
 use crate::{RequestId, failure, scope, semconv, traceparent};
 
+#[cfg(feature = "sentry")]
+const X_SENTRY_EVENT_ID: HeaderName = HeaderName::from_static("x-sentry-event-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Gives the request an id, the caller's where it is acceptable, and answers with it.
@@ -39,11 +41,30 @@ pub async fn identify(request: Request, next: Next) -> Response {
         .and_then(|value| value.to_str().ok())
         .and_then(RequestId::parse)
         .unwrap_or_else(RequestId::generate);
-    let mut response = id.clone().scope(next.run(request)).await;
+    let mut response = by_itself(id.clone().scope(next.run(request))).await;
     response
         .headers_mut()
         .insert(X_REQUEST_ID, HeaderValue::from(&id));
     response
+}
+
+/// One request's work; a failure's answer names the event it was reported as.
+#[cfg(feature = "sentry")]
+async fn by_itself(work: impl Future<Output = Response>) -> Response {
+    crate::sentry::isolate(async {
+        let mut response = work.await;
+        let id = crate::sentry::event_id().filter(|_| response.status().is_server_error());
+        if let Some(id) = id.and_then(|id| HeaderValue::try_from(id).ok()) {
+            response.headers_mut().insert(X_SENTRY_EVENT_ID, id);
+        }
+        response
+    })
+    .await
+}
+
+#[cfg(not(feature = "sentry"))]
+async fn by_itself(work: impl Future<Output = Response>) -> Response {
+    work.await
 }
 
 /// The server span: continues the caller's trace or starts one.
@@ -54,6 +75,8 @@ pub fn span() -> OtelAxumLayer {
 /// Completes the server span, measures the request, logs it and answers with `traceparent`.
 pub async fn observe(request: Request, next: Next) -> Response {
     let exchange = Exchange::begin(&request);
+    #[cfg(feature = "sentry")]
+    exchange.tag();
     let mut response = next.run(request).await;
     if let Some(value) = traceparent().and_then(|value| HeaderValue::try_from(value).ok()) {
         response.headers_mut().insert(TRACEPARENT, value);
@@ -91,6 +114,15 @@ impl Exchange {
         exchange.complete_span(request);
         METRICS.active.add(1, &exchange.identity());
         exchange
+    }
+
+    /// Tells the events of this request where they happened.
+    #[cfg(feature = "sentry")]
+    fn tag(&self) {
+        crate::sentry::tag(semconv::HTTP_REQUEST_METHOD, self.method);
+        if let Some(route) = self.route() {
+            crate::sentry::tag(semconv::HTTP_ROUTE, route);
+        }
     }
 
     fn complete_span(&self, request: &Request) {

@@ -51,6 +51,8 @@ impl Consuming {
         if attempt == 1 {
             METRICS.consumed.add(1, &self.labels("process", message));
         }
+        #[cfg(feature = "sentry")]
+        let topic = message.topic().to_owned();
         // Inside the span: what the work starts sees both.
         async move {
             let baggage = created.baggage().iter();
@@ -58,7 +60,13 @@ impl Consuming {
                 KeyValueMetadata::new(key.clone(), value.clone(), metadata.clone())
             });
             let carrying = Context::current_with_baggage(baggage);
-            work.with_context(carrying).await
+            let work = work.with_context(carrying);
+            #[cfg(feature = "sentry")]
+            let work = crate::sentry::isolate(async {
+                crate::sentry::tag(semconv::MESSAGING_DESTINATION_NAME, &topic);
+                work.await
+            });
+            work.await
         }
         .instrument(span)
     }

@@ -1,0 +1,255 @@
+//! From a failure to its Sentry event, and from there to its trace.
+
+use book_events::BOOK_ADDED;
+use demo::{
+    System,
+    system::{Parts, http},
+};
+use rdkafka::{
+    ClientConfig,
+    producer::{FutureProducer, FutureRecord},
+};
+use reqwest::Url;
+use serde_json::Value;
+use testbed::{
+    eventually,
+    process::{Process, Signal, Spec},
+    sentry::SentrySink,
+};
+
+use crate::helpers::{self, SOON};
+
+// proves: B11 B12 N5
+#[tokio::test]
+async fn a_failed_request_is_one_event_that_leads_to_its_trace_and_back() {
+    let sentry = SentrySink::start().await.unwrap();
+    let system = failing(&sentry).await;
+    let url = format!("{}/books/1", system.bookapp.url);
+    let request = http().unwrap().get(url).header("x-request-id", "load-42");
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    let header = answer.headers()["x-sentry-event-id"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let problem: Value = answer.json().await.unwrap();
+
+    let event = only_event(&sentry).await;
+    assert_eq!(event["event_id"].as_str().unwrap(), header);
+    assert_eq!(problem["sentry_event_id"], header);
+    let trace = problem["trace_id"].as_str().unwrap();
+    let tags = &event["tags"];
+    assert_eq!(tags["otel.trace_id"], trace);
+    assert_eq!(event["contexts"]["trace"]["trace_id"], trace);
+    assert_eq!(tags["otel.sampled"], "true");
+    assert_eq!(tags["service"], "bookapp");
+    assert_eq!(tags["http.route"], "/books/{id}");
+    assert_eq!(tags["telemetry.request.id"], "load-42");
+    assert!(event["release"].as_str().unwrap().starts_with("bookapp@"));
+
+    // The span it happened in, which names the event in turn.
+    let span_id = tags["otel.span_id"].as_str().unwrap();
+    assert_eq!(event["contexts"]["trace"]["span_id"], span_id);
+    let named = || async {
+        let spans = system.sink.spans();
+        spans.into_iter().find(|span| span.span_id == span_id)
+    };
+    let span = eventually(SOON, "the span", named).await.unwrap();
+    assert_eq!((&*span.name, &*span.trace_id), ("GET /books/{id}", trace));
+    assert_eq!(span.attributes["sentry.event_id"], header);
+
+    // The whole chain, innermost first, ours with its place.
+    let chain = event["exception"]["values"].as_array().unwrap();
+    let last = chain.last().unwrap();
+    assert_eq!(last["type"], "bookapp::error::ApiError::Database");
+    assert_eq!(last["value"], "could not read the book");
+    assert_eq!(last["stacktrace"]["frames"][0]["in_app"], true);
+    assert!(chain.len() > 1, "its causes: {chain:?}");
+    let fingerprint = event["fingerprint"].to_string();
+    assert!(!fingerprint.contains(trace) && fingerprint.contains("ApiError::Database"));
+
+    let grafana = event["contexts"]["grafana"]["url"].as_str().unwrap();
+    opens(grafana, trace);
+}
+
+/// The link opens this trace and its logs, at that time, in Grafana's own data sources.
+fn opens(link: &str, trace: &str) {
+    let link = Url::parse(link).unwrap();
+    assert_eq!(link.host_str(), Some("grafana.example"));
+    assert_eq!(link.path(), "/explore");
+    let panes = link
+        .query_pairs()
+        .find(|(key, _)| key == "panes")
+        .unwrap()
+        .1;
+    let panes: Value = serde_json::from_str(&panes).unwrap();
+    assert_eq!(panes["t"]["datasource"], "tempo");
+    assert_eq!(panes["t"]["queries"][0]["query"], trace);
+    assert_eq!(panes["l"]["datasource"], "loki");
+    let logs = panes["l"]["queries"][0]["expr"].as_str().unwrap();
+    assert_eq!(
+        logs,
+        format!("{{service_name=\"bookapp\"}} | trace_id=\"{trace}\"")
+    );
+    let time = |key: &str| {
+        panes["t"]["range"][key]
+            .as_str()
+            .unwrap()
+            .parse::<u128>()
+            .unwrap()
+    };
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    assert!((time("from")..time("to")).contains(&now.as_millis()));
+}
+
+// proves: N5
+#[tokio::test]
+async fn a_failed_message_is_one_event_in_the_worker_s_trace() {
+    let sentry = SentrySink::start().await.unwrap();
+    let system = helpers::start_with(|spec| told(spec, &sentry)).await;
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", &system.kafka_servers)
+        .create()
+        .unwrap();
+    let record = FutureRecord::to(BOOK_ADDED).key("1").payload("poison");
+    producer.send(record, SOON).await.unwrap();
+    let event = only_event(&sentry).await;
+    let tags = &event["tags"];
+    assert_eq!(tags["service"], "backend");
+    assert_eq!(tags["messaging.destination.name"], BOOK_ADDED);
+    let processed = || async {
+        let spans = system.sink.spans();
+        spans
+            .into_iter()
+            .find(|span| span.name == "process book.added.v1")
+    };
+    let span = eventually(SOON, "the span", processed).await.unwrap();
+    assert_eq!(tags["otel.trace_id"], *span.trace_id);
+    assert_eq!(tags["otel.span_id"], *span.span_id);
+    assert_eq!(span.attributes["sentry.event_id"], event["event_id"]);
+}
+
+// proves: B26
+#[tokio::test]
+async fn what_clients_do_wrong_and_health_are_no_events() {
+    let sentry = SentrySink::start().await.unwrap();
+    let system = helpers::start_with(|spec| told(spec, &sentry)).await;
+    for path in [
+        "/books/0",
+        "/nowhere",
+        "/books?limit=x",
+        "/health",
+        "/health/ready",
+    ] {
+        let url = format!("{}{path}", system.bookapp.url);
+        http().unwrap().get(url).send().await.unwrap();
+    }
+    end(&system).await;
+    assert_eq!(sentry.events(), [Value::Null; 0]);
+}
+
+#[tokio::test]
+async fn warnings_are_breadcrumbs_unless_they_shall_be_events() {
+    for (warnings, expected) in [("false", 0), ("true", 1)] {
+        let sentry = SentrySink::start().await.unwrap();
+        let system =
+            helpers::start_with(|spec| told(spec, &sentry).env("SENTRY_WARNINGS", warnings)).await;
+        system.backend.process.signal(Signal::SIGKILL);
+        system.backend.process.exited(SOON).await.unwrap();
+        let url = format!("{}/books?limit=1", system.bookapp.url);
+        assert_eq!(http().unwrap().get(url).send().await.unwrap().status(), 200);
+        end(&system).await;
+        let events = sentry.events();
+        assert_eq!(events.len(), expected, "{events:?}");
+        assert!(events.iter().all(|event| event["level"] == "warning"));
+    }
+}
+
+#[tokio::test]
+async fn breadcrumbs_of_one_request_are_in_no_other_s_event() {
+    let sentry = SentrySink::start().await.unwrap();
+    let system = failing(&sentry).await;
+    let get = async |id: &str| {
+        let url = format!("{}/books/1", system.bookapp.url);
+        let request = http().unwrap().get(url).header("x-request-id", id);
+        request.send().await.unwrap();
+    };
+    tokio::join!(get("first"), get("second"));
+    let both = || async { (sentry.events().len() == 2).then(|| sentry.events()) };
+    let events = eventually(SOON, "two events", both).await.unwrap();
+    for event in events {
+        let crumbs = event["breadcrumbs"].to_string();
+        assert!(
+            !crumbs.contains("the request failed"),
+            "the other's: {crumbs}"
+        );
+    }
+}
+
+// proves: B22
+#[tokio::test]
+async fn without_a_dsn_there_is_nothing_and_a_wrong_one_is_one_line() {
+    let system = helpers::start().await;
+    let url = format!("{}/books/1", system.bookapp.url);
+    let answer = http().unwrap().get(url).send().await.unwrap();
+    assert!(!answer.headers().contains_key("x-sentry-event-id"));
+    let spec = Spec::new("bookapp", helpers::binaries().await.bookapp());
+    let process = Process::start(&spec.env("SENTRY_DSN", "s3cr3t")).unwrap();
+    assert_eq!(process.exited(SOON).await.unwrap().code(), Some(2));
+    assert_eq!(process.lines(), ["error: SENTRY_DSN is not a Sentry DSN"]);
+}
+
+#[tokio::test]
+async fn a_sentry_that_is_away_harms_nobody() {
+    let system = helpers::start_with(|spec| {
+        spec.env("SENTRY_DSN", "http://public@127.0.0.1:1/42")
+            .env("SENTRY_WARNINGS", "true")
+    })
+    .await;
+    system.backend.process.signal(Signal::SIGKILL);
+    system.backend.process.exited(SOON).await.unwrap();
+    for _ in 0..50 {
+        let url = format!("{}/books?limit=1", system.bookapp.url);
+        assert_eq!(http().unwrap().get(url).send().await.unwrap().status(), 200);
+    }
+    system.bookapp.process.signal(Signal::SIGTERM);
+    assert!(system.bookapp.process.exited(SOON).await.unwrap().success());
+}
+
+fn told(spec: Spec, sentry: &SentrySink) -> Spec {
+    spec.env("SENTRY_DSN", sentry.dsn())
+        .env("GRAFANA_URL", "https://grafana.example/")
+}
+
+/// A system that tells this sink and has lost its database.
+async fn failing(sentry: &SentrySink) -> System {
+    let parts = Parts::start(None).await.unwrap();
+    let binaries = helpers::binaries().await;
+    let adjust = |spec: Spec| {
+        // The worker's and the relay's own troubles are not what is looked at.
+        told(spec, sentry).env("SENTRY_WARNINGS", "false")
+    };
+    let system = System::start_with(binaries, parts, adjust).await.unwrap();
+    system
+        .postgres
+        .as_ref()
+        .unwrap()
+        .end(Signal::SIGKILL)
+        .await
+        .unwrap();
+    system
+}
+
+async fn only_event(sentry: &SentrySink) -> Value {
+    let arrived = || async { sentry.events().first().cloned() };
+    let event = eventually(SOON, "the event", arrived).await.unwrap();
+    assert_eq!(sentry.events().len(), 1, "logged and answered is one event");
+    event
+}
+
+async fn end(system: &System) {
+    system.bookapp.process.signal(Signal::SIGTERM);
+    assert!(system.bookapp.process.exited(SOON).await.unwrap().success());
+}

@@ -1,0 +1,60 @@
+//! From an event to Grafana: trace and logs side by side in Explore.
+//!
+//! See <https://grafana.com/docs/grafana/latest/explore/get-started-with-explore/>.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use url::Url;
+
+/// How far from the event is looked.
+const AROUND: Duration = Duration::from_hours(1);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Links {
+    grafana: String,
+    service: String,
+}
+
+impl Links {
+    pub(super) fn new(grafana: &str, service: &str) -> Self {
+        Self {
+            grafana: grafana.trim_end_matches('/').to_owned(),
+            service: service.to_owned(),
+        }
+    }
+
+    /// Opens a trace and the logs of it, around now; `None` where Grafana's URL is none.
+    pub(super) fn trace(&self, trace: &str) -> Option<String> {
+        let range = json!({"from": millis(-1), "to": millis(1)});
+        let pane = |uid: &str, mut query: Value| {
+            query["refId"] = json!("A");
+            query["datasource"] = json!({"type": uid, "uid": uid});
+            json!({"datasource": uid, "queries": [query], "range": range})
+        };
+        let logs = format!(
+            "{{service_name=\"{}\"}} | trace_id=\"{trace}\"",
+            self.service
+        );
+        let panes = json!({
+            "t": pane("tempo", json!({"queryType": "traceql", "query": trace})),
+            "l": pane("loki", json!({"queryType": "range", "expr": logs})),
+        });
+        let panes = panes.to_string();
+        let query = [("schemaVersion", "1"), ("orgId", "1"), ("panes", &panes)];
+        let url = Url::parse_with_params(&format!("{}/explore", self.grafana), query);
+        url.ok().map(String::from)
+    }
+}
+
+/// Now, so many hours on, in milliseconds since 1970, as text.
+fn millis(hours: i8) -> String {
+    let now = SystemTime::now();
+    let then = if hours < 0 {
+        now - AROUND
+    } else {
+        now + AROUND
+    };
+    let since = then.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().to_string()
+}

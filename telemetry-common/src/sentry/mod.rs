@@ -1,0 +1,147 @@
+//! Errors as Sentry events that carry the trace they happened in, and name it to a person: a link
+//! that opens trace and logs in Grafana. The span carries the event's id in turn.
+//!
+//! Set by `SENTRY_DSN` alone; without it nothing is built and nothing costs. Every `error!` is an
+//! event, with `SENTRY_WARNINGS=true` every `warn!` too; what came before in the same request or
+//! message is its breadcrumbs. There are no Sentry transactions: OpenTelemetry owns the traces.
+
+mod layer;
+mod links;
+mod report;
+
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use clap::{ArgAction, Args};
+use opentelemetry::Key;
+use opentelemetry_sdk::Resource;
+use sentry::{Client, ClientOptions, Hub, SentryFutureExt, types::Dsn};
+
+use crate::{InitError, semconv};
+pub(crate) use layer::layers;
+
+/// How errors are reported.
+#[derive(Args, Clone, Debug)]
+pub struct SentryConfig {
+    /// Where errors are reported: sentry.io, or a server that speaks its protocol.
+    #[arg(long, env, hide_env_values = true, value_name = "DSN")]
+    pub sentry_dsn: Option<Secret>,
+
+    /// Whether warnings are reported like errors; else they are breadcrumbs.
+    #[arg(long, env, action = ArgAction::Set, default_value_t = false, value_name = "BOOL")]
+    pub sentry_warnings: bool,
+
+    /// Grafana, as the reader of an event reaches it.
+    #[arg(long, env, default_value = "http://localhost:3000", value_name = "URL")]
+    pub grafana_url: String,
+}
+
+/// A text that is not printed.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// How many lines before an event are kept with it.
+const BREADCRUMBS: usize = 50;
+
+/// Whether there is a client; asked on every request.
+static ENABLED: AtomicBool = AtomicBool::new(false);
+
+/// The client, to be closed at the end.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    client: Arc<Client>,
+    pub(crate) links: links::Links,
+    pub(crate) warnings: bool,
+}
+
+impl Reporter {
+    /// A client that is the process's own; `None` without a DSN.
+    pub(crate) fn build(
+        config: &SentryConfig,
+        resource: &Resource,
+    ) -> Result<Option<Self>, InitError> {
+        let Some(Secret(dsn)) = config.sentry_dsn.as_ref().filter(|dsn| !dsn.0.is_empty()) else {
+            return Ok(None);
+        };
+        if Dsn::from_str(dsn).is_err() {
+            return Err(InitError::SentryDsn);
+        }
+        let of_resource = |key| {
+            let value = resource.get(&Key::from_static_str(key));
+            value.map(|value| value.to_string())
+        };
+        let name = of_resource(semconv::SERVICE_NAME).unwrap_or_default();
+        let version = of_resource(semconv::SERVICE_VERSION).unwrap_or_default();
+        let environment = of_resource("deployment.environment.name");
+        let options = ClientOptions::new()
+            .dsn(dsn)
+            .release(format!("{name}@{version}"))
+            .environment(environment.unwrap_or_else(|| "development".to_owned()))
+            .server_name(of_resource(semconv::HOST_NAME).unwrap_or_default())
+            .max_breadcrumbs(BREADCRUMBS)
+            .send_default_pii(false)
+            .default_integrations(false);
+        let client = Arc::new(Client::from(sentry::apply_defaults(options)));
+        Hub::main().bind_client(Some(Arc::clone(&client)));
+        Hub::main().configure_scope(|scope| scope.set_tag("service", &name));
+        ENABLED.store(true, Ordering::Relaxed);
+        Ok(Some(Self {
+            client,
+            links: links::Links::new(&config.grafana_url, &name),
+            warnings: config.sentry_warnings,
+        }))
+    }
+
+    /// Sends what waits, and ends.
+    pub(crate) fn close(self, budget: Duration) {
+        ENABLED.store(false, Ordering::Relaxed);
+        self.client.close(Some(budget));
+    }
+}
+
+/// Runs one request's or message's work by itself: its breadcrumbs and tags are in no other's event.
+pub async fn isolate<F: Future>(work: F) -> F::Output {
+    if ENABLED.load(Ordering::Relaxed) {
+        work.bind_hub(Arc::new(Hub::new_from_top(Hub::main())))
+            .await
+    } else {
+        work.await
+    }
+}
+
+/// Tags the events of the work in hand.
+pub fn tag(key: &'static str, value: &str) {
+    if ENABLED.load(Ordering::Relaxed) {
+        sentry::configure_scope(|scope| scope.set_tag(key, value));
+    }
+}
+
+/// The id of the event that the work in hand has led to, 32 hex digits.
+pub fn event_id() -> Option<String> {
+    if !ENABLED.load(Ordering::Relaxed) {
+        return None;
+    }
+    let id = sentry::last_event_id()?;
+    Some(id.simple().to_string())
+}

@@ -1,0 +1,81 @@
+//! A Sentry sink: takes envelopes as sentry.io does, keeps their events, and can be asked for them.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::Result;
+use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post};
+use serde_json::Value;
+use tokio::{net::TcpListener, task::JoinSet};
+
+/// A running sink; gone on drop.
+#[derive(Debug)]
+pub struct SentrySink {
+    address: SocketAddr,
+    envelopes: Envelopes,
+    _server: JoinSet<()>,
+}
+
+type Envelopes = Arc<Mutex<Vec<String>>>;
+
+impl SentrySink {
+    /// Starts a sink on a free port of 127.0.0.1.
+    pub async fn start() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let envelopes = Envelopes::default();
+        let router = Router::new()
+            .route("/api/{project}/envelope/", post(take))
+            .with_state(Arc::clone(&envelopes));
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let ended = axum::serve(listener, router).await;
+            ended.expect("a bound listener serves until it is dropped");
+        });
+        Ok(Self {
+            address,
+            envelopes,
+            _server: server,
+        })
+    }
+
+    /// The value for `SENTRY_DSN`.
+    pub fn dsn(&self) -> String {
+        format!("http://public@{}/42", self.address)
+    }
+
+    /// All events so far.
+    pub fn events(&self) -> Vec<Value> {
+        let envelopes = self.envelopes();
+        envelopes.iter().flat_map(|text| events(text)).collect()
+    }
+
+    /// Everything that arrived, as it arrived.
+    pub fn envelopes(&self) -> Vec<String> {
+        self.envelopes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+async fn take(State(envelopes): State<Envelopes>, body: Bytes) -> StatusCode {
+    let text = String::from_utf8_lossy(&body).into_owned();
+    envelopes
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(text);
+    StatusCode::OK
+}
+
+/// An envelope is lines of JSON: its header, then for each item a header and the item.
+fn events(envelope: &str) -> Vec<Value> {
+    let lines: Vec<Value> = envelope
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let items = lines.windows(2).filter(|pair| pair[0]["type"] == "event");
+    items.map(|pair| pair[1].clone()).collect()
+}
