@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use axum::Router;
 use service_common::{
+    faults::Faults,
     lifecycle::{announce, supervise},
     server::serve,
 };
@@ -33,6 +34,7 @@ pub struct App {
     listener: TcpListener,
     router: Router,
     consumer: Consumer,
+    faults: Faults,
     config: Config,
     db: Database,
 }
@@ -41,8 +43,10 @@ impl App {
     /// Binds the address and prepares the clients; nobody has to be there yet.
     pub async fn build(config: Config) -> Result<Self> {
         let db = config.postgres.connect("backend")?;
-        let consumer = Consumer::new(&config, db.clone())?;
-        let router = app::router(db.clone(), consumer.liveness(), config.server.into());
+        let faults = Faults::of("backend");
+        let consumer = Consumer::new(&config, db.clone(), faults.clone())?;
+        let limits = config.server.into();
+        let router = app::router(db.clone(), consumer.liveness(), limits, faults.clone());
         let listener = TcpListener::bind(config.listen_addr)
             .await
             .with_context(|| format!("could not listen on {}", config.listen_addr))?;
@@ -50,6 +54,7 @@ impl App {
             listener,
             router,
             consumer,
+            faults,
             config,
             db,
         })
@@ -79,6 +84,15 @@ impl App {
                 None => return Ok(()),
             }
             consumer.run(stopping).await
+        });
+        let (faults, db, stopping) = (self.faults, self.db, stop.clone());
+        tasks.spawn(async move {
+            let watching = async {
+                ingestion::wait_for_schema(&db).await;
+                faults.watch(db.clone()).await;
+            };
+            stopping.run_until_cancelled(watching).await;
+            Ok(())
         });
         supervise(tasks, stop, grace).await?;
         Ok(())

@@ -7,6 +7,8 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
 };
 use service_common::{
+    admin::AdminConfig,
+    faults::Faults,
     health,
     problem::{self, Problem},
     server::{self, Limits},
@@ -14,7 +16,9 @@ use service_common::{
 use telemetry_common::{db::Database, http::server as http};
 use tower::ServiceBuilder;
 
-use crate::{books, config::Config, health::Ready, metrics::Metrics, outbox::Outbox};
+use crate::{
+    books, config::Config, fault_injection, health::Ready, metrics::Metrics, outbox::Outbox,
+};
 
 /// The largest body that is read, in bytes.
 const MAX_BODY: usize = 1 << 20;
@@ -26,6 +30,7 @@ pub struct AppState {
     pub(crate) outbox: Outbox,
     pub(crate) backend: backend_client::Client,
     pub(crate) metrics: Metrics,
+    pub(crate) faults: Faults,
 }
 
 impl AppState {
@@ -40,23 +45,29 @@ impl AppState {
             outbox: Outbox::default(),
             backend: backend_client::new(base_url, http),
             metrics: Metrics::new(),
+            faults: Faults::of("bookapp"),
         })
     }
 }
 
-pub(crate) fn router(state: AppState, limits: Limits) -> Router {
+pub(crate) fn router(state: AppState, limits: Limits, admin: AdminConfig) -> Router {
     let layers = ServiceBuilder::new()
         .layer(from_fn(http::identify)) // the request's id, known to all below
         .layer(http::span()) // the server span: everything below is inside it
         .layer(from_fn(http::observe)) // what the span lacks, the metrics, the access log
         .layer(from_fn_with_state(limits, server::limit)) // not too many, not too long
         .layer(problem::catch_panic()) // a panic becomes a 500 on that span
-        .layer(DefaultBodyLimit::max(MAX_BODY)); // what an extractor may read
+        .layer(DefaultBodyLimit::max(MAX_BODY)) // what an extractor may read
+        .layer(from_fn_with_state(
+            state.faults.clone(),
+            fault_injection::strike,
+        )); // failures on purpose
     let ready = Ready {
         db: state.db.clone(),
     };
     Router::new()
         .nest("/books", books::routes())
+        .nest("/error-injection", fault_injection::routes(admin))
         .fallback(|| async { Problem::unknown_path() })
         .method_not_allowed_fallback(|| async { Problem::unknown_method() })
         .layer(layers)

@@ -5,10 +5,15 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use service_common::{postgres::is_transient, problem::Problem};
+use service_common::{
+    faults::{FAULT_TYPE, Injected, Kind},
+    postgres::is_transient,
+    problem::Problem,
+};
+use sqlx::error::DatabaseError;
 use telemetry_common::exception;
 
-use crate::books::Invalid;
+use crate::{books::Invalid, fault_injection::NoFault};
 
 /// Why a request is not answered as asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,18 @@ pub(crate) enum ApiError {
     /// A field holds what it must not.
     #[error("{0}")]
     Invalid(#[from] Invalid),
+    /// A field of a fault rule holds what it must not.
+    #[error("{0}")]
+    NoFault(#[from] NoFault),
+    /// There is no such rule.
+    #[error("there is no rule {id}")]
+    NoRule { id: i32 },
+    /// There is such a rule already.
+    #[error("there is a rule of this kind for this method and pattern already")]
+    Duplicate,
+    /// A rule wants this request to fail.
+    #[error("{0}")]
+    Injected(Injected),
     /// The database did not do its part.
     #[error("could not {action}")]
     Database {
@@ -64,10 +81,34 @@ impl ApiError {
         move |source| Self::Database { action, source }
     }
 
+    /// For `map_err`: what was to be done with a fault rule.
+    pub(crate) fn rule(action: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| {
+            let violation = source.as_database_error();
+            if violation.is_some_and(DatabaseError::is_unique_violation) {
+                Self::Duplicate
+            } else {
+                Self::Database { action, source }
+            }
+        }
+    }
+
+    /// How this failure was asked for, if it was.
+    fn fault(&self) -> Option<&'static str> {
+        matches!(self, Self::Injected(_)).then(|| Kind::Error.name())
+    }
+
     fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound { .. } | Self::NoDetails { .. } | Self::Path(_) => StatusCode::NOT_FOUND,
-            Self::Query(_) | Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotFound { .. }
+            | Self::NoDetails { .. }
+            | Self::NoRule { .. }
+            | Self::Path(_) => StatusCode::NOT_FOUND,
+            Self::Query(_) | Self::Invalid(_) | Self::NoFault(_) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::Duplicate => StatusCode::CONFLICT,
+            Self::Injected(injected) => injected.status(),
             // Malformed 400, wrong type or missing field 422, media type 415, too large 413.
             Self::Body(rejection) => rejection.status(),
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
@@ -88,6 +129,7 @@ impl IntoResponse for ApiError {
                 error,
                 "http.server.request.exception",
                 &self,
+                { { FAULT_TYPE } = self.fault() },
                 "the request failed"
             );
         }

@@ -9,6 +9,7 @@ mod books;
 pub mod config;
 mod error;
 mod extract;
+mod fault_injection;
 mod health;
 mod metrics;
 pub mod openapi;
@@ -19,10 +20,12 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use axum::Router;
 use service_common::{
+    faults::Faults,
     lifecycle::{announce, supervise},
     server::serve,
 };
 use sqlx::{Connection, PgConnection};
+use telemetry_common::db::Database;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +36,8 @@ pub struct App {
     listener: TcpListener,
     router: Router,
     relay: Relay,
+    faults: Faults,
+    db: Database,
     config: Config,
 }
 
@@ -48,11 +53,14 @@ impl App {
             .await
             .with_context(|| format!("could not listen on {}", config.listen_addr))?;
         let state = AppState::new(&config, db.clone())?;
-        let relay = Relay::new(&config, db, state.outbox.clone());
+        let relay = Relay::new(&config, db.clone(), state.outbox.clone());
+        let faults = state.faults.clone();
         Ok(Self {
             listener,
-            router: app::router(state, config.server.into()),
+            router: app::router(state, config.server.into(), config.admin.clone()),
             relay,
+            faults,
+            db,
             config,
         })
     }
@@ -77,6 +85,11 @@ impl App {
         let relay = self.relay;
         tasks.spawn(async move {
             relay.run(relaying).await;
+            Ok(())
+        });
+        let (faults, db, stopping) = (self.faults, self.db, stop.clone());
+        tasks.spawn(async move {
+            stopping.run_until_cancelled(faults.watch(db)).await;
             Ok(())
         });
         supervise(tasks, stop, grace).await?;

@@ -3,7 +3,7 @@
 use service_common::{openapi, problem::Problem};
 use utoipa::{IntoResponses, OpenApi};
 
-use crate::books::handlers;
+use crate::{books::handlers, fault_injection::handlers as faults};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -18,7 +18,12 @@ use crate::books::handlers;
         handlers::get,
         handlers::change,
         handlers::remove,
-        handlers::details
+        handlers::details,
+        faults::list,
+        faults::add,
+        faults::change,
+        faults::remove,
+        faults::clear
     ),
     components(schemas(Problem))
 )]
@@ -57,6 +62,15 @@ pub(crate) enum Refusal {
     /// Too busy, or a part is away: try again later
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(Problem),
+}
+
+/// What a write is refused with that lacks the admin's token.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "read by the document alone")]
+pub(crate) enum Unauthorized {
+    /// The call needs `ADMIN_TOKEN` as bearer token
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(Problem),
 }
 
 #[cfg(test)]

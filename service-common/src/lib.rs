@@ -2,6 +2,7 @@
 //! reach PostgreSQL and Kafka, answer for errors, say they are healthy.
 
 pub mod admin;
+pub mod faults;
 pub mod health;
 pub mod kafka;
 pub mod lifecycle;

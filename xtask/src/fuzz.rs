@@ -7,6 +7,7 @@ use demo::{
     System,
     system::{Binaries, Parts},
 };
+use testbed::process::Spec;
 use tokio::runtime::Runtime;
 
 use crate::step;
@@ -34,7 +35,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let runtime = Runtime::new()?;
     step("starting the system");
     let system = runtime.block_on(async {
-        System::start(&Binaries::build().await?, Parts::start(None).await?).await
+        // What makes things fail on purpose is not for a fuzzer.
+        let guarded = |spec: Spec| spec.env("ADMIN_TOKEN", "not-the-fuzzer-s");
+        let parts = Parts::start(None).await?;
+        System::start_with(&Binaries::build().await?, parts, guarded).await
     })?;
     step("fuzzing");
     let status = Command::new(&args.schemathesis)

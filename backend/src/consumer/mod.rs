@@ -24,6 +24,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     message::OwnedMessage,
 };
+use service_common::faults::{Faults, PROCESS};
 use telemetry_common::{
     RequestId, db::Database, exception, kafka::Consuming, record_failure, semconv,
 };
@@ -60,13 +61,14 @@ pub struct Consumer {
     dead_letters: DeadLetters,
     db: Database,
     consuming: Consuming,
+    faults: Faults,
     metrics: Metrics,
     liveness: Liveness,
 }
 
 impl Consumer {
     /// A consumer that joins its group when it runs; Kafka need not be there yet.
-    pub fn new(config: &Config, db: Database) -> Result<Self> {
+    pub fn new(config: &Config, db: Database, faults: Faults) -> Result<Self> {
         let liveness = Liveness::default();
         let messages = config
             .kafka
@@ -91,6 +93,7 @@ impl Consumer {
             dead_letters,
             db,
             consuming,
+            faults,
             metrics: Metrics::new(),
             liveness,
         })
@@ -256,6 +259,7 @@ impl Consumer {
     }
 
     async fn ingest(&self, event: Result<BookAdded, DecodeError>) -> Result<(), IngestionError> {
+        self.faults.strike(PROCESS, BOOK_ADDED).await?;
         let event = event?;
         Span::current().record(semconv::MESSAGING_MESSAGE_ID, event.event_id.to_string());
         ingestion::enrich(&self.db, &event).await?;

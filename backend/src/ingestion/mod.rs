@@ -6,7 +6,7 @@ mod repository;
 use std::time::Duration;
 
 use book_events::{BOOK_ID, BookAdded, DecodeError};
-use service_common::postgres::is_transient;
+use service_common::{faults::Injected, postgres::is_transient};
 use telemetry_common::db::Database;
 use tokio::time::sleep;
 use tracing::{info, instrument, warn};
@@ -14,7 +14,7 @@ use tracing::{info, instrument, warn};
 use crate::details;
 
 /// The newest migration this code needs.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 5;
 
 /// What an event led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,20 +45,24 @@ pub enum IngestionError {
     /// The work panicked.
     #[error("the work panicked")]
     Panic,
+    /// A rule wants this message to fail.
+    #[error("{0}")]
+    Injected(#[from] Injected),
 }
 
 impl IngestionError {
     /// Whether another try may go well.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Decode(_) => false,
+            Self::Decode(_) | Self::Injected(_) => false,
             Self::Panic => true,
             Self::Database { source, .. } => is_transient(source),
         }
     }
 
     /// Every [`kind`](Self::kind).
-    pub const KINDS: [&str; 7] = [
+    pub const KINDS: [&str; 8] = [
+        "injected",
         "null_value",
         "too_large",
         "bad_utf8",
@@ -78,6 +82,7 @@ impl IngestionError {
             Self::Decode(DecodeError::UnknownVersion { .. }) => "unknown_version",
             Self::Database { .. } => "database",
             Self::Panic => "panic",
+            Self::Injected(_) => "injected",
         }
     }
 }

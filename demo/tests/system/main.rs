@@ -5,6 +5,7 @@ mod admin;
 mod configuration;
 mod console;
 mod delivery;
+mod faults;
 mod helpers;
 mod lifecycle;
 mod list;

@@ -35,6 +35,7 @@ async fn what_is_emitted_is_declared_and_what_is_declared_is_emitted() {
     let started = System::start_with(binaries, parts, reporting).await;
     let mut system = started.unwrap();
     requests(&system).await;
+    on_purpose(&system).await;
     messages(&system).await;
     outages(&mut system).await;
     for service in [&system.bookapp, &system.backend] {
@@ -102,6 +103,25 @@ async fn requests(system: &System) {
         }
     );
     assert!(gone.unwrap_err().is_timeout());
+}
+
+/// A panic that was asked for.
+async fn on_purpose(system: &System) {
+    let rule = json!({"endpoint_pattern": "/books/{id}", "http_method": "GET", "error_rate": 1,
+        "kind": "panic"});
+    call(system, Method::POST, "/error-injection", Some(&rule), 200).await;
+    let url = format!("{}/books/1", system.bookapp.url);
+    let panicked = || async {
+        let answer = http().unwrap().get(&url).send().await.unwrap();
+        (answer.status() == StatusCode::INTERNAL_SERVER_ERROR).then_some(())
+    };
+    eventually(SOON, "the panic", panicked).await.unwrap();
+    call(system, Method::DELETE, "/error-injection", None, 200).await;
+    let healed = || async {
+        let answer = http().unwrap().get(&url).send().await.unwrap();
+        answer.status().is_success().then_some(())
+    };
+    eventually(SOON, "no rule", healed).await.unwrap();
 }
 
 /// Messages as they should be, twice, too late, and not at all.

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use book_events::BOOK_ADDED;
-use demo::system::http;
+use demo::{System, system::http};
 use rdkafka::{
     Message,
     message::{Headers, OwnedMessage},
 };
+use reqwest::Client;
 use serde_json::json;
 use testbed::{eventually, postgres::number, process::Signal, sentry::SentrySink};
 
@@ -87,14 +88,7 @@ async fn no_secret_comes_out() {
         .messages(BOOK_ADDED, 1)
         .await
         .unwrap();
-    // A failure with everything that led to it: the list goes without details.
-    system.backend.process.signal(Signal::SIGTERM);
-    assert!(system.backend.process.exited(SOON).await.unwrap().success());
-    let list = format!("{}/books?limit=1&token=s3cr3t-token", system.bookapp.url);
-    let list = client
-        .get(list)
-        .header("authorization", "Bearer s3cr3t-bearer");
-    list.send().await.unwrap().error_for_status().unwrap();
+    list_without_details(&system, &client).await;
     system.bookapp.process.signal(Signal::SIGTERM);
     assert!(system.bookapp.process.exited(SOON).await.unwrap().success());
     let lines = [
@@ -127,6 +121,17 @@ async fn no_secret_comes_out() {
         .collect();
     let redacted = json!("limit=1&token=REDACTED&X-Amz-Signature=REDACTED");
     assert!(queries.contains(&&redacted), "{queries:?}");
+}
+
+/// A failure with everything that led to it: the backend is gone.
+async fn list_without_details(system: &System, client: &Client) {
+    system.backend.process.signal(Signal::SIGTERM);
+    assert!(system.backend.process.exited(SOON).await.unwrap().success());
+    let list = format!("{}/books?limit=1&token=s3cr3t-token", system.bookapp.url);
+    let list = client
+        .get(list)
+        .header("authorization", "Bearer s3cr3t-bearer");
+    list.send().await.unwrap().error_for_status().unwrap();
 }
 
 /// Everything a message carries.

@@ -85,6 +85,10 @@ impl Stack {
         let told = |spec: Spec| {
             spec.env("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR)
                 .env("OTEL_METRIC_EXPORT_INTERVAL", "2000")
+                .env("SENTRY_DSN", "")
+                .env("SENTRY_WARNINGS", "false")
+                .env("GRAFANA_URL", "http://127.0.0.1:3000")
+                .env("ADMIN_TOKEN", "")
                 .env(
                     "OTEL_RESOURCE_ATTRIBUTES",
                     "service.namespace=bookapp,deployment.environment.name=native",

@@ -1,0 +1,85 @@
+//! The API to the rules.
+
+use axum::{Json, extract::State, http::StatusCode};
+
+use super::{Fault, FaultRule, repository};
+use crate::{
+    app::AppState,
+    error::ApiError,
+    extract,
+    openapi::{Refusal, Unauthorized},
+};
+
+/// List the rules
+#[utoipa::path(get, path = "/error-injection", tag = "fault injection", responses(
+    (status = 200, description = "All rules", body = Vec<FaultRule>),
+    Refusal,
+))]
+pub(crate) async fn list(State(app): State<AppState>) -> Result<Json<Vec<FaultRule>>, ApiError> {
+    let rules = repository::all(&app.db).await;
+    rules
+        .map(Json)
+        .map_err(ApiError::database("read the rules"))
+}
+
+/// Make something fail
+#[utoipa::path(post, path = "/error-injection", tag = "fault injection", request_body = Fault, responses(
+    (status = 200, description = "The stored rule", body = FaultRule),
+    (status = 409, description = "There is such a rule already", body = service_common::problem::Problem,
+        content_type = "application/problem+json"),
+    Refusal, Unauthorized,
+))]
+pub(crate) async fn add(
+    State(app): State<AppState>,
+    extract::Json(fault): extract::Json<Fault>,
+) -> Result<Json<FaultRule>, ApiError> {
+    let rule = repository::insert(&app.db, &fault.validated()?).await;
+    rule.map(Json).map_err(ApiError::rule("store the rule"))
+}
+
+/// Change a rule
+#[utoipa::path(put, path = "/error-injection/{id}", tag = "fault injection", request_body = Fault,
+    params(("id" = i32, Path, description = "Which rule")), responses(
+    (status = 200, description = "The stored rule", body = FaultRule),
+    (status = 409, description = "There is such a rule already", body = service_common::problem::Problem,
+        content_type = "application/problem+json"),
+    Refusal, Unauthorized,
+))]
+pub(crate) async fn change(
+    State(app): State<AppState>,
+    extract::Path(id): extract::Path<i32>,
+    extract::Json(fault): extract::Json<Fault>,
+) -> Result<Json<FaultRule>, ApiError> {
+    let rule = repository::update(&app.db, id, &fault.validated()?).await;
+    let rule = rule.map_err(ApiError::rule("change the rule"))?;
+    rule.map(Json).ok_or(ApiError::NoRule { id })
+}
+
+/// Remove a rule
+#[utoipa::path(delete, path = "/error-injection/{id}", tag = "fault injection",
+    params(("id" = i32, Path, description = "Which rule")), responses(
+    (status = 200, description = "It is gone"),
+    Refusal, Unauthorized,
+))]
+pub(crate) async fn remove(
+    State(app): State<AppState>,
+    extract::Path(id): extract::Path<i32>,
+) -> Result<StatusCode, ApiError> {
+    let removed = repository::delete(&app.db, id).await;
+    match removed.map_err(ApiError::database("remove the rule"))? {
+        0 => Err(ApiError::NoRule { id }),
+        _ => Ok(StatusCode::OK),
+    }
+}
+
+/// Remove all rules
+#[utoipa::path(delete, path = "/error-injection", tag = "fault injection", responses(
+    (status = 200, description = "How many there were", body = u64),
+    Refusal, Unauthorized,
+))]
+pub(crate) async fn clear(State(app): State<AppState>) -> Result<Json<u64>, ApiError> {
+    let removed = repository::clear(&app.db).await;
+    removed
+        .map(Json)
+        .map_err(ApiError::database("remove the rules"))
+}
