@@ -151,6 +151,11 @@ impl Process {
         Err(anyhow!("{why}; it said:\n{}", self.lines().join("\n")))
     }
 
+    /// Its process id.
+    pub fn id(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
     /// Everything it said so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.borrow().clone()

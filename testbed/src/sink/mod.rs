@@ -108,6 +108,19 @@ pub struct Point {
     pub value: f64,
 }
 
+/// How much has arrived: bytes of the requests' messages, uncompressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Of spans.
+    pub spans: usize,
+    /// Of log records.
+    pub logs: usize,
+    /// Of metrics.
+    pub metrics: usize,
+    /// In how many requests the metrics came.
+    pub metric_exports: usize,
+}
+
 impl Span {
     /// The spans of an answer to `GET /api/traces/{id}`, protobuf: Tempo's or this sink's.
     pub fn of_trace(answer: &[u8]) -> Result<Vec<Self>> {
@@ -168,9 +181,13 @@ impl Received {
 #[derive(Debug, Default)]
 struct Pile<T>(Mutex<Vec<T>>);
 
-impl<T> Pile<T> {
+impl<T: Message> Pile<T> {
     fn push(&self, request: T) {
         self.requests().push(request);
+    }
+
+    fn bytes(&self) -> usize {
+        self.requests().iter().map(Message::encoded_len).sum()
     }
 
     fn requests(&self) -> MutexGuard<'_, Vec<T>> {
@@ -229,6 +246,16 @@ impl Sink {
     /// The value for `OTEL_EXPORTER_OTLP_ENDPOINT`, for either protocol.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// How much has arrived so far.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            spans: self.received.traces.bytes(),
+            logs: self.received.logs.bytes(),
+            metrics: self.received.metrics.bytes(),
+            metric_exports: self.received.metrics.requests().len(),
+        }
     }
 
     /// All spans so far.
