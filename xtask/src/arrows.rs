@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cargo;
 
 /// Each crate and the crates of this workspace it may depend on, outside its tests.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     (
         "backend",
         &["book-events", "service-common", "telemetry-common"],
@@ -26,6 +26,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ),
     ("demo", &["book-events", "testbed"]),
     ("e2e", &["demo", "telemetry-registry", "testbed"]),
+    ("limit", &["book-events"]),
     ("service-common", &["telemetry-common"]),
     ("telemetry-common", &[]),
     ("telemetry-registry", &["testbed"]),
