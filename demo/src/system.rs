@@ -70,7 +70,7 @@ impl Binaries {
     /// Builds them; cargo shows its progress on stderr.
     pub async fn build() -> Result<Self> {
         spawn_blocking(|| {
-            let mut executables = build_with_cargo(&["bookapp", "backend"])?;
+            let mut executables = build(&["bookapp", "backend"], "dev")?;
             let mut take = |name| {
                 executables
                     .remove(name)
@@ -96,6 +96,16 @@ impl Binaries {
 }
 
 impl Parts {
+    /// Where the database is.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// The mock cluster, unless a real broker was given.
+    pub fn mock_kafka(&self) -> Option<&Kafka> {
+        self.kafka.as_ref()
+    }
+
     /// A PostgreSQL of its own; the broker at `kafka_servers` if given, else a mock cluster.
     pub async fn start(kafka_servers: Option<String>) -> Result<Self> {
         let postgres = Postgres::start().await?;
@@ -105,7 +115,12 @@ impl Parts {
 
     /// A database of the PostgreSQL that all tests of this process share, and a mock cluster.
     pub async fn for_test() -> Result<Self> {
-        Self::with_database(Postgres::shared().await?.database().await?, None, None)
+        Self::on(Postgres::shared().await?).await
+    }
+
+    /// A database of this server, and a mock cluster.
+    pub async fn on(postgres: &Postgres) -> Result<Self> {
+        Self::with_database(postgres.database().await?, None, None)
     }
 
     /// As [`for_test`](Self::for_test), with nothing in the database.
@@ -254,10 +269,11 @@ pub fn http() -> Result<reqwest::Client> {
 }
 
 /// Builds the binaries of these packages; answers where they are.
-fn build_with_cargo(packages: &[&str]) -> Result<HashMap<String, PathBuf>> {
+pub fn build(packages: &[&str], profile: &str) -> Result<HashMap<String, PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--message-format=json-render-diagnostics"]);
+    command.args(["--profile", profile]);
     command.args(packages.iter().flat_map(|package| ["--package", package]));
     command
         .current_dir(env!("CARGO_MANIFEST_DIR"))

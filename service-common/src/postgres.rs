@@ -5,11 +5,19 @@ use std::{str::FromStr, time::Duration};
 use anyhow::{Result, anyhow};
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{
+    Connection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use telemetry_common::db::Database;
 
 /// How long a statement waits for a connection of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// For how long a connection may have been idle and still be trusted without a question. A server
+/// that restarts under load fails as many statements as it would anyway, and at most one more for
+/// each connection.
+const TRUSTED: Duration = Duration::from_secs(1);
 
 /// How long a statement may run, in milliseconds.
 const STATEMENT_TIMEOUT: &str = "5000";
@@ -66,7 +74,14 @@ impl PostgresConfig {
     pub fn connect(&self, application: &str) -> Result<Database> {
         let pool = PgPoolOptions::new()
             .max_connections(self.database_max_connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT);
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            // Asking each time is a round trip for every statement outside a transaction.
+            .test_before_acquire(false)
+            .before_acquire(|connection, state| {
+                Box::pin(
+                    async move { Ok(state.idle_for < TRUSTED || connection.ping().await.is_ok()) },
+                )
+            });
         let options = self.options()?.options([
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("lock_timeout", LOCK_TIMEOUT),

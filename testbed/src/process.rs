@@ -151,9 +151,9 @@ impl Process {
         Err(anyhow!("{why}; it said:\n{}", self.lines().join("\n")))
     }
 
-    /// Its number among the system's processes.
-    pub fn id(&self) -> u32 {
-        self.pid.as_raw().unsigned_abs()
+    /// Its process id.
+    pub fn id(&self) -> i32 {
+        self.pid.as_raw()
     }
 
     /// Everything it said so far.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cargo;
 
 /// Each crate and the crates of this workspace it may depend on, outside its tests.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     (
         "backend",
         &["book-events", "service-common", "telemetry-common"],
@@ -27,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("demo", &["book-events", "testbed"]),
     ("e2e", &["demo", "telemetry-registry", "testbed"]),
     ("hello", &["telemetry-common"]),
+    ("limit", &["book-events"]),
     ("service-common", &["telemetry-common"]),
     ("shop", &["telemetry-common"]),
     ("telemetry-common", &[]),

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stderr, reason = "a tool tells a person what it does")]
 
 mod arrows;
+mod bench;
 mod cargo;
 mod chaos;
 mod conformance;
@@ -26,6 +27,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// What telemetry costs: processor time, memory and bytes, beside a bare program.
+    Bench(bench::Args),
     /// Everything CI checks before the tests: format, lints, docs, queries, API, arrows.
     Check,
     /// Kill and cut off parts of the system under load; nothing acknowledged may be lost or doubled.
@@ -53,6 +56,7 @@ enum Command {
 
 fn main() -> Result<()> {
     match Args::parse().command {
+        Command::Bench(args) => bench::run(&args),
         Command::Check => check(),
         Command::Chaos(args) => chaos::run(&args),
         Command::Conformance => conformance::write(),

@@ -139,6 +139,10 @@ fn describe_span(trace: &Trace, span: &Span, create: &Span, depth: usize, text: 
         let _ = writeln!(text, "{indent}  link to create");
     }
     for (key, value) in &span.attributes {
+        // There only where a connection was waited for.
+        if key == "telemetry.db.connection.wait" {
+            continue;
+        }
         let value = match (VARYING.contains(&&**key), value) {
             (true, Value::String(_)) => "(text)".to_owned(),
             (true, Value::Number(_)) => "(number)".to_owned(),

@@ -14,6 +14,9 @@ use tracing::Instrument;
 
 use super::{Pool, Target, call::Call};
 
+/// How many rows are taken at once at most.
+const CHUNK: usize = 128;
+
 /// Runs one statement inside its span; made by [`Session::on`](super::Session::on).
 #[derive(Debug)]
 pub struct Traced<'c> {
@@ -71,16 +74,15 @@ impl<'c> Executor<'c> for Traced<'c> {
                     }
                 },
             };
-            let mut steps = connection.fetch_many(query);
-            loop {
-                let step = steps.next().instrument(call.span.clone()).await;
-                match &step {
-                    Some(Ok(Either::Right(_))) => call.rows = call.rows.map(|rows| rows + 1),
-                    Some(Ok(Either::Left(end))) => call.ended(Ok(end)),
-                    Some(Err(error)) => call.ended::<()>(Err(error)),
-                    None => break,
-                }
-                if let Some(step) = step {
+            // What has arrived is taken at once: the span is entered for a poll, not for a row.
+            let mut arrived = connection.fetch_many(query).ready_chunks(CHUNK);
+            while let Some(steps) = arrived.next().instrument(call.span.clone()).await {
+                for step in steps {
+                    match &step {
+                        Ok(Either::Right(_)) => call.rows = call.rows.map(|rows| rows + 1),
+                        Ok(Either::Left(end)) => call.ended(Ok(end)),
+                        Err(error) => call.ended::<()>(Err(error)),
+                    }
                     yield step;
                 }
             }

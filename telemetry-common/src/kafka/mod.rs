@@ -2,7 +2,7 @@
 //!
 //! A message carries the context of its *create* span from the moment it is written down; *send*
 //! and *process* link to it and are traces of their own work, so that durations stay honest when
-//! a message waits. [`Consuming::span`] is the one place where that can be changed.
+//! a message waits. [`Consuming::process`] is the one place where that can be changed.
 //!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>,
 //! <https://opentelemetry.io/docs/specs/semconv/messaging/kafka/>.

@@ -111,6 +111,19 @@ pub struct Point {
     pub value: f64,
 }
 
+/// How much has arrived: bytes of the requests' messages, uncompressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Of spans.
+    pub spans: usize,
+    /// Of log records.
+    pub logs: usize,
+    /// Of metrics.
+    pub metrics: usize,
+    /// In how many requests the metrics came.
+    pub metric_exports: usize,
+}
+
 impl Span {
     /// The spans of an answer to `GET /api/traces/{id}`, protobuf: Tempo's or this sink's.
     pub fn of_trace(answer: &[u8]) -> Result<Vec<Self>> {
@@ -171,9 +184,13 @@ impl Received {
 #[derive(Debug, Default)]
 struct Pile<T>(Mutex<Vec<T>>);
 
-impl<T> Pile<T> {
+impl<T: Message> Pile<T> {
     fn push(&self, request: T) {
         self.requests().push(request);
+    }
+
+    fn bytes(&self) -> usize {
+        self.requests().iter().map(Message::encoded_len).sum()
     }
 
     fn requests(&self) -> MutexGuard<'_, Vec<T>> {
@@ -184,30 +201,27 @@ impl<T> Pile<T> {
 impl Sink {
     /// Starts a sink on a free port of 127.0.0.1.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .context("no port for the sink")?;
-        let address = listener.local_addr()?;
-        drop(listener);
-        let mut sink = Self {
-            address,
-            received: Arc::default(),
-            server: None,
-            tls: None,
-        };
-        sink.bring_back().await?;
-        Ok(sink)
+        Self::start_with(None).await
     }
 
     /// As [`start`](Self::start), over TLS; answers also the authority that signed its certificate,
     /// as PEM.
     pub async fn start_tls() -> Result<(Self, String)> {
         let (tls, authority) = tls::self_signed()?;
-        let mut sink = Self::start().await?;
-        sink.take_away();
-        sink.tls = Some(tls);
-        sink.bring_back().await?;
-        Ok((sink, authority))
+        Ok((Self::start_with(Some(tls)).await?, authority))
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Result<Self> {
+        let listener =
+            std::net::TcpListener::bind("127.0.0.1:0").context("no port for the sink")?;
+        let mut sink = Self {
+            address: listener.local_addr()?,
+            received: Arc::default(),
+            server: None,
+            tls,
+        };
+        sink.serve(Some(listener)).await?;
+        Ok(sink)
     }
 
     /// Takes the sink away, its port and every connection with it; what it holds is kept.
@@ -219,6 +233,11 @@ impl Sink {
 
     /// Brings it back to where it was.
     pub async fn bring_back(&mut self) -> Result<()> {
+        self.serve(None).await
+    }
+
+    /// Serves on `listener`, or where it listened before.
+    async fn serve(&mut self, listener: Option<std::net::TcpListener>) -> Result<()> {
         // A runtime of its own: ending it ends the connections too, whoever spawned them.
         let server = Builder::new_multi_thread()
             .worker_threads(1)
@@ -227,7 +246,12 @@ impl Sink {
         let (address, received, tls) = (self.address, Arc::clone(&self.received), self.tls.clone());
         let (bound, listening) = oneshot::channel();
         server.spawn(async move {
-            let listener = TcpListener::bind(address).await;
+            let listener = match listener {
+                None => TcpListener::bind(address).await,
+                Some(listener) => listener
+                    .set_nonblocking(true)
+                    .and_then(|()| TcpListener::from_std(listener)),
+            };
             let error = listener.as_ref().err().map(ToString::to_string);
             let _ = bound.send(error);
             if let Ok(listener) = listener {
@@ -248,6 +272,16 @@ impl Sink {
     pub fn endpoint(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
+    }
+
+    /// How much has arrived so far.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            spans: self.received.traces.bytes(),
+            logs: self.received.logs.bytes(),
+            metrics: self.received.metrics.bytes(),
+            metric_exports: self.received.metrics.requests().len(),
+        }
     }
 
     /// All spans so far.
