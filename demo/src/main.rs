@@ -8,9 +8,12 @@ use anyhow::Result;
 use clap::Parser;
 use demo::{
     System,
+    failure::Failure,
     system::{Binaries, Parts},
     tour::{METRICS, Tour, moved},
 };
+use serde_json::Value;
+use testbed::{process::Spec, sentry::SentrySink};
 
 /// The whole system on one machine, without Docker.
 #[derive(Parser)]
@@ -32,10 +35,16 @@ async fn main() -> Result<ExitCode> {
     println!("starting PostgreSQL and Kafka");
     let parts = Parts::start(args.kafka_bootstrap_servers).await?;
     println!("starting bookapp and backend");
-    let system = System::start(&binaries, parts).await?;
+    let sentry = SentrySink::start().await?;
+    let reporting = |spec: Spec| spec.env("SENTRY_DSN", sentry.dsn());
+    let system = System::start_with(&binaries, parts, reporting).await?;
     println!("adding a book and following it");
     let tour = Tour::take(&system, "The Dispossessed", "Ursula K. Le Guin").await?;
-    let correlated = report(&tour);
+    show(&tour);
+    println!("making a request fail and following that");
+    let failure = Failure::provoke(&system, &sentry).await?;
+    show_failure(&failure);
+    let correlated = report(&[tour.checks(), failure.checks()].concat());
     if !args.once {
         invite(&system);
         tokio::signal::ctrl_c().await?;
@@ -47,8 +56,8 @@ async fn main() -> Result<ExitCode> {
     })
 }
 
-/// Shows the tour; answers whether every check holds.
-fn report(tour: &Tour) -> bool {
+/// Shows what was seen of the book.
+fn show(tour: &Tour) {
     println!(
         "\nbook {} was added by request {}:",
         tour.book_id, tour.request_id
@@ -91,8 +100,33 @@ fn report(tour: &Tour) -> bool {
         );
     }
     println!();
-    let checks = tour.checks();
-    for (what, holds) in &checks {
+}
+
+/// Shows what was seen of the failure.
+fn show_failure(failure: &Failure) {
+    let text = |path| failure.event.pointer(path).and_then(Value::as_str);
+    let text = |path| text(path).unwrap_or("?");
+    println!(
+        "\nthe failure, as Sentry has it\n  event {}",
+        text("/event_id")
+    );
+    println!(
+        "  {}: {}",
+        text("/exception/values/0/type"),
+        text("/exception/values/0/value")
+    );
+    println!(
+        "  trace {}, span {}",
+        text("/tags/otel.trace_id"),
+        text("/tags/otel.span_id")
+    );
+    println!("  {}", failure.link());
+    println!("\nand its trace\n{}\n", failure.trace.render().trim_end());
+}
+
+/// Shows the checks; answers whether every one holds.
+fn report(checks: &[(String, bool)]) -> bool {
+    for (what, holds) in checks {
         println!("  {} {what}", if *holds { "✓" } else { "✗" });
     }
     let held = checks.iter().filter(|(_, holds)| *holds).count();

@@ -78,8 +78,15 @@ async fn latency_and_backend_s_failures_on_purpose() {
     let slow = json!({"endpoint_pattern": "/books/{id}", "http_method": "GET", "error_rate": 1,
         "kind": "latency", "latency_ms": 300});
     rule_of(&system, &slow).await;
-    failing(&system, "/books/1", 200).await;
-    let span = span(&system, "GET /books/{id}", "latency").await;
+    let url = format!("{}/books/1", system.bookapp.url);
+    let held_up = || async {
+        let answer = http().unwrap().get(&url).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "it takes longer, and that is all");
+        struck(&system, "GET /books/{id}", "latency")
+    };
+    let span = eventually(SOON, "a request is held up", held_up)
+        .await
+        .unwrap();
     assert!(span.end - span.start >= 300_000_000, "{span:?}");
     let away = json!({"endpoint_pattern": "/details/{book_id}", "http_method": "GET",
         "error_rate": 1, "error_code": 500, "service": "backend"});
@@ -226,17 +233,19 @@ async fn failing(system: &System, path: &str, status: u16) -> Response {
     eventually(SOON, path, answered).await.unwrap()
 }
 
-/// The first span of this name that a rule of this kind has struck.
+/// The first span of this name that a rule of this kind has struck, once it is there.
 async fn span(system: &System, name: &str, fault: &str) -> Span {
-    let struck = || async {
-        let mut spans = system
-            .sink
-            .spans()
-            .into_iter()
-            .filter(|span| span.name == name);
-        spans.find(|span| span.attributes.get("bookapp.fault.type") == Some(&json!(fault)))
-    };
-    eventually(SOON, name, struck).await.unwrap()
+    let arrived = || async { struck(system, name, fault) };
+    eventually(SOON, name, arrived).await.unwrap()
+}
+
+fn struck(system: &System, name: &str, fault: &str) -> Option<Span> {
+    let mut spans = system
+        .sink
+        .spans()
+        .into_iter()
+        .filter(|span| span.name == name);
+    spans.find(|span| span.attributes.get("bookapp.fault.type") == Some(&json!(fault)))
 }
 
 async fn event(sentry: &SentrySink, number: usize) -> Value {

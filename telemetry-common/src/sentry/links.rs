@@ -43,7 +43,8 @@ impl Links {
         let panes = panes.to_string();
         let query = [("schemaVersion", "1"), ("orgId", "1"), ("panes", &panes)];
         let url = Url::parse_with_params(&format!("{}/explore", self.grafana), query);
-        url.ok().map(String::from)
+        // A space as %20: a plus is one in forms alone.
+        url.ok().map(|url| url.as_str().replace('+', "%20"))
     }
 }
 
