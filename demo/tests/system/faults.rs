@@ -43,6 +43,16 @@ async fn an_error_on_purpose_is_seen_on_span_log_metric_and_sentry_event() {
     assert_eq!(event["tags"]["bookapp.fault.type"], "error");
     assert_eq!(event["tags"]["otel.trace_id"], *span.trace_id);
 
+    // No other route, and no other method of this one.
+    let list = format!("{}/books?limit=1", system.bookapp.url);
+    assert_eq!(
+        http().unwrap().get(list).send().await.unwrap().status(),
+        200
+    );
+    let book = format!("{}/books/1", system.bookapp.url);
+    let patch = http().unwrap().patch(book).json(&json!({}));
+    assert_eq!(patch.send().await.unwrap().status(), 200);
+
     // Off by one call: what failed works again.
     let cleared = send(&system, Method::DELETE, "", None).await;
     assert_eq!(cleared.json::<u64>().await.unwrap(), 1);
