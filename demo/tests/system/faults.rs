@@ -101,13 +101,7 @@ async fn latency_and_backend_s_failures_on_purpose() {
     let away = json!({"endpoint_pattern": "/details/{book_id}", "http_method": "GET",
         "error_rate": 1, "error_code": 500, "service": "backend"});
     rule_of(&system, &away).await;
-    let told = || async {
-        let logs = system.sink.logs();
-        let mut logs = logs.iter().filter(|log| log.service() == "backend");
-        logs.any(|log| log.event == "bookapp.faults.changed")
-            .then_some(())
-    };
-    eventually(SOON, "backend hears of it", told).await.unwrap();
+    heard_by_backend(&system).await;
     failing(&system, "/books/1/details", 503).await;
 }
 
@@ -118,13 +112,7 @@ async fn a_message_that_panics_is_tried_again_and_then_a_dead_letter() {
     let rule = json!({"endpoint_pattern": BOOK_ADDED, "http_method": "PROCESS", "error_rate": 1,
         "kind": "panic", "service": "backend"});
     rule_of(&system, &rule).await;
-    let told = || async {
-        let logs = system.sink.logs();
-        let mut logs = logs.iter().filter(|log| log.service() == "backend");
-        logs.any(|log| log.event == "bookapp.faults.changed")
-            .then_some(())
-    };
-    eventually(SOON, "backend hears of it", told).await.unwrap();
+    heard_by_backend(&system).await;
     let book = json!({"title": "Emma", "author": "Jane Austen"});
     let url = format!("{}/books/add", system.bookapp.url);
     http().unwrap().post(url).json(&book).send().await.unwrap();
@@ -231,6 +219,17 @@ async fn send(system: &System, method: Method, path: &str, body: Option<&Value>)
         .into_iter()
         .fold(request, reqwest::RequestBuilder::json);
     request.send().await.unwrap()
+}
+
+/// Waits until backend knows the rules.
+async fn heard_by_backend(system: &System) {
+    let told = || async {
+        let logs = system.sink.logs();
+        let mut logs = logs.iter().filter(|log| log.service() == "backend");
+        logs.any(|log| log.event == "bookapp.faults.changed")
+            .then_some(())
+    };
+    eventually(SOON, "backend hears of it", told).await.unwrap();
 }
 
 /// Gets a path until it is answered so: a rule is told to every instance in a moment.
