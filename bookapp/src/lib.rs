@@ -2,7 +2,8 @@
 //!
 //! The map, in the order of a request: [`app`] (router and layers) → `books` (handlers → service →
 //! repository) → [`outbox`] (what is announced, and the relay that sends it). `error` is what a
-//! client is told when something is wrong, [`config`] every setting, `metrics` the instruments.
+//! client is told when something is wrong, `fault_injection` failures on purpose, [`config`] every
+//! setting, `metrics` the instruments.
 
 pub mod app;
 mod books;

@@ -14,11 +14,13 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use jiff_sqlx::Timestamp as SqlTimestamp;
 use opentelemetry::{KeyValue, global, metrics::Counter};
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, postgres::PgListener, query_as};
 use telemetry_common::{db::Database, exception, sentry};
 use tokio::time::sleep;
 use tracing::{Span, info};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use utoipa::ToSchema;
 
 /// The word that [`Rules`] listens for.
 const CHANNEL: &str = "fault_rules";
@@ -30,15 +32,30 @@ pub const FAULT_TYPE: &str = "bookapp.fault.type";
 pub const FAULT_RULE: &str = "bookapp.fault.rule.id";
 
 /// How something fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema,
+)]
+#[serde(rename_all = "lowercase", try_from = "String")]
 #[sqlx(type_name = "fault_kind", rename_all = "lowercase")]
 pub enum Kind {
     /// An answer with an error's status.
+    #[default]
     Error,
     /// It takes longer.
     Latency,
     /// The work panics.
     Panic,
+}
+
+/// By way of a text: read directly, a number or null would count as malformed JSON.
+impl TryFrom<String> for Kind {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let kinds = [Self::Error, Self::Latency, Self::Panic].into_iter();
+        let mut named = kinds.filter(|kind| kind.name() == text);
+        named.next().ok_or("expected error, latency or panic")
+    }
 }
 
 impl Kind {

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use service_common::{
     admin::{AdminConfig, authorize},
-    faults::{Faults, PROCESS},
+    faults::{Faults, Kind, PROCESS},
 };
 use utoipa::ToSchema;
 
@@ -27,33 +27,6 @@ use crate::{app::AppState, error::ApiError};
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 /// The longest pattern or message, in characters.
 const MAX_TEXT: usize = 500;
-
-/// How something fails.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema,
-)]
-#[serde(rename_all = "lowercase", try_from = "String")]
-#[sqlx(type_name = "fault_kind", rename_all = "lowercase")]
-pub(crate) enum Kind {
-    #[default]
-    Error,
-    Latency,
-    Panic,
-}
-
-/// By way of a text: read directly, a number or null would count as malformed JSON.
-impl TryFrom<String> for Kind {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        match &*text {
-            "error" => Ok(Self::Error),
-            "latency" => Ok(Self::Latency),
-            "panic" => Ok(Self::Panic),
-            _ => Err("expected error, latency or panic"),
-        }
-    }
-}
 
 /// Which requests or messages fail, how often, how, until when.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

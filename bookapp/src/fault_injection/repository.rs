@@ -1,10 +1,11 @@
 //! The table `fault_rules`.
 
 use jiff_sqlx::{Timestamp, ToSqlx};
+use service_common::faults::Kind;
 use sqlx::query;
 use telemetry_common::db::Session;
 
-use super::{Fault, FaultRule, Kind};
+use super::{Fault, FaultRule};
 
 macro_rules! rule {
     ($row:expr) => {{
