@@ -70,6 +70,16 @@ pub(crate) static LOGS: Signal = Signal {
     exported: "otel.sdk.exporter.log.exported",
 };
 
+#[cfg(feature = "sentry")]
+pub(crate) static SENTRY_EVENTS: Signal = Signal {
+    unit: "{event}",
+    created: "telemetry.sentry.event.created",
+    processed: "telemetry.sentry.event.processed",
+    queue_size: "telemetry.sentry.event.queue.size",
+    queue_capacity: "telemetry.sentry.event.queue.capacity",
+    exported: "telemetry.sentry.event.exported",
+};
+
 impl Ledger {
     pub(crate) fn new(signal: &'static Signal, capacity: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -84,12 +94,12 @@ impl Ledger {
         })
     }
 
-    fn start(&self) {
+    pub(crate) fn start(&self) {
         self.started.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether there is room for one more; else it is counted as dropped.
-    fn admits(&self) -> bool {
+    pub(crate) fn admits(&self) -> bool {
         self.created.fetch_add(1, Ordering::Relaxed);
         let admits = self.waiting() <= self.capacity;
         if !admits {

@@ -111,6 +111,10 @@ pub enum InitError {
     #[cfg(feature = "sentry")]
     #[error("SENTRY_DSN is not a Sentry DSN")]
     SentryDsn,
+    /// Sentry's thread did not start.
+    #[cfg(feature = "sentry")]
+    #[error("could not start what sends to Sentry")]
+    Sentry(#[source] std::io::Error),
     /// Spans that leave one by one would wait for the collector, each of them.
     #[error("TRACES_PROCESSOR=simple is for OTEL_TRACES_EXPORTER=console alone")]
     Simple,

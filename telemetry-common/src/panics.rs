@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     backtrace::Backtrace,
-    panic::{PanicHookInfo, set_hook, take_hook},
+    panic::{Location, PanicHookInfo, set_hook, take_hook},
 };
 
 use opentelemetry::metrics::Counter;
@@ -37,16 +37,18 @@ pub(crate) fn observe_and_print() {
 
 fn tell(panic: &PanicHookInfo<'_>) {
     let text = text(panic.payload());
-    let place = panic.location().map(ToString::to_string);
+    let place = panic.location();
     error!(
         name: "exception",
         {
             { semconv::EXCEPTION_TYPE } = "panic",
             { semconv::EXCEPTION_MESSAGE } = text,
             { semconv::EXCEPTION_STACKTRACE } = %Backtrace::force_capture(),
+            { semconv::CODE_FILE_PATH } = place.map(Location::file),
+            { semconv::CODE_LINE_NUMBER } = place.map(Location::line),
         },
         "panicked at {}",
-        place.as_deref().unwrap_or("an unknown place"),
+        place.map_or_else(|| "an unknown place".to_owned(), ToString::to_string),
     );
 }
 

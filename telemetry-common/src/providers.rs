@@ -54,6 +54,9 @@ impl Telemetry {
         #[cfg(feature = "sentry")]
         {
             telemetry.sentry = crate::sentry::Reporter::build(&config.sentry, &resource)?;
+            let ledger = telemetry.sentry.as_ref().map(|sentry| &sentry.ledger);
+            let ledger = ledger.map(|ledger| ("Sentry events", Arc::clone(ledger)));
+            telemetry.ledgers.extend(ledger);
         }
         if config.otel_sdk_disabled {
             return Ok(telemetry);

@@ -12,6 +12,7 @@ pub mod postgres;
 pub mod process;
 pub mod sentry;
 pub mod sink;
+mod tls;
 
 use std::time::{Duration, Instant};
 

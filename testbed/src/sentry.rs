@@ -6,14 +6,25 @@ use std::{
 };
 
 use anyhow::Result;
-use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{StatusCode, header::RETRY_AFTER},
+    response::{IntoResponse, Response},
+    routing::post,
+    serve::Listener,
+};
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinSet};
+
+use crate::tls;
 
 /// A running sink; gone on drop.
 #[derive(Debug)]
 pub struct SentrySink {
     address: SocketAddr,
+    scheme: &'static str,
     envelopes: Envelopes,
     _server: JoinSet<()>,
 }
@@ -23,12 +34,39 @@ type Envelopes = Arc<Mutex<Vec<String>>>;
 impl SentrySink {
     /// Starts a sink on a free port of 127.0.0.1.
     pub async fn start() -> Result<Self> {
+        Self::serve("http", |listener| listener, StatusCode::OK).await
+    }
+
+    /// Starts one that answers 429: not again within a minute. It keeps what it refuses.
+    pub async fn start_refusing() -> Result<Self> {
+        Self::serve("http", |listener| listener, StatusCode::TOO_MANY_REQUESTS).await
+    }
+
+    /// Starts one behind TLS; its certificate's authority as PEM.
+    pub async fn start_tls() -> Result<(Self, String)> {
+        let (acceptor, authority) = tls::self_signed()?;
+        let secure = |listener| tls::Listener::new(listener, acceptor);
+        Ok((
+            Self::serve("https", secure, StatusCode::OK).await?,
+            authority,
+        ))
+    }
+
+    async fn serve<L>(
+        scheme: &'static str,
+        wrap: impl FnOnce(TcpListener) -> L,
+        answer: StatusCode,
+    ) -> Result<Self>
+    where
+        L: Listener<Addr = SocketAddr>,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let envelopes = Envelopes::default();
         let router = Router::new()
             .route("/api/{project}/envelope/", post(take))
-            .with_state(Arc::clone(&envelopes));
+            .with_state((Arc::clone(&envelopes), answer));
+        let listener = wrap(listener);
         let mut server = JoinSet::new();
         server.spawn(async move {
             let ended = axum::serve(listener, router).await;
@@ -36,6 +74,7 @@ impl SentrySink {
         });
         Ok(Self {
             address,
+            scheme,
             envelopes,
             _server: server,
         })
@@ -43,7 +82,7 @@ impl SentrySink {
 
     /// The value for `SENTRY_DSN`.
     pub fn dsn(&self) -> String {
-        format!("http://public@{}/42", self.address)
+        format!("{}://public@{}/42", self.scheme, self.address)
     }
 
     /// All events so far.
@@ -61,13 +100,16 @@ impl SentrySink {
     }
 }
 
-async fn take(State(envelopes): State<Envelopes>, body: Bytes) -> StatusCode {
+async fn take(State((envelopes, answer)): State<(Envelopes, StatusCode)>, body: Bytes) -> Response {
     let text = String::from_utf8_lossy(&body).into_owned();
     envelopes
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(text);
-    StatusCode::OK
+    match answer {
+        StatusCode::OK => answer.into_response(),
+        refused => (refused, [(RETRY_AFTER, "60")]).into_response(),
+    }
 }
 
 /// An envelope is lines of JSON: its header, then for each item a header and the item.

@@ -15,7 +15,7 @@ use crate::helpers;
 
 const REQUESTS: usize = 2_000;
 /// The services' own time to stop.
-const STOP: Duration = Duration::from_secs(5);
+pub(crate) const STOP: Duration = Duration::from_secs(5);
 /// How much the allocator may keep of a queue that is full: 8192 spans and 2048 log records.
 const FLAT: u64 = 24 << 20;
 
@@ -35,11 +35,7 @@ async fn a_closed_port_over_grpc_costs_nothing_but_telemetry() {
 
 #[tokio::test]
 async fn a_black_hole_costs_nothing_but_telemetry() {
-    let (endpoint, _hole) = listen(|stream| async move {
-        let _open = stream;
-        std::future::pending::<()>().await;
-    })
-    .await;
+    let (endpoint, _hole) = black_hole().await;
     for protocol in ["http/protobuf", "grpc"] {
         nothing_arrives(&endpoint, protocol).await;
     }
@@ -138,6 +134,15 @@ fn memory(system: &System) -> u64 {
     let statm = fs::read_to_string(statm).unwrap();
     let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
     pages * 4096
+}
+
+/// A server that takes connections and never answers.
+pub(crate) async fn black_hole() -> (String, JoinSet<()>) {
+    listen(|stream| async move {
+        let _open = stream;
+        std::future::pending::<()>().await;
+    })
+    .await
 }
 
 /// A server that treats each connection this way; gone on drop.

@@ -1,5 +1,7 @@
 //! From a failure to its Sentry event, and from there to its trace.
 
+use std::time::Instant;
+
 use book_events::BOOK_ADDED;
 use demo::{
     System,
@@ -17,7 +19,10 @@ use testbed::{
     sentry::SentrySink,
 };
 
-use crate::helpers::{self, SOON};
+use crate::{
+    helpers::{self, SOON},
+    loss::{STOP, black_hole},
+};
 
 // proves: B11 B12 N5
 #[tokio::test]
@@ -202,20 +207,96 @@ async fn without_a_dsn_there_is_nothing_and_a_wrong_one_is_one_line() {
 }
 
 #[tokio::test]
-async fn a_sentry_that_is_away_harms_nobody() {
-    let system = helpers::start_with(|spec| {
-        spec.env("SENTRY_DSN", "http://public@127.0.0.1:1/42")
+async fn a_sentry_that_is_away_or_silent_harms_nobody_and_the_loss_is_told() {
+    let (hole, _hole) = black_hole().await;
+    for address in ["127.0.0.1:1", hole.trim_start_matches("http://")] {
+        let dsn = format!("http://public@{address}/42");
+        let system = warning(&dsn).await;
+        let started = Instant::now();
+        list_often(&system, 150).await;
+        assert!(started.elapsed() < SOON, "{address} holds requests up");
+        let said = stop(&system).await;
+        let lost = "telemetry: 150 of 150 Sentry events were not delivered";
+        assert!(said.contains(&lost.to_owned()), "{address}: {said:?}");
+        let full = unsent(&system, "telemetry.sentry.event.processed");
+        assert!(address == "127.0.0.1:1" || full >= 40.0, "{full} dropped");
+    }
+}
+
+#[tokio::test]
+async fn a_sentry_that_says_too_many_is_left_alone() {
+    let sentry = SentrySink::start_refusing().await.unwrap();
+    let system = warning(&sentry.dsn()).await;
+    list_often(&system, 5).await;
+    let said = stop(&system).await;
+    assert_eq!(
+        sentry.events().len(),
+        1,
+        "one was refused, then none is sent"
+    );
+    let lost = "telemetry: 5 of 5 Sentry events were not delivered";
+    assert!(said.contains(&lost.to_owned()), "{said:?}");
+    let refused = unsent(&system, "telemetry.sentry.event.exported");
+    assert!((refused - 5.0).abs() < 0.1, "{refused}");
+}
+
+#[tokio::test]
+async fn a_sentry_behind_tls_is_trusted_by_its_authority_alone() {
+    let (sentry, authority) = SentrySink::start_tls().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("authority.pem");
+    std::fs::write(&file, authority).unwrap();
+    let stranger = warning(&sentry.dsn()).await;
+    list_often(&stranger, 1).await;
+    stop(&stranger).await;
+    assert!(sentry.envelopes().is_empty(), "not trusted");
+    let trusting = helpers::start_with(|spec| {
+        // Where rustls looks for the system's authorities.
+        told(spec, &sentry)
             .env("SENTRY_WARNINGS", "true")
-    })
-    .await;
+            .env("SSL_CERT_FILE", file.to_str().unwrap())
+    });
+    let trusting = without_backend(trusting.await).await;
+    list_often(&trusting, 1).await;
+    only_event(&sentry).await;
+}
+
+/// A system whose every list is an event.
+async fn warning(dsn: &str) -> System {
+    let told = |spec: Spec| spec.env("SENTRY_DSN", dsn).env("SENTRY_WARNINGS", "true");
+    without_backend(helpers::start_with(told).await).await
+}
+
+async fn without_backend(system: System) -> System {
     system.backend.process.signal(Signal::SIGKILL);
     system.backend.process.exited(SOON).await.unwrap();
-    for _ in 0..50 {
-        let url = format!("{}/books?limit=1", system.bookapp.url);
-        assert_eq!(http().unwrap().get(url).send().await.unwrap().status(), 200);
+    system
+}
+
+async fn list_often(system: &System, times: usize) {
+    let url = format!("{}/books?limit=1", system.bookapp.url);
+    for _ in 0..times {
+        let answer = http().unwrap().get(&url).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
     }
+}
+
+/// Stops bookapp in time; what it said.
+async fn stop(system: &System) -> Vec<String> {
     system.bookapp.process.signal(Signal::SIGTERM);
-    assert!(system.bookapp.process.exited(SOON).await.unwrap().success());
+    assert!(system.bookapp.process.exited(STOP).await.unwrap().success());
+    system.bookapp.process.lines()
+}
+
+/// How many bookapp counts there that did not get on.
+fn unsent(system: &System, metric: &str) -> f64 {
+    let points = system.sink.points();
+    let counted = points.iter().filter(|point| {
+        point.name == metric
+            && point.service() == "bookapp"
+            && point.attributes.contains_key("error.type")
+    });
+    counted.map(|point| point.value).fold(0.0, f64::max)
 }
 
 fn told(spec: Spec, sentry: &SentrySink) -> Spec {

@@ -75,3 +75,126 @@ where
         trace.span().set_attribute(id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry::trace::{SpanContext, TracerProvider};
+    use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+    use sentry::{
+        Client, ClientOptions, Envelope, SentryFutureExt, Transport,
+        protocol::{Context, Event},
+    };
+    use tokio::task::JoinSet;
+    use tracing::{Instrument, Span, error, info_span, subscriber};
+    use tracing_opentelemetry::OpenTelemetrySpanExt;
+    use tracing_subscriber::{layer::SubscriberExt, registry};
+
+    use super::*;
+    use crate::sentry::with_truth;
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Event<'static>>>);
+
+    impl Transport for Kept {
+        fn send_envelope(&self, envelope: Envelope) {
+            let event = envelope.event().expect("events alone are sent");
+            self.0.lock().unwrap().push(event.clone());
+        }
+    }
+
+    /// The one event that `work` leads to, and what it says of its span.
+    async fn told<T>(sampler: Sampler, work: impl Future<Output = T>) -> (T, Event<'static>) {
+        let kept = Arc::new(Kept::default());
+        let options = ClientOptions::new()
+            .dsn("http://public@127.0.0.1:1/42")
+            .transport(Arc::clone(&kept));
+        let client = Client::from(with_truth(options));
+        let hub = Arc::new(Hub::new(Some(Arc::new(client)), Arc::default()));
+        let provider = SdkTracerProvider::builder().with_sampler(sampler).build();
+        let errors = Errors {
+            warnings: false,
+            links: Links::new("http://localhost:3000", "test"),
+            dispatch: OnceLock::new(),
+        };
+        let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let _guard = subscriber::set_default(registry().with(spans).with(errors));
+        let output = work.bind_hub(hub).await;
+        let mut events = kept.0.lock().unwrap();
+        assert_eq!(events.len(), 1);
+        (output, events.remove(0))
+    }
+
+    fn own(span: &Span) -> SpanContext {
+        span.context().span().span_context().clone()
+    }
+
+    /// Both places name this span.
+    fn names(event: &Event<'_>, span: &SpanContext) {
+        assert_eq!(event.tags["otel.span_id"], span.span_id().to_string());
+        assert_eq!(event.tags["otel.trace_id"], span.trace_id().to_string());
+        let Some(Context::Trace(trace)) = event.contexts.get("trace") else {
+            panic!("no trace: {event:?}");
+        };
+        assert_eq!(trace.span_id, span.span_id().to_bytes().into());
+        assert_eq!(trace.trace_id, span.trace_id().to_bytes().into());
+    }
+
+    #[tokio::test]
+    async fn an_event_names_the_innermost_span() {
+        let (inner, event) = told(Sampler::AlwaysOn, async {
+            let _outer = info_span!("outer").entered();
+            let inner = info_span!("inner");
+            inner.in_scope(|| error!("it failed"));
+            own(&inner)
+        })
+        .await;
+        names(&event, &inner);
+    }
+
+    #[tokio::test]
+    async fn an_event_names_the_span_it_was_given_rather_than_the_current_one() {
+        let (given, event) = told(Sampler::AlwaysOn, async {
+            let given = info_span!(parent: None, "given");
+            let _current = info_span!("current").entered();
+            error!(parent: &given, "it failed");
+            own(&given)
+        })
+        .await;
+        names(&event, &given);
+    }
+
+    #[tokio::test]
+    async fn an_event_of_a_spawned_task_names_the_task_s_span() {
+        let (task, event) = told(Sampler::AlwaysOn, async {
+            let span = info_span!("task");
+            let work = async { error!("it failed") }.instrument(span.clone());
+            let mut tasks = JoinSet::new();
+            tasks.spawn(work.bind_hub(Hub::current()));
+            tasks.join_all().await;
+            own(&span)
+        })
+        .await;
+        names(&event, &task);
+    }
+
+    #[tokio::test]
+    async fn an_event_of_an_unsampled_trace_says_so_and_names_it_all_the_same() {
+        let (span, event) = told(Sampler::AlwaysOff, async {
+            let span = info_span!("unsampled");
+            span.in_scope(|| error!("it failed"));
+            own(&span)
+        })
+        .await;
+        names(&event, &span);
+        assert_eq!(event.tags["otel.sampled"], "false");
+    }
+
+    #[tokio::test]
+    async fn an_event_outside_any_span_names_none() {
+        let ((), event) = told(Sampler::AlwaysOn, async { error!("it failed") }).await;
+        assert!(!event.contexts.contains_key("trace"), "{event:?}");
+        assert!(!event.tags.contains_key("otel.trace_id"), "{event:?}");
+    }
+}

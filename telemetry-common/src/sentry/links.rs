@@ -24,6 +24,11 @@ impl Links {
         }
     }
 
+    /// Whose events these are.
+    pub(super) fn service(&self) -> &str {
+        &self.service
+    }
+
     /// Opens a trace and the logs of it, around now; `None` where Grafana's URL is none.
     pub(super) fn trace(&self, trace: &str) -> Option<String> {
         let range = json!({"from": millis(-1), "to": millis(1)});

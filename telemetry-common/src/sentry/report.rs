@@ -15,8 +15,14 @@ use super::links::Links;
 use crate::{
     Explained, RequestId,
     http::redact,
-    semconv::{EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE, REQUEST_ID},
+    semconv::{
+        CODE_FILE_PATH, CODE_LINE_NUMBER, EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE,
+        REQUEST_ID,
+    },
 };
+
+/// The tag that holds the id of the event's trace.
+pub(super) const TRACE_ID: &str = "otel.trace_id";
 
 /// What an event's fields say.
 #[derive(Default)]
@@ -25,6 +31,9 @@ pub(super) struct Told {
     /// The error and its causes, outermost first.
     chain: Vec<String>,
     kind: Option<String>,
+    /// Where it happened, if elsewhere than where it is told.
+    file: Option<String>,
+    line: Option<u64>,
     backtrace: Option<String>,
     extra: Map<String, Value>,
 }
@@ -33,6 +42,7 @@ impl Visit for Told {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             EXCEPTION_TYPE => self.kind = Some(value.to_owned()),
+            CODE_FILE_PATH => self.file = Some(value.to_owned()),
             EXCEPTION_MESSAGE => self.chain = vec![redact::text(value).into_owned()],
             // The chain says it already.
             EXCEPTION_STACKTRACE => {}
@@ -45,6 +55,13 @@ impl Visit for Told {
 
     fn record_i64(&mut self, field: &Field, value: i64) {
         self.extra.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            CODE_LINE_NUMBER => self.line = Some(value),
+            name => drop(self.extra.insert(name.to_owned(), value.into())),
+        }
     }
 
     fn record_error(&mut self, _: &Field, error: &(dyn Error + 'static)) {
@@ -87,30 +104,47 @@ impl Told {
             .kind
             .take()
             .unwrap_or_else(|| metadata.name().to_owned());
-        event.exception = exceptions(&self.chain, &kind, metadata);
+        let frame = self.frame(metadata);
+        // By what went wrong and where, not by the ids in its text; the work is added at the end.
+        let place = match (&self.file, self.line) {
+            (Some(file), Some(line)) => format!("{file}:{line}"),
+            _ => metadata.target().to_owned(),
+        };
+        let group = [links.service(), metadata.name(), &kind, &place];
+        let group = group.map(|part| Cow::Owned(part.to_owned()));
+        event.fingerprint = Cow::Owned(group.to_vec());
+        event.exception = exceptions(&self.chain, &kind, &frame);
         event.message = Some(self.message);
         event.extra = self.extra;
-        // By what went wrong and where, not by the ids in its text.
-        let place = Cow::Owned(metadata.target().to_owned());
-        let name = Cow::Owned(metadata.name().to_owned());
-        event.fingerprint = Cow::Owned(vec![Cow::Owned(kind), name, place]);
         if let Some(id) = RequestId::current() {
             event.tags.insert(REQUEST_ID.to_owned(), id.to_string());
         }
         correlate(&mut event, trace, links);
         event
     }
+
+    /// Our own line that it happened on, or is told on.
+    fn frame(&self, metadata: &Metadata<'_>) -> Frame {
+        let (module, file, line) = match &self.file {
+            Some(file) => (None, Some(&**file), self.line),
+            None => (
+                metadata.module_path(),
+                metadata.file(),
+                metadata.line().map(u64::from),
+            ),
+        };
+        Frame {
+            module: module.map(str::to_owned),
+            filename: file.map(str::to_owned),
+            lineno: line,
+            in_app: Some(true),
+            ..Frame::default()
+        }
+    }
 }
 
 /// Innermost first, as Sentry wants them; the outermost has a place in our code.
-fn exceptions(chain: &[String], kind: &str, metadata: &Metadata<'_>) -> Values<Exception> {
-    let frame = Frame {
-        module: metadata.module_path().map(str::to_owned),
-        filename: metadata.file().map(str::to_owned),
-        lineno: metadata.line().map(u64::from),
-        in_app: Some(true),
-        ..Frame::default()
-    };
+fn exceptions(chain: &[String], kind: &str, frame: &Frame) -> Values<Exception> {
     let exception = |(depth, text): (usize, &String)| Exception {
         ty: if depth == 0 { kind } else { "caused by" }.to_owned(),
         value: Some(text.clone()),
@@ -133,7 +167,7 @@ fn correlate(event: &mut Event<'static>, trace: &Trace, links: &Links) {
     }
     let id = span.trace_id().to_string();
     let mut tag = |key: &str, value: String| event.tags.insert(key.to_owned(), value);
-    tag("otel.trace_id", id.clone());
+    tag(TRACE_ID, id.clone());
     tag("otel.span_id", span.span_id().to_string());
     tag("otel.sampled", span.is_sampled().to_string());
     // Sentry puts a random one there, before this.

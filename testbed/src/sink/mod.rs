@@ -3,7 +3,6 @@
 
 mod read;
 mod server;
-mod tls;
 
 use std::{
     collections::BTreeMap,
@@ -28,6 +27,8 @@ use tokio::{
     sync::oneshot,
 };
 use tokio_rustls::TlsAcceptor;
+
+use crate::tls;
 
 /// A running sink; gone on drop.
 pub struct Sink {

@@ -1,4 +1,4 @@
-//! A certificate of the sink's own, and a listener that uses it.
+//! A certificate of a sink's own, and a listener that uses it.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -13,7 +13,7 @@ use tokio_rustls::{
 };
 
 /// Accepts with a certificate for 127.0.0.1, which is its own authority; that as PEM.
-pub(super) fn self_signed() -> Result<(TlsAcceptor, String)> {
+pub(crate) fn self_signed() -> Result<(TlsAcceptor, String)> {
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
     let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
@@ -25,13 +25,13 @@ pub(super) fn self_signed() -> Result<(TlsAcceptor, String)> {
     Ok((TlsAcceptor::from(Arc::new(config)), cert.pem()))
 }
 
-pub(super) struct Listener {
+pub(crate) struct Listener {
     tcp: TcpListener,
     tls: TlsAcceptor,
 }
 
 impl Listener {
-    pub(super) fn new(tcp: TcpListener, tls: TlsAcceptor) -> Self {
+    pub(crate) fn new(tcp: TcpListener, tls: TlsAcceptor) -> Self {
         Self { tcp, tls }
     }
 }
