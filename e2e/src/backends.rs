@@ -10,7 +10,7 @@ use testbed::{eventually, sink::Span};
 
 use crate::{
     Stack,
-    stack::{LOKI, PROMETHEUS},
+    stack::{BUGSINK, BUGSINK_TOKEN, LOKI, PROMETHEUS},
 };
 
 /// How long what was sent may take to be found.
@@ -78,6 +78,32 @@ pub(crate) async fn trace_series(stack: &Stack, query: &str) -> Result<Vec<Value
     let url = format!("{}/api/metrics/query_range", stack.traces_url);
     let answer = get(&url, &[("q", query), ("since", "10m"), ("step", "15s")]).await?;
     Ok(list(&answer["series"]))
+}
+
+/// Bugsink: the issues of the project.
+pub(crate) async fn issues() -> Result<Vec<Value>> {
+    let answer = bugsink("issues/?project=1").await?;
+    Ok(list(&answer["results"]))
+}
+
+/// Bugsink: the events of an issue, newest first; what they say is not in it.
+pub(crate) async fn events_of(issue: &Value) -> Result<Vec<Value>> {
+    let id = issue["id"].as_str().unwrap_or_default();
+    let answer = bugsink(&format!("events/?issue={id}")).await?;
+    Ok(list(&answer["results"]))
+}
+
+/// Bugsink: what an event of [`events_of`] says, as it was sent.
+pub(crate) async fn event(event: &Value) -> Result<Value> {
+    let id = event["id"].as_str().unwrap_or_default();
+    let mut answer = bugsink(&format!("events/{id}/")).await?;
+    Ok(answer["data"].take())
+}
+
+async fn bugsink(path: &str) -> Result<Value> {
+    let url = format!("{BUGSINK}/api/canonical/0/{path}");
+    let answer = http()?.get(url).bearer_auth(BUGSINK_TOKEN).send().await?;
+    Ok(answer.error_for_status()?.json().await?)
 }
 
 /// Waits until a question has an answer that is not empty; says how much was found.

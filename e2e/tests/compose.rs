@@ -8,7 +8,7 @@ use std::{
 };
 
 use e2e::stack::{
-    COLLECTOR, LOKI, PROMETHEUS, Tools,
+    BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Tools,
     native::{self, Addresses},
 };
 use serde_json::Value;
@@ -120,6 +120,7 @@ fn native() -> [(&'static str, Spec); 4] {
         binaries: "bin".into(),
         tempo: None,
         kafka: "kafka".into(),
+        bugsink: "bugsink".into(),
         locust: "locust".into(),
         root: root().to_owned(),
     };
@@ -169,6 +170,7 @@ fn both_stacks_publish_the_same_ports() {
         ("loki", LOKI),
         ("otel-collector", COLLECTOR),
         ("tempo", native::TEMPO),
+        ("bugsink", BUGSINK),
     ] {
         let address = url.trim_start_matches("http://");
         let port = address.rsplit(':').next().unwrap();
@@ -178,6 +180,28 @@ fn both_stacks_publish_the_same_ports() {
             "{name}: {published}"
         );
     }
+}
+
+// proves: B22 N6
+#[test]
+fn errors_go_to_the_stack_s_own_bugsink_unless_told_otherwise() {
+    let project = fs::read_to_string(root().join("bugsink/project.py")).unwrap();
+    let key = project.split("KEY = \"").nth(1).unwrap();
+    let key = key.split('"').next().unwrap();
+    let services: BTreeMap<_, _> = services().into_iter().collect();
+    for service in ["bookapp", "backend"] {
+        let dsn = services[service]["environment"]["SENTRY_DSN"].as_str();
+        let default = format!("${{SENTRY_DSN-http://{key}@bugsink:8002/1}}");
+        assert_eq!(dsn, Some(&*default));
+    }
+    let started = texts(&services["bugsink"]["command"]);
+    assert_eq!(started, ["/bugsink/serve", "/data", "0.0.0.0:8002"]);
+    let requirements = fs::read_to_string(root().join("bugsink/requirements.txt")).unwrap();
+    let image = services["bugsink"]["image"].as_str().unwrap();
+    assert_eq!(
+        requirements.trim().replace("==", ":"),
+        image.replace("bugsink/", "")
+    );
 }
 
 /// What only one of them must be told: the address to bind in a container; what tests hurry up.

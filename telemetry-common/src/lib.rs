@@ -37,6 +37,8 @@ mod panics;
 mod process;
 mod propagation;
 mod providers;
+#[cfg(any(feature = "axum", feature = "reqwest", feature = "sentry"))]
+mod redact;
 mod request_id;
 mod resource;
 mod scope;

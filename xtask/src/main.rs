@@ -71,6 +71,19 @@ fn main() -> Result<()> {
     }
 }
 
+/// Whoever takes telemetry-common home takes one of these, or none.
+const FEATURES: [&str; 9] = [
+    "",
+    "axum",
+    "kafka",
+    "prometheus",
+    "reqwest",
+    "sentry",
+    "sqlx",
+    "testing",
+    "tls",
+];
+
 fn check() -> Result<()> {
     step("format");
     cargo::run(&["fmt", "--all", "--check"], &[])?;
@@ -87,6 +100,18 @@ fn check() -> Result<()> {
         ],
         &[],
     )?;
+    step("each feature of telemetry-common alone");
+    for feature in FEATURES {
+        let alone = [
+            "clippy",
+            "--quiet",
+            "--package",
+            "telemetry-common",
+            "--no-default-features",
+        ];
+        let features = ["--features", feature, "--", "-D", "warnings"];
+        cargo::run(&[&alone[..], &features[..]].concat(), &[])?;
+    }
     step("docs");
     cargo::run(
         &["doc", "--quiet", "--workspace", "--no-deps"],

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use demo::system::http;
 use e2e::{
     Stack,
-    stack::{LOKI, PROMETHEUS, Tools, native::COLLECTOR_HEALTH},
+    stack::{BUGSINK, LOKI, PROMETHEUS, Tools, native::COLLECTOR_HEALTH},
 };
 use tokio::runtime::Runtime;
 
@@ -53,6 +53,10 @@ pub(crate) struct Programs {
     #[arg(long, env, default_value = "locust", value_name = "PROGRAM")]
     pub(crate) locust: PathBuf,
 
+    /// The folder of Bugsink's programs, from what `bugsink/requirements.txt` names.
+    #[arg(long, env, value_name = "FOLDER")]
+    bugsink: Option<PathBuf>,
+
     /// docker-compose, for its `config` alone: no engine is needed.
     #[arg(long, env, default_value = "docker-compose", value_name = "PROGRAM")]
     docker_compose: PathBuf,
@@ -71,6 +75,10 @@ impl Programs {
                 .kafka_jars
                 .clone()
                 .context("--kafka-jars or KAFKA_JARS is missing")?,
+            bugsink: self
+                .bugsink
+                .clone()
+                .context("--bugsink or BUGSINK is missing")?,
             locust: self.locust.clone(),
             root: env::current_dir()?,
         })
@@ -111,6 +119,7 @@ fn up(programs: &Programs) -> Result<()> {
         println!("collector   {COLLECTOR_HEALTH}");
         println!("Prometheus  {PROMETHEUS}");
         println!("Loki        {LOKI}");
+        println!("Bugsink     {BUGSINK} (admin@example.org, admin)");
         println!("traces      {}/api/traces/<id>", stack.traces_url);
         println!("database    {}", stack.database_url);
         println!("up until Ctrl-C or `cargo xtask stack down`");
@@ -132,6 +141,7 @@ fn status() -> Result<()> {
         ("collector", COLLECTOR_HEALTH.to_owned()),
         ("Prometheus", format!("{PROMETHEUS}/-/ready")),
         ("Loki", format!("{LOKI}/ready")),
+        ("Bugsink", format!("{BUGSINK}/health/ready")),
     ] {
         let answer = runtime.block_on(client.get(&url).send());
         let answers = answer.is_ok_and(|answer| answer.status().is_success());

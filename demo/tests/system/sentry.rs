@@ -186,6 +186,7 @@ async fn breadcrumbs_of_one_request_are_in_no_other_s_event() {
     let events = eventually(SOON, "two events", both).await.unwrap();
     for event in events {
         let crumbs = event["breadcrumbs"].to_string();
+        assert!(!crumbs.contains("listening"), "the start's: {crumbs}");
         assert!(
             !crumbs.contains("the request failed"),
             "the other's: {crumbs}"

@@ -1,5 +1,6 @@
 //! What must be found in the stack after traffic.
 
+mod failures;
 mod logs;
 mod metrics;
 mod redaction;
@@ -31,6 +32,7 @@ pub async fn run(stack: &Stack, table: &mut Table) -> Result<()> {
     logs::check(&sent, table).await;
     metrics::check(stack, table).await;
     registry::check(stack, table);
+    failures::check(stack, table).await;
     redaction::check(stack, &sent, table).await
 }
 

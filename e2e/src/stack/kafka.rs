@@ -39,7 +39,7 @@ impl Kafka {
             ..Spec::new("kafka", "java")
         };
         let spec = [
-            "-Xmx512m",
+            "-Xmx384m",
             "-Xms256m",
             &log,
             "-cp",

@@ -23,6 +23,10 @@ const START: Duration = Duration::from_mins(1);
 pub const PROMETHEUS: &str = "http://127.0.0.1:9090";
 /// Where Loki answers.
 pub const LOKI: &str = "http://127.0.0.1:3100";
+/// Where Bugsink, which speaks Sentry's protocol, answers.
+pub const BUGSINK: &str = "http://127.0.0.1:8002";
+/// What opens its API; made by `bugsink/project.py`.
+pub(crate) const BUGSINK_TOKEN: &str = "0123456789abcdef0123456789abcdef01234567";
 /// Where the collector takes OTLP over HTTP.
 pub const COLLECTOR: &str = "http://127.0.0.1:4318";
 

@@ -18,7 +18,7 @@ use testbed::{
     sink::Sink,
 };
 
-use super::{COLLECTOR, LOKI, PROMETHEUS, Part, Stack, kafka::Kafka};
+use super::{BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Part, Stack, kafka::Kafka};
 
 /// Values that compose sets too; they protect nothing here.
 const MONITOR: (&str, &str) = ("otel_monitor", "monitor");
@@ -27,6 +27,9 @@ const HMAC_KEY: &str = "0123456789abcdef0123456789abcdef";
 pub const TEMPO: &str = "http://127.0.0.1:3200";
 /// Where it takes OTLP, away from the collector.
 const TEMPO_OTLP: &str = "127.0.0.1:14317";
+
+/// Where the services report errors; the key is made by `bugsink/project.py`.
+const SENTRY_DSN: &str = "http://0123456789abcdef0123456789abcdef@127.0.0.1:8002/1";
 
 /// Where the collector says that it is well.
 pub const COLLECTOR_HEALTH: &str = "http://127.0.0.1:13133/";
@@ -40,6 +43,8 @@ pub struct Tools {
     pub tempo: Option<PathBuf>,
     /// The folder of Kafka's jars.
     pub kafka: PathBuf,
+    /// The folder of Bugsink's programs.
+    pub bugsink: PathBuf,
     /// Locust, with what `requests/requirements.txt` names.
     pub locust: PathBuf,
     /// The checkout.
@@ -50,6 +55,7 @@ pub struct Tools {
 pub(super) struct Processes {
     _system: System,
     _kafka: Kafka,
+    _bugsink: Part,
     _data: TempDir,
 }
 
@@ -76,7 +82,11 @@ impl Stack {
         for part in ["loki", "tempo"] {
             fs::create_dir(at(part))?;
         }
-        let kafka = Kafka::start(&tools.root, &tools.kafka, &at("kafka")).await?;
+        let (kafka_data, bugsink_ready) = (at("kafka"), format!("{BUGSINK}/health/ready"));
+        let (bugsink, kafka) = tokio::try_join!(
+            Part::start(bugsink(tools, &at("bugsink")), bugsink_ready),
+            Kafka::start(&tools.root, &tools.kafka, &kafka_data),
+        )?;
         let parts = Parts::start(Some(kafka.address.clone())).await?;
         let (traces, traces_url, traces_otlp) = start_traces(tools, &at("tempo")).await?;
         let prometheus = start_prometheus(tools, &at("prometheus")).await?;
@@ -85,7 +95,7 @@ impl Stack {
         let told = |spec: Spec| {
             spec.env("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR)
                 .env("OTEL_METRIC_EXPORT_INTERVAL", "2000")
-                .env("SENTRY_DSN", "")
+                .env("SENTRY_DSN", SENTRY_DSN)
                 .env("SENTRY_WARNINGS", "false")
                 .env("GRAFANA_URL", "http://127.0.0.1:3000")
                 .env("ADMIN_TOKEN", "")
@@ -124,6 +134,7 @@ impl Stack {
             _processes: Some(Processes {
                 _system: system,
                 _kafka: kafka,
+                _bugsink: bugsink,
                 _data: data,
             }),
         })
@@ -191,6 +202,15 @@ pub fn loki(tools: &Tools, data: &Path) -> Spec {
         .arg("-server.http-listen-address=127.0.0.1")
         .arg("-server.grpc-listen-address=127.0.0.1")
         .env("LOKI_PATH", data.display().to_string())
+}
+
+/// How Bugsink is started.
+pub fn bugsink(tools: &Tools, data: &Path) -> Spec {
+    let address = BUGSINK.trim_start_matches("http://");
+    Spec::new("bugsink", tools.root.join("bugsink/serve"))
+        .arg(data)
+        .arg(address)
+        .arg(&tools.bugsink)
 }
 
 /// How the collector is started.

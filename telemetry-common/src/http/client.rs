@@ -20,8 +20,8 @@ use reqwest_tracing::{ReqwestOtelSpanBackend, TracingMiddleware};
 use tracing::{Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{X_REQUEST_ID, redact};
-use crate::{RequestId, scope, semconv};
+use super::X_REQUEST_ID;
+use crate::{RequestId, redact, scope, semconv};
 
 /// Wraps `client` so that each request is a span whose context travels with it.
 ///

@@ -2,8 +2,6 @@
 
 #[cfg(feature = "reqwest")]
 pub mod client;
-#[cfg(any(feature = "axum", feature = "reqwest"))]
-pub(crate) mod redact;
 #[cfg(feature = "axum")]
 pub mod server;
 

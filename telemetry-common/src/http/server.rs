@@ -26,8 +26,8 @@ use opentelemetry::{
 use tracing::{Span, info};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{X_REQUEST_ID, redact};
-use crate::{RequestId, failure, scope, semconv, traceparent};
+use super::X_REQUEST_ID;
+use crate::{RequestId, failure, redact, scope, semconv, traceparent};
 
 #[cfg(feature = "sentry")]
 const X_SENTRY_EVENT_ID: HeaderName = HeaderName::from_static("x-sentry-event-id");

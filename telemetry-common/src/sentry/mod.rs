@@ -23,7 +23,7 @@ use std::{
 use clap::{ArgAction, Args};
 use opentelemetry::Key;
 use opentelemetry_sdk::Resource;
-use sentry::{Client, ClientOptions, Hub, SentryFutureExt, types::Dsn};
+use sentry::{Client, ClientOptions, Hub, Scope, SentryFutureExt, types::Dsn};
 
 use crate::{InitError, ledger::Ledger, semconv};
 use courier::Courier;
@@ -144,8 +144,10 @@ fn with_truth(options: ClientOptions) -> ClientOptions {
 /// Runs one request's or message's work by itself: its breadcrumbs and tags are in no other's event.
 pub async fn isolate<F: Future>(work: F) -> F::Output {
     if ENABLED.load(Ordering::Relaxed) {
-        work.bind_hub(Arc::new(Hub::new_from_top(Hub::main())))
-            .await
+        let hub = Hub::new_from_top(Hub::main());
+        // What was said at start led to nothing here.
+        hub.configure_scope(Scope::clear_breadcrumbs);
+        work.bind_hub(Arc::new(hub)).await
     } else {
         work.await
     }

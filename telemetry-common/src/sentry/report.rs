@@ -13,8 +13,7 @@ use tracing::{
 
 use super::links::Links;
 use crate::{
-    Explained, RequestId,
-    http::redact,
+    Explained, RequestId, redact,
     semconv::{
         CODE_FILE_PATH, CODE_LINE_NUMBER, EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE,
         REQUEST_ID,

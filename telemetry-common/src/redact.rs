@@ -1,4 +1,4 @@
-//! Query strings without the values that look like secrets.
+//! Query strings and other texts without the values that look like secrets.
 
 use std::borrow::Cow;
 
@@ -10,6 +10,7 @@ const REDACTED: &str = "REDACTED";
 /// The convention names `AWSAccessKeyId`, `Signature`, `sig` and `X-Goog-Signature`
 /// (<https://opentelemetry.io/docs/specs/semconv/registry/attributes/url/>); these words cover them
 /// and what people call a secret.
+#[cfg(any(feature = "axum", feature = "reqwest"))]
 const SECRETS: [&str; 9] = [
     "auth",
     "code",
@@ -23,6 +24,7 @@ const SECRETS: [&str; 9] = [
 ];
 
 /// `query` with the values of secret parameters replaced.
+#[cfg(any(feature = "axum", feature = "reqwest"))]
 pub(crate) fn query(query: &str) -> Cow<'_, str> {
     let is_secret = |pair: &str| {
         let name = pair
@@ -58,7 +60,7 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "axum", feature = "reqwest")))]
 mod tests {
     use super::*;
 
