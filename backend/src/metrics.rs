@@ -1,15 +1,26 @@
 //! The instruments of this service; ids go to spans, never here.
 
-use opentelemetry::{KeyValue, global, metrics::Counter};
+use book_events::BookAdded;
+use jiff::Timestamp;
+use opentelemetry::{
+    KeyValue, global,
+    metrics::{Counter, Histogram},
+};
 use telemetry_common::semconv;
 
 use crate::ingestion::IngestionError;
+
+/// In seconds: from at once to an outage of an hour.
+const DELAYS: [f64; 12] = [
+    0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0,
+];
 
 /// Built once, after telemetry; every known series begins at zero, and so does a dashboard.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     retries: Counter<u64>,
     dead_letters: Counter<u64>,
+    ingestion_delay: Histogram<f64>,
 }
 
 impl Metrics {
@@ -26,6 +37,12 @@ impl Metrics {
                 .with_unit("{message}")
                 .with_description("Messages handed to the dead-letter topic")
                 .build(),
+            ingestion_delay: meter
+                .f64_histogram("bookapp.ingestion.delay")
+                .with_unit("s")
+                .with_boundaries(DELAYS.to_vec())
+                .with_description("From when a book was written down to when its details were")
+                .build(),
         };
         for kind in IngestionError::KINDS {
             let kind = [KeyValue::new(semconv::ERROR_TYPE, kind)];
@@ -33,6 +50,14 @@ impl Metrics {
             metrics.dead_letters.add(0, &kind);
         }
         metrics
+    }
+
+    /// The details of this event's book were just committed.
+    pub(crate) fn ingested(&self, event: &BookAdded) {
+        // Of two clocks, and the other may be ahead.
+        let delay = Timestamp::now().duration_since(event.occurred_at);
+        self.ingestion_delay
+            .record(delay.as_secs_f64().max(0.0), &[]);
     }
 
     pub(crate) fn retries(&self, error_type: &'static str) {

@@ -7,7 +7,6 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
 };
 use service_common::{
-    admin::AdminConfig,
     faults::Faults,
     health,
     problem::{self, Problem},
@@ -18,6 +17,7 @@ use tower::ServiceBuilder;
 
 use crate::{
     books, config::Config, fault_injection, health::Ready, metrics::Metrics, outbox::Outbox,
+    start_page,
 };
 
 /// The largest body that is read, in bytes.
@@ -50,7 +50,8 @@ impl AppState {
     }
 }
 
-pub(crate) fn router(state: AppState, limits: Limits, admin: AdminConfig) -> Router {
+pub(crate) fn router(state: AppState, config: &Config) -> Router {
+    let limits: Limits = config.server.into();
     let layers = ServiceBuilder::new()
         .layer(from_fn(http::identify)) // the request's id, known to all below
         .layer(http::span()) // the server span: everything below is inside it
@@ -66,8 +67,12 @@ pub(crate) fn router(state: AppState, limits: Limits, admin: AdminConfig) -> Rou
         db: state.db.clone(),
     };
     Router::new()
+        .merge(start_page::routes(&config.telemetry.sentry.grafana_url))
         .nest("/books", books::routes())
-        .nest("/error-injection", fault_injection::routes(admin))
+        .nest(
+            "/error-injection",
+            fault_injection::routes(config.admin.clone()),
+        )
         .fallback(|| async { Problem::unknown_path() })
         .method_not_allowed_fallback(|| async { Problem::unknown_method() })
         .layer(layers)

@@ -2,8 +2,8 @@
 //!
 //! The map, in the order of a request: [`app`] (router and layers) → `books` (handlers → service →
 //! repository) → [`outbox`] (what is announced, and the relay that sends it). `error` is what a
-//! client is told when something is wrong, `fault_injection` failures on purpose, [`config`] every
-//! setting, `metrics` the instruments.
+//! client is told when something is wrong, `fault_injection` failures on purpose, `start_page` the
+//! front door in the browser, [`config`] every setting, `metrics` the instruments.
 
 pub mod app;
 mod books;
@@ -15,6 +15,7 @@ mod health;
 mod metrics;
 pub mod openapi;
 pub mod outbox;
+mod start_page;
 
 use std::net::SocketAddr;
 
@@ -58,7 +59,7 @@ impl App {
         let faults = state.faults.clone();
         Ok(Self {
             listener,
-            router: app::router(state, config.server.into(), config.admin.clone()),
+            router: app::router(state, &config),
             relay,
             faults,
             db,

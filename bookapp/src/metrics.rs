@@ -6,6 +6,8 @@ use opentelemetry::{KeyValue, global, metrics::Counter};
 #[derive(Clone)]
 pub(crate) struct Metrics {
     books_added: Counter<u64>,
+    /// Who opened the start page.
+    pub(crate) visitors: Counter<u64>,
     /// Lists that went without details.
     pub(crate) lists_degraded: Counter<u64>,
 }
@@ -36,6 +38,11 @@ impl Metrics {
                 .with_unit("{book}")
                 .with_description("Books that were added")
                 .build(),
+            visitors: meter
+                .u64_counter("bookapp.visitors")
+                .with_unit("{visitor}")
+                .with_description("Times the start page was opened")
+                .build(),
             lists_degraded: meter
                 .u64_counter("bookapp.lists.degraded")
                 .with_unit("{list}")
@@ -44,6 +51,7 @@ impl Metrics {
         };
         metrics.books_added(0, AddedBy::Single);
         metrics.books_added(0, AddedBy::Bulk);
+        metrics.visitors.add(0, &[]);
         metrics.lists_degraded.add(0, &[]);
         metrics
     }

@@ -34,7 +34,7 @@ use tracing::Span;
 
 use crate::{
     config::Config,
-    ingestion::{self, IngestionError},
+    ingestion::{self, Ingested, IngestionError},
     metrics::Metrics,
 };
 use dead_letters::DeadLetters;
@@ -262,7 +262,9 @@ impl Consumer {
         self.faults.strike(PROCESS, BOOK_ADDED).await?;
         let event = event?;
         Span::current().record(semconv::MESSAGING_MESSAGE_ID, event.event_id.to_string());
-        ingestion::enrich(&self.db, &event).await?;
+        if ingestion::enrich(&self.db, &event).await? == Ingested::Derived {
+            self.metrics.ingested(&event);
+        }
         Ok(())
     }
 }

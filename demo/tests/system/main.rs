@@ -13,4 +13,5 @@ mod loss;
 mod registry;
 mod secrets;
 mod sentry;
+mod start_page;
 mod traces;

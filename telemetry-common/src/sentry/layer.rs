@@ -115,7 +115,7 @@ mod tests {
         let provider = SdkTracerProvider::builder().with_sampler(sampler).build();
         let errors = Errors {
             warnings: false,
-            links: Links::new("http://localhost:3000", "test"),
+            links: Links::new("http://localhost:3000".parse().unwrap(), "test"),
             dispatch: OnceLock::new(),
         };
         let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));

@@ -12,14 +12,18 @@ const AROUND: Duration = Duration::from_hours(1);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Links {
-    grafana: String,
+    /// Of its Explore page.
+    explore: Url,
     service: String,
 }
 
 impl Links {
-    pub(super) fn new(grafana: &str, service: &str) -> Self {
+    pub(super) fn new(grafana: Url, service: &str) -> Self {
+        let mut explore = grafana;
+        let path = format!("{}/explore", explore.path().trim_end_matches('/'));
+        explore.set_path(&path);
         Self {
-            grafana: grafana.trim_end_matches('/').to_owned(),
+            explore,
             service: service.to_owned(),
         }
     }
@@ -29,8 +33,8 @@ impl Links {
         &self.service
     }
 
-    /// Opens a trace and the logs of it, around now; `None` where Grafana's URL is none.
-    pub(super) fn trace(&self, trace: &str) -> Option<String> {
+    /// Opens a trace and the logs of it, around now.
+    pub(super) fn trace(&self, trace: &str) -> String {
         let range = json!({"from": millis(-1), "to": millis(1)});
         let pane = |uid: &str, mut query: Value| {
             query["refId"] = json!("A");
@@ -47,9 +51,10 @@ impl Links {
         });
         let panes = panes.to_string();
         let query = [("schemaVersion", "1"), ("orgId", "1"), ("panes", &panes)];
-        let url = Url::parse_with_params(&format!("{}/explore", self.grafana), query);
+        let mut url = self.explore.clone();
+        url.query_pairs_mut().extend_pairs(query);
         // A space as %20: a plus is one in forms alone.
-        url.ok().map(|url| url.as_str().replace('+', "%20"))
+        url.as_str().replace('+', "%20")
     }
 }
 

@@ -25,6 +25,8 @@ use opentelemetry::Key;
 use opentelemetry_sdk::Resource;
 use sentry::{Client, ClientOptions, Hub, Scope, SentryFutureExt, types::Dsn};
 
+use url::Url;
+
 use crate::{InitError, ledger::Ledger, semconv};
 use courier::Courier;
 pub(crate) use layer::layers;
@@ -43,7 +45,7 @@ pub struct SentryConfig {
 
     /// Grafana, as the reader of an event reaches it.
     #[arg(long, env, default_value = "http://localhost:3000", value_name = "URL")]
-    pub grafana_url: String,
+    pub grafana_url: Url,
 }
 
 /// A text that is not printed.
@@ -113,7 +115,7 @@ impl Reporter {
         ENABLED.store(true, Ordering::Relaxed);
         Ok(Some(Self {
             client,
-            links: links::Links::new(&config.grafana_url, &name),
+            links: links::Links::new(config.grafana_url.clone(), &name),
             warnings: config.sentry_warnings,
             ledger,
         }))

@@ -177,9 +177,7 @@ fn correlate(event: &mut Event<'static>, trace: &Trace, links: &Links) {
     };
     let context = Context::Trace(Box::new(context));
     event.contexts.insert("trace".to_owned(), context);
-    if let Some(url) = links.trace(&id) {
-        let grafana = Map::from_iter([("url".to_owned(), Value::from(url))]);
-        let grafana = Context::Other(grafana);
-        event.contexts.insert("grafana".to_owned(), grafana);
-    }
+    let url = Value::from(links.trace(&id));
+    let grafana = Context::Other(Map::from_iter([("url".to_owned(), url)]));
+    event.contexts.insert("grafana".to_owned(), grafana);
 }

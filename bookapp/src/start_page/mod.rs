@@ -1,0 +1,43 @@
+//! The front door in the browser: what this is, a button for each kind of request, and where to
+//! look at what came of it. Static; without JavaScript it is a list of links.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE},
+    response::{Html, IntoResponse},
+    routing::get,
+};
+use reqwest::Url;
+
+use crate::app::AppState;
+
+const PAGE: &str = include_str!("page.html");
+const SCRIPT: &str = include_str!("page.js");
+const STYLE: &str = include_str!("page.css");
+/// Stands in the page where Grafana's URL comes.
+const GRAFANA: &str = "{grafana}";
+/// Nothing but the page's own files, and calls of this API.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+     img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The page, with links to the Grafana that a reader reaches there.
+pub(crate) fn routes(grafana: &Url) -> Router<AppState> {
+    let page: Arc<str> = PAGE
+        .replace(GRAFANA, grafana.as_str().trim_end_matches('/'))
+        .into();
+    let visit = |State(app): State<AppState>| async move {
+        app.metrics.visitors.add(1, &[]);
+        ([(CONTENT_SECURITY_POLICY, POLICY)], Html(page.to_string()))
+    };
+    Router::new()
+        .route("/", get(visit))
+        .route("/page.js", get(file("text/javascript", SCRIPT)))
+        .route("/page.css", get(file("text/css", STYLE)))
+}
+
+fn file(kind: &'static str, text: &'static str) -> impl IntoResponse + Clone {
+    ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], text)
+}

@@ -1,0 +1,79 @@
+// Sends what a button says, and shows the answer with the way to its trace.
+
+const byId = (id) => document.getElementById(id);
+let book = 1;
+
+function exploreUrl(trace) {
+  const hour = 3600_000;
+  const range = { from: String(Date.now() - hour), to: String(Date.now() + hour) };
+  const pane = (uid, query) => ({
+    datasource: uid,
+    queries: [{ refId: "A", datasource: { type: uid, uid }, ...query }],
+    range,
+  });
+  const panes = {
+    t: pane("tempo", { queryType: "traceql", query: trace }),
+    l: pane("loki", { queryType: "range", expr: `{service_name=~".+"} | trace_id="${trace}"` }),
+  };
+  const query = new URLSearchParams({ schemaVersion: 1, orgId: 1, panes: JSON.stringify(panes) });
+  return `${document.documentElement.dataset.grafana}/explore?${query}`.replaceAll("+", "%20");
+}
+
+function element(name, text, attributes = {}) {
+  const made = Object.assign(document.createElement(name), attributes);
+  made.textContent = text;
+  return made;
+}
+
+function show(method, path, status, millis, trace, body) {
+  const answer = document.createElement("li");
+  answer.append(element("strong", `${method} ${path}: ${status}`), ` in ${millis} ms`);
+  if (trace) {
+    const opens = { href: exploreUrl(trace), target: "_blank", rel: "noopener" };
+    answer.append(", trace ", element("code", trace), " ");
+    answer.append(element("a", "open it in Grafana", opens));
+  }
+  answer.append(element("pre", body));
+  answer.className = typeof status === "number" && status < 400 ? "good" : "bad";
+  byId("answers").prepend(answer);
+}
+
+async function send(method, path, body) {
+  const headers = {};
+  if (body) headers["content-type"] = "application/json";
+  if (byId("token").value) headers.authorization = `Bearer ${byId("token").value}`;
+  const started = performance.now();
+  try {
+    const answer = await fetch(path, { method, headers, body });
+    const text = await answer.text();
+    const trace = answer.headers.get("traceparent")?.split("-")[1];
+    show(method, path, answer.status, Math.round(performance.now() - started), trace, text);
+    if (answer.ok && path.startsWith("/books/") && method === "POST") {
+      [book] = [JSON.parse(text)].flat();
+      byId("book").value = book;
+    }
+  } catch (error) {
+    show(method, path, "no answer", Math.round(performance.now() - started), null, String(error));
+  }
+}
+
+async function listRules() {
+  const answer = await fetch("/error-injection").catch(() => null);
+  const rules = answer?.ok ? await answer.json() : [];
+  const words = (rule) =>
+    `${rule.service}: ${rule.http_method} ${rule.endpoint_pattern}: ${rule.kind}, ` +
+    `${Math.round(rule.error_rate * 100)} % of the time`;
+  const items = rules.map((rule) => element("li", words(rule)));
+  byId("rules").replaceChildren(...(items.length ? items : [element("li", "none")]));
+}
+
+for (const button of document.querySelectorAll("button[data-path]")) {
+  button.addEventListener("click", async () => {
+    const { method, path, body } = button.dataset;
+    await send(method, path.replace("{book}", book), body);
+    await listRules();
+  });
+}
+byId("token").form.addEventListener("submit", (event) => event.preventDefault());
+byId("send").hidden = false;
+listRules();

@@ -1,0 +1,265 @@
+//! The start page as a browser shows it: headless Chromium, driven over `WebDriver`.
+//!
+//! `CHROMEDRIVER` names the driver, else it is looked for on the path.
+
+use std::{collections::HashSet, env};
+
+use demo::{System, system};
+use fantoccini::{
+    Client, ClientBuilder, Locator, elements::Element, wd::WebDriverCompatibleCommand,
+};
+use http::Method;
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use testbed::{
+    eventually,
+    process::{Process, Spec},
+};
+use url::{ParseError, Url};
+
+use crate::helpers::{self, SOON};
+
+const GRAFANA: &str = "https://grafana.example";
+
+/// What each button's answer begins with, in the order of the page.
+const ANSWERS: [&str; 12] = [
+    "POST /books/add: 201",
+    "POST /books/bulk_add: 201",
+    "GET /books?limit=5: 200",
+    "GET /books/94: 200",
+    "GET /books/94/details: 200",
+    "PATCH /books/94: 200",
+    "DELETE /books/94: 200",
+    "GET /books/2147483647: 404",
+    "POST /error-injection: 200",
+    "POST /error-injection: 200",
+    "POST /error-injection: 200",
+    "DELETE /error-injection: 200",
+];
+
+// proves: R1
+#[tokio::test]
+async fn every_button_shows_its_answer_and_opens_its_trace() {
+    let system = start().await;
+    let browser = Browser::start(&system, true).await;
+    let buttons = browser.all("button[data-path]").await;
+    assert_eq!(buttons.len(), ANSWERS.len());
+    for (nth, (button, expected)) in buttons.iter().zip(ANSWERS).enumerate() {
+        if expected.ends_with("/details: 200") {
+            derived(&system, 94).await;
+        }
+        button.click().await.unwrap();
+        let answer = browser.answer(nth + 1).await;
+        assert!(
+            answer.text().await.unwrap().starts_with(expected),
+            "{expected}: {}",
+            answer.text().await.unwrap()
+        );
+        let link = answer.find(Locator::Css("a")).await.unwrap();
+        let link = link.attr("href").await.unwrap().unwrap();
+        let trace = opens(&link);
+        let stored = || async {
+            let spans = system.sink.spans();
+            spans
+                .iter()
+                .any(|span| span.trace_id == trace)
+                .then_some(())
+        };
+        eventually(SOON, "the answer's trace", stored)
+            .await
+            .unwrap();
+        let rules = if (9..12).contains(&(nth + 1)) {
+            nth + 1 - 8
+        } else {
+            0
+        };
+        browser.rules(rules).await;
+    }
+    assert_eq!(browser.complaints().await, [Value::Null; 0]);
+    browser.client.refresh().await.unwrap();
+    browser.end().await;
+    let counted = || async {
+        let points = system.sink.points();
+        let visits = points
+            .iter()
+            .filter(|point| point.name == "bookapp.visitors");
+        let visits = visits.map(|point| point.value).fold(0.0, f64::max);
+        (visits > 1.5).then_some(visits)
+    };
+    let visits = eventually(SOON, "the visits", counted).await.unwrap();
+    assert!((visits - 2.0).abs() < 0.1, "{visits}");
+}
+
+#[tokio::test]
+async fn without_javascript_it_is_a_list_of_links_that_work() {
+    let system = start().await;
+    let browser = Browser::start(&system, false).await;
+    for button in browser.all("button").await {
+        assert!(!button.is_displayed().await.unwrap(), "it would do nothing");
+    }
+    let mut hosts = HashSet::new();
+    for link in browser.all("a").await {
+        assert!(link.is_displayed().await.unwrap());
+        assert!(!link.text().await.unwrap().is_empty());
+        let url = link.prop("href").await.unwrap().unwrap();
+        let url = Url::parse(&url).unwrap();
+        if url.as_str().starts_with(&system.bookapp.url) {
+            system::http()
+                .unwrap()
+                .get(url)
+                .send()
+                .await
+                .unwrap()
+                .error_for_status()
+                .unwrap();
+        } else {
+            hosts.insert((
+                url.host_str().unwrap().to_owned(),
+                url.port_or_known_default().unwrap(),
+            ));
+        }
+    }
+    // As docker-compose.yaml publishes them; Grafana where GRAFANA_URL says.
+    let elsewhere = [
+        ("grafana.example", 443),
+        ("localhost", 8002),
+        ("localhost", 8089),
+        ("localhost", 9090),
+    ];
+    assert_eq!(
+        hosts,
+        elsewhere.map(|(host, port)| (host.to_owned(), port)).into()
+    );
+    assert_eq!(browser.complaints().await, [Value::Null; 0]);
+    browser.end().await;
+}
+
+async fn start() -> System {
+    helpers::start_with(|spec| spec.env("GRAFANA_URL", format!("{GRAFANA}/"))).await
+}
+
+async fn derived(system: &System, book: u32) {
+    let url = format!("{}/books/{book}/details", system.bookapp.url);
+    let there = || async {
+        system::http()
+            .ok()?
+            .get(&url)
+            .send()
+            .await
+            .ok()?
+            .error_for_status()
+            .ok()
+    };
+    eventually(SOON, "the worker derives the details", there)
+        .await
+        .unwrap();
+}
+
+/// The trace that a link opens, beside its logs.
+fn opens(link: &str) -> String {
+    assert!(link.starts_with(&format!("{GRAFANA}/explore?")), "{link}");
+    let link = Url::parse(link).unwrap();
+    let (_, panes) = link
+        .query_pairs()
+        .find(|(name, _)| name == "panes")
+        .unwrap();
+    let panes: Value = serde_json::from_str(&panes).unwrap();
+    let trace = panes["t"]["queries"][0]["query"].as_str().unwrap();
+    assert_eq!(panes["t"]["datasource"], "tempo");
+    let logs = format!("{{service_name=~\".+\"}} | trace_id=\"{trace}\"");
+    assert_eq!(panes["l"]["queries"][0]["expr"], logs);
+    trace.to_owned()
+}
+
+/// A browser that shows the page.
+struct Browser {
+    client: Client,
+    _driver: Process,
+}
+
+impl Browser {
+    async fn start(system: &System, javascript: bool) -> Self {
+        let program = env::var_os("CHROMEDRIVER").unwrap_or_else(|| "chromedriver".into());
+        let driver = Process::start(&Spec::new("chromedriver", program).arg("--port=0"));
+        let driver = driver.expect(".ci/install installs chromium-driver");
+        let port = |line: &str| {
+            let (_, port) = line.split_once("started successfully on port ")?;
+            port.trim_end_matches('.').parse::<u16>().ok()
+        };
+        let port = driver.line(SOON, port).await.unwrap();
+        let allowed = if javascript { 1 } else { 2 };
+        let capabilities = json!({
+            "goog:chromeOptions": {
+                "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,2000"],
+                "prefs": {"profile.managed_default_content_settings.javascript": allowed},
+            },
+            "goog:loggingPrefs": {"browser": "ALL"},
+        });
+        let capabilities = capabilities.as_object().unwrap().clone();
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        let client = builder
+            .capabilities(capabilities)
+            .connect(&format!("http://127.0.0.1:{port}"))
+            .await
+            .unwrap();
+        client
+            .goto(&format!("{}/", system.bookapp.url))
+            .await
+            .unwrap();
+        Self {
+            client,
+            _driver: driver,
+        }
+    }
+
+    async fn all(&self, css: &str) -> Vec<Element> {
+        self.client.find_all(Locator::Css(css)).await.unwrap()
+    }
+
+    /// The newest of so many answers.
+    async fn answer(&self, count: usize) -> Element {
+        let there = || async {
+            let mut answers = self.all("#answers > li").await;
+            (answers.len() == count).then(|| answers.swap_remove(0))
+        };
+        eventually(SOON, "the answer", there).await.unwrap()
+    }
+
+    /// So many active rules are listed; none is a line that says so.
+    async fn rules(&self, count: usize) {
+        let listed = || async {
+            let rules = self.all("#rules > li").await;
+            let none = rules.first()?.text().await.ok()? == "none";
+            (if none { 0 } else { rules.len() } == count).then_some(())
+        };
+        eventually(SOON, "the rules", listed).await.unwrap();
+    }
+
+    /// What the console says beside the statuses that the buttons ask for.
+    async fn complaints(&self) -> Vec<Value> {
+        let log = self.client.issue_cmd(Log).await.unwrap();
+        let lines = log.as_array().unwrap().iter();
+        lines
+            .filter(|line| line["source"] != "network")
+            .cloned()
+            .collect()
+    }
+
+    async fn end(self) {
+        self.client.close().await.unwrap();
+    }
+}
+
+/// chromedriver's own call for the browser's console.
+#[derive(Debug)]
+struct Log;
+
+impl WebDriverCompatibleCommand for Log {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        base.join(&format!("session/{}/se/log", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        (Method::POST, Some(json!({"type": "browser"}).to_string()))
+    }
+}

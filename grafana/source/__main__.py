@@ -1,0 +1,39 @@
+"""Writes grafana/dashboards/ from the modules beside this one: `python grafana/source FOLDER`."""
+
+import json
+import sys
+from pathlib import Path
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+import asynchronous
+import home
+import kafka
+import pipeline
+import postgresql
+import runtime
+import service
+
+DASHBOARDS = [home, service, asynchronous, postgresql, kafka, runtime, pipeline]
+
+
+def numbered(dashboard):
+    """With the ids that Grafana would give panels and queries."""
+    for number, panel in enumerate(dashboard["panels"], start=1):
+        panel["id"] = number
+        for letter, target in zip("ABCDEFGH", panel.get("targets", [])):
+            target["refId"] = letter
+    return dashboard
+
+
+def main():
+    folder = Path(sys.argv[1])
+    for module in DASHBOARDS:
+        built = json.loads(JSONEncoder().encode(module.dashboard().build()))
+        file = folder / f"{built['uid']}.json"
+        file.write_text(
+            json.dumps(numbered(built), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        )
+
+
+main()
