@@ -49,6 +49,7 @@ class Reader(HttpUser):
 
     def on_start(self):
         self.created = []
+        self.client.get("/")
         context.attach(baggage.set_baggage("synthetic", "true"))
 
     @task(100)

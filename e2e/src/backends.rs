@@ -40,6 +40,16 @@ pub(crate) async fn exemplars(query: &str) -> Result<Vec<String>> {
     Ok(exemplars.filter_map(id).collect())
 }
 
+/// Prometheus: the values a label of a metric has.
+pub(crate) async fn label_values(metric: &str, label: &str) -> Result<Vec<String>> {
+    let url = format!("{PROMETHEUS}/api/v1/label/{label}/values");
+    let answer = get(&url, &[("match[]", metric)]).await?;
+    let values = list(&answer["data"]).into_iter();
+    Ok(values
+        .filter_map(|value| value.as_str().map(str::to_owned))
+        .collect())
+}
+
 /// Loki: the streams of a query's newest 1000 lines, each with its structured metadata.
 pub(crate) async fn streams(query: &str) -> Result<Vec<Value>> {
     let url = format!("{LOKI}/loki/api/v1/query_range");

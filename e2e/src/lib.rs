@@ -4,6 +4,7 @@
 
 mod backends;
 pub mod checks;
+pub mod dashboards;
 pub mod drills;
 mod otlp;
 pub mod stack;

@@ -49,3 +49,12 @@ pub(crate) fn now() -> u128 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_nanos()
 }
+
+/// A gauge that is 1.
+pub(crate) fn gauge(service: &str, name: &str, attributes: &[Value]) -> Value {
+    let time = now().to_string();
+    let point = json!({"timeUnixNano": time, "asDouble": 1.0, "attributes": attributes});
+    let metric = json!({"name": name, "gauge": {"dataPoints": [point]}});
+    let metrics = json!({"resource": resource(service), "scopeMetrics": [{"metrics": [metric]}]});
+    json!({"resourceMetrics": [metrics]})
+}

@@ -32,7 +32,12 @@ pub(crate) enum Action {
     },
     /// Check every configuration file with its own program.
     Check(Programs),
+    /// Write grafana/dashboards/ from grafana/source/.
+    Dashboards(Programs),
 }
+
+/// What Grafana shows; built, and committed so that compose needs no Python.
+const DASHBOARDS: &str = "grafana/dashboards";
 
 /// What the stack is made of.
 #[derive(clap::Args, Clone)]
@@ -56,6 +61,10 @@ pub(crate) struct Programs {
     /// The folder of Bugsink's programs, from what `bugsink/requirements.txt` names.
     #[arg(long, env, value_name = "FOLDER")]
     bugsink: Option<PathBuf>,
+
+    /// A Python that has what `grafana/requirements.txt` names.
+    #[arg(long, env, default_value = "python3", value_name = "PROGRAM")]
+    dashboards_python: PathBuf,
 
     /// docker-compose, for its `config` alone: no engine is needed.
     #[arg(long, env, default_value = "docker-compose", value_name = "PROGRAM")]
@@ -84,6 +93,13 @@ impl Programs {
         })
     }
 
+    /// Builds the dashboards into `folder`.
+    fn dashboards(&self, folder: &Path) -> Result<()> {
+        let mut build = Command::new(&self.dashboards_python);
+        build.arg("-B").arg("grafana/source").arg(folder);
+        succeed(&mut build)
+    }
+
     fn binaries(&self) -> Result<&Path> {
         self.stack_bin
             .as_deref()
@@ -101,6 +117,7 @@ pub(crate) fn run(action: &Action) -> Result<()> {
             &[&folder.display().to_string()],
         ),
         Action::Check(programs) => check(programs),
+        Action::Dashboards(programs) => programs.dashboards(Path::new(DASHBOARDS)),
     }
 }
 
@@ -160,6 +177,18 @@ fn status() -> Result<()> {
 fn check(programs: &Programs) -> Result<()> {
     let binaries = programs.binaries()?;
     let binary = |name: &str| binaries.join(name);
+    step("grafana/dashboards/");
+    let built = tempfile::tempdir()?;
+    programs.dashboards(built.path())?;
+    for file in fs::read_dir(DASHBOARDS)?.chain(fs::read_dir(built.path())?) {
+        let name = file?.file_name();
+        let read = |folder: &Path| fs::read_to_string(folder.join(&name)).unwrap_or_default();
+        ensure!(
+            read(Path::new(DASHBOARDS)) == read(built.path()),
+            "{} is stale: run `cargo xtask stack dashboards`",
+            name.display()
+        );
+    }
     step("docker-compose.yaml");
     execute(
         &programs.docker_compose,
@@ -190,6 +219,10 @@ fn check(programs: &Programs) -> Result<()> {
             "--lint=all",
             "prometheus/prometheus.yaml",
         ],
+    )?;
+    execute(
+        &binary("promtool"),
+        &["test", "rules", "prometheus/tests/telemetry.yaml"],
     )?;
     step("loki/");
     let verify = [

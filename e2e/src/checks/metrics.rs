@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 use testbed::eventually;
 
 use crate::{
     Stack,
     backends::{self, PATIENCE},
+    otlp,
     table::Table,
 };
 
@@ -76,6 +78,11 @@ pub(super) async fn check(stack: &Stack, table: &mut Table) {
         "health probes left no span",
         no_probes().await,
     );
+    table.check(
+        "Prometheus",
+        "a capped metric raises an alert",
+        capped().await,
+    );
 }
 
 /// The newest of them; those of the outages to come are not stored yet.
@@ -95,6 +102,16 @@ async fn exemplars(stack: &Stack) -> Result<String> {
         (!ids.is_empty()).then(|| format!("{0} of {0}", ids.len()))
     };
     eventually(PATIENCE, "every exemplar's trace is stored", resolved).await
+}
+
+/// A metric with the mark that the SDK gives the sum of all series beyond its cap.
+// proves: L29 N12
+async fn capped() -> Result<String> {
+    let mark = json!({"key": "otel.metric.overflow", "value": {"boolValue": true}});
+    let metrics = otlp::gauge("unbounded", "capped", &[mark]);
+    otlp::send("metrics", &metrics).await?;
+    let alert = r#"ALERTS{alertname="MetricCapped", service_name="unbounded", metric="capped"}"#;
+    backends::some(alert, "alert", async || backends::series(alert).await).await
 }
 
 /// Span metrics are made of every span, before any is sampled.

@@ -1,5 +1,6 @@
 //! What must be found in the stack after traffic.
 
+mod dashboards;
 mod failures;
 mod logs;
 mod metrics;
@@ -33,6 +34,7 @@ pub async fn run(stack: &Stack, table: &mut Table) -> Result<()> {
     metrics::check(stack, table).await;
     registry::check(stack, table);
     failures::check(stack, table).await;
+    dashboards::check(stack, &sent, table).await?;
     redaction::check(stack, &sent, table).await
 }
 

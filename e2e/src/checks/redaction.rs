@@ -50,10 +50,8 @@ async fn leak() -> Result<()> {
     let records = json!({"resource": resource, "scopeLogs": [{"logRecords": [record]}]});
     otlp::send("logs", &json!({"resourceLogs": [records]})).await?;
 
-    let point = json!({"timeUnixNano": now, "asDouble": 1.0, "attributes": [password, email]});
-    let metric = json!({"name": "leaky", "gauge": {"dataPoints": [point]}});
-    let metrics = json!({"resource": resource, "scopeMetrics": [{"metrics": [metric]}]});
-    otlp::send("metrics", &json!({"resourceMetrics": [metrics]})).await
+    let metrics = otlp::gauge("leaky", "leaky", &[password, email]);
+    otlp::send("metrics", &metrics).await
 }
 
 // proves: N13

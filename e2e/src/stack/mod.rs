@@ -6,7 +6,10 @@ mod kafka;
 pub mod native;
 mod part;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use testbed::{
@@ -58,6 +61,11 @@ pub struct Stack {
 }
 
 impl Stack {
+    /// The checkout whose files it runs.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The canonical traffic for so many seconds; fails when Locust does.
     pub async fn load(&self, seconds: u64) -> Result<()> {
         let locust = Spec::new("locust", &self.locust)

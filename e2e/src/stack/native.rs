@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -175,6 +176,7 @@ async fn start_prometheus(tools: &Tools, data: &Path) -> Result<Part> {
     )?;
     let targets = "- targets: [\"127.0.0.1:8888\", \"127.0.0.1:3100\", \"127.0.0.1:9090\"]\n";
     fs::write(data.join("targets/host.yaml"), targets)?;
+    symlink(tools.root.join("prometheus/rules"), data.join("rules"))?;
     Part::start(prometheus(tools, data), format!("{PROMETHEUS}/-/ready")).await
 }
 

@@ -5,6 +5,7 @@
 //! else happens on the machine happens to all of them, and a ratio is one of neighbours.
 
 mod aims;
+mod budget;
 mod load;
 mod messages;
 mod program;
@@ -50,12 +51,19 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     workers: usize,
 
+    /// Nothing of this, but the instructions of a GET under callgrind, held against a budget.
+    #[arg(long)]
+    budget: bool,
+
     /// A folder with `bookapp` and `backend` of another build, measured at 100 % beside these.
     #[arg(long, value_name = "FOLDER")]
     beside: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.budget {
+        return Runtime::new()?.block_on(budget::hold());
+    }
     if cfg!(debug_assertions) {
         // The load comes from this process: unoptimised, it would be what is measured.
         let given: Vec<_> = env::args().skip(1).collect();

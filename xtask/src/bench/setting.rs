@@ -49,5 +49,7 @@ pub(super) static SETTINGS: [Setting; 6] = [
 
 /// No telemetry.
 pub(super) static OFF: &Setting = &SETTINGS[0];
+/// One trace in a hundred.
+pub(super) static PERCENT: &Setting = &SETTINGS[2];
 /// All of it.
 pub(super) static FULL: &Setting = &SETTINGS[3];
