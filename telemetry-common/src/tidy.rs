@@ -70,14 +70,15 @@ impl<E: SpanExporter> SpanExporter for TidySpans<E> {
 }
 
 fn tidy(span: &mut SpanData) {
-    let mut seen = HashSet::with_capacity(span.attributes.len());
-    span.attributes.reverse();
-    span.attributes.retain(|attribute| {
-        attribute.key.as_str() != "span.type"
-            && attribute.value.as_str() != ""
-            && seen.insert(attribute.key.clone())
-    });
-    span.attributes.reverse();
+    let attributes = &mut span.attributes;
+    // They are few: comparing is quicker than hashing.
+    for index in (0..attributes.len()).rev() {
+        let KeyValue { key, value, .. } = &attributes[index];
+        let mut later = attributes[index + 1..].iter();
+        if key.as_str() == "span.type" || value.as_str() == "" || later.any(|it| it.key == *key) {
+            attributes.remove(index);
+        }
+    }
 }
 
 fn shorten(span: &mut SpanData, limit: usize) {

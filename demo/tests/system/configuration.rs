@@ -77,11 +77,38 @@ async fn a_collector_behind_tls_is_trusted_by_its_authority_alone() {
         let known = |spec| told(spec).env("OTEL_EXPORTER_OTLP_CERTIFICATE", file);
         let trusting = helpers::start_with(known).await;
         get(&trusting).await;
-        let arrived = || async { (sink.spans().len() > before).then_some(()) };
+        let arrived = || async {
+            let all = sink.spans().len() > before && !sink.logs().is_empty();
+            (all && !sink.points().is_empty()).then_some(())
+        };
         let said = || trusting.bookapp.process.lines().join("\n");
         let arrived = eventually(SOON, protocol, arrived).await;
         arrived.unwrap_or_else(|error| panic!("{error}:\n{}", said()));
     }
+}
+
+#[tokio::test]
+async fn the_sdk_s_own_variables_reach_it() {
+    let system = helpers::start_with(|spec| {
+        spec.env("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta")
+            .env("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "3")
+            .env(
+                "OTEL_RESOURCE_ATTRIBUTES",
+                "service.namespace=library,host.name=books-1",
+            )
+    })
+    .await;
+    get(&system).await;
+    arrive(&system.sink).await;
+    end(&system.bookapp).await;
+    for span in system.sink.spans() {
+        assert!(span.attributes.len() <= 3, "{span:?}");
+        assert_eq!(span.resource["service.namespace"], "library");
+        assert_eq!(span.resource["host.name"], "books-1");
+    }
+    let points = system.sink.points();
+    let mut counters = points.iter().filter(|point| point.instrument == "counter");
+    assert!(counters.clone().count() > 10 && counters.all(|point| point.is_delta));
 }
 
 // proves: T9 T10

@@ -88,7 +88,7 @@ pub(super) async fn check(stack: &Stack, table: &mut Table) {
 /// The newest of them; those of the outages to come are not stored yet.
 const EXEMPLARS: usize = 100;
 
-// proves: B14 T15
+// proves: B14 N7 T15
 async fn exemplars(stack: &Stack) -> Result<String> {
     let resolved = async || {
         let ids = backends::exemplars("traces_span_metrics_duration_seconds_bucket")

@@ -104,6 +104,8 @@ pub struct Point {
     pub unit: String,
     /// `counter`, `updowncounter`, `gauge` or `histogram`: the registry's words.
     pub instrument: &'static str,
+    /// Whether it tells what was added since the last export, not since the start.
+    pub is_delta: bool,
     /// A histogram's bucket boundaries.
     pub bounds: Vec<f64>,
     /// The series' attributes.

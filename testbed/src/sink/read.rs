@@ -8,7 +8,9 @@ use opentelemetry_proto::tonic::{
     },
     common::v1::{AnyValue, KeyValue, any_value::Value as Any},
     logs::v1::ScopeLogs,
-    metrics::v1::{NumberDataPoint, metric::Data, number_data_point::Value as Number},
+    metrics::v1::{
+        AggregationTemporality, NumberDataPoint, metric::Data, number_data_point::Value as Number,
+    },
     resource::v1::Resource,
     trace::v1::{ScopeSpans, span::SpanKind, status::StatusCode},
 };
@@ -100,12 +102,13 @@ pub(super) fn points(request: &ExportMetricsServiceRequest) -> Vec<Point> {
     for group in &request.resource_metrics {
         let resource = resource(group.resource.as_ref());
         for metric in group.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
-            let mut add = |instrument, labels: &[KeyValue], value, bounds: &[f64]| {
+            let mut add = |instrument, temporality, labels: &[KeyValue], value, bounds: &[f64]| {
                 points.push(Point {
                     resource: resource.clone(),
                     name: metric.name.clone(),
                     unit: metric.unit.clone(),
                     instrument,
+                    is_delta: temporality == i32::from(AggregationTemporality::Delta),
                     bounds: bounds.to_vec(),
                     attributes: attributes(labels),
                     value,
@@ -119,18 +122,30 @@ pub(super) fn points(request: &ExportMetricsServiceRequest) -> Vec<Point> {
                         "updowncounter"
                     };
                     for point in &sum.data_points {
-                        add(instrument, &point.attributes, number(point), &[]);
+                        add(
+                            instrument,
+                            sum.aggregation_temporality,
+                            &point.attributes,
+                            number(point),
+                            &[],
+                        );
                     }
                 }
                 Some(Data::Gauge(gauge)) => {
                     for point in &gauge.data_points {
-                        add("gauge", &point.attributes, number(point), &[]);
+                        add("gauge", 0, &point.attributes, number(point), &[]);
                     }
                 }
                 Some(Data::Histogram(histogram)) => {
                     for point in &histogram.data_points {
                         let (labels, bounds) = (&point.attributes, &point.explicit_bounds);
-                        add("histogram", labels, lossy(point.count), bounds);
+                        add(
+                            "histogram",
+                            histogram.aggregation_temporality,
+                            labels,
+                            lossy(point.count),
+                            bounds,
+                        );
                     }
                 }
                 Some(Data::ExponentialHistogram(_) | Data::Summary(_)) | None => {}
