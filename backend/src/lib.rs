@@ -23,7 +23,7 @@ use service_common::{
     lifecycle::{announce, supervise},
     server::serve,
 };
-use telemetry_common::db::Database;
+use telemetry_common::{db::Database, sentry::isolate};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +72,7 @@ impl App {
         tasks.spawn(serve(self.listener, self.router, stop.clone(), grace));
         let (consumer, db, stopping) = (self.consumer, self.db.clone(), stop.clone());
         let kafka = self.config.kafka.clone();
-        tasks.spawn(async move {
+        tasks.spawn(isolate(async move {
             let ready = async {
                 ingestion::wait_for_schema(&db).await;
                 kafka
@@ -84,16 +84,16 @@ impl App {
                 None => return Ok(()),
             }
             consumer.run(stopping).await
-        });
+        }));
         let (faults, db, stopping) = (self.faults, self.db, stop.clone());
-        tasks.spawn(async move {
+        tasks.spawn(isolate(async move {
             let watching = async {
                 ingestion::wait_for_schema(&db).await;
                 faults.watch(db.clone()).await;
             };
             stopping.run_until_cancelled(watching).await;
             Ok(())
-        });
+        }));
         supervise(tasks, stop, grace).await?;
         Ok(())
     }

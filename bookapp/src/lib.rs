@@ -27,7 +27,7 @@ use service_common::{
     server::serve,
 };
 use sqlx::{Connection, PgConnection};
-use telemetry_common::db::Database;
+use telemetry_common::{db::Database, sentry::isolate};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -85,15 +85,15 @@ impl App {
         });
         // The relay ends after the last request, and sends what that one left.
         let relay = self.relay;
-        tasks.spawn(async move {
+        tasks.spawn(isolate(async move {
             relay.run(relaying).await;
             Ok(())
-        });
+        }));
         let (faults, db, stopping) = (self.faults, self.db, stop.clone());
-        tasks.spawn(async move {
+        tasks.spawn(isolate(async move {
             stopping.run_until_cancelled(faults.watch(db)).await;
             Ok(())
-        });
+        }));
         supervise(tasks, stop, grace).await?;
         Ok(())
     }

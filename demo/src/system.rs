@@ -217,20 +217,25 @@ impl System {
 }
 
 impl Service {
-    /// Starts a service and waits for its address.
+    /// Starts a service and waits for its addresses.
     pub async fn start(spec: &Spec) -> Result<Self> {
+        let service = Self::start_bare(spec).await?;
+        let admin_url = announced(&service.process, "admin on ").await?;
+        Ok(Self {
+            admin_url,
+            ..service
+        })
+    }
+
+    /// Starts a program that has no admin listener, and waits for its address.
+    pub async fn start_bare(spec: &Spec) -> Result<Self> {
         let process = Process::start(spec)?;
-        let at = async |announced: &str| {
-            let address = |line: &str| line.strip_prefix(announced).map(str::to_owned);
-            let address = process.line(START, address).await?;
-            Ok::<_, anyhow::Error>(format!("http://{address}"))
-        };
-        let (admin_url, url) = (at("admin on ").await?, at("listening on ").await?);
+        let url = announced(&process, "listening on ").await?;
         let address = url.trim_start_matches("http://").to_owned();
         let spec = spec.clone().env("LISTEN_ADDR", address);
         Ok(Self {
             url,
-            admin_url,
+            admin_url: String::new(),
             process,
             spec,
         })
@@ -259,6 +264,12 @@ impl Service {
             .await
             .with_context(|| format!("it said:\n{}", self.process.lines().join("\n")))
     }
+}
+
+/// The URL of an address that a process says.
+async fn announced(process: &Process, words: &str) -> Result<String> {
+    let address = |line: &str| line.strip_prefix(words).map(str::to_owned);
+    Ok(format!("http://{}", process.line(START, address).await?))
 }
 
 /// A plain HTTP client: the user's, who sends no trace.

@@ -160,16 +160,12 @@ impl Ledger {
                 ]
             },
         );
-        count(
-            signal.exported,
-            "Delivered, or given up after retries",
-            |ledger| {
-                [
-                    (None, read(&ledger.exported)),
-                    (Some("_OTHER"), read(&ledger.failed)),
-                ]
-            },
-        );
+        count(signal.exported, "Delivered, or given up", |ledger| {
+            [
+                (None, read(&ledger.exported)),
+                (Some("_OTHER"), read(&ledger.failed)),
+            ]
+        });
         let ledger = Arc::clone(self);
         meter
             .u64_observable_counter(signal.created)

@@ -1,7 +1,7 @@
 //! The three SDK providers: built from the settings, flushed and shut down within one budget.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, mpsc::channel},
     thread,
     time::{Duration, Instant},
 };
@@ -9,7 +9,7 @@ use std::{
 use opentelemetry::global;
 use opentelemetry_sdk::{
     Resource,
-    error::OTelSdkResult,
+    error::{OTelSdkError, OTelSdkResult},
     logs::{self, BatchLogProcessor, SdkLoggerProvider},
     metrics::{MeterProviderBuilder, SdkMeterProvider},
     trace::{self, BatchSpanProcessor, SdkTracerProvider, SimpleSpanProcessor},
@@ -40,6 +40,9 @@ pub struct Telemetry {
 
 /// Room beside the queue for what the SDK itself puts there; our gate is the one that closes.
 const SLACK: usize = 64;
+
+/// The part of the time to stop that spans, log records and Sentry events have; metrics have the rest.
+const MOST: f32 = 0.7;
 
 impl Telemetry {
     /// Builds the providers and makes them the process's own.
@@ -153,15 +156,12 @@ impl Telemetry {
     /// It blocks: call it from outside the runtime or with `spawn_blocking`. What was not delivered
     /// is said on stderr, for logging is gone by then.
     pub fn shutdown(self, budget: Duration) {
-        let deadline = Instant::now() + budget;
+        let (deadline, most) = (Instant::now() + budget, budget.mul_f32(MOST));
         thread::scope(|side_by_side| {
-            side_by_side.spawn(|| {
-                self.traces
-                    .map(|traces| traces.shutdown_with_timeout(budget))
-            });
-            side_by_side.spawn(|| self.logs.map(|logs| logs.shutdown_with_timeout(budget)));
+            side_by_side.spawn(|| self.traces.map(|traces| traces.shutdown_with_timeout(most)));
+            side_by_side.spawn(|| self.logs.map(|logs| logs.shutdown_with_timeout(most)));
             #[cfg(feature = "sentry")]
-            side_by_side.spawn(|| self.sentry.map(|sentry| sentry.close(budget)));
+            side_by_side.spawn(|| self.sentry.map(|sentry| sentry.close(most)));
         });
         // The SDK's answers say little: a shutdown is fine when only its last batch was.
         for (what, ledger) in self.ledgers {
@@ -169,11 +169,17 @@ impl Telemetry {
         }
         // Last, so that what the other two lost is still counted and sent.
         let left = deadline.saturating_duration_since(Instant::now());
-        let metrics = self
-            .metrics
-            .map(|metrics| metrics.shutdown_with_timeout(left));
+        let metrics = self.metrics.map(|metrics| within(left, metrics));
         report_metrics(metrics);
     }
+}
+
+/// The SDK waits for its last export as long as that takes, whatever it is told.
+fn within(budget: Duration, metrics: SdkMeterProvider) -> OTelSdkResult {
+    let (done, told) = channel();
+    thread::spawn(move || done.send(metrics.shutdown_with_timeout(budget)));
+    let in_time = told.recv_timeout(budget);
+    in_time.unwrap_or(Err(OTelSdkError::Timeout(budget)))
 }
 
 #[expect(clippy::print_stderr, reason = "logging is gone by now")]

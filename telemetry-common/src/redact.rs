@@ -44,27 +44,34 @@ pub(crate) fn query(query: &str) -> Cow<'_, str> {
     Cow::Owned(pairs.collect::<Vec<_>>().join("&"))
 }
 
-/// A text of any kind without the password of a URL in it.
+/// A text of any kind without the credentials of the URLs in it.
 #[cfg(feature = "sentry")]
 pub(crate) fn text(text: &str) -> Cow<'_, str> {
-    let credentials = text.find("://").and_then(|scheme| {
-        let from = scheme + "://".len();
-        let end = text[from..].find(|c: char| c == '/' || c.is_whitespace());
-        let end = end.map_or(text.len(), |end| from + end);
-        let at = text[from..end].rfind('@')?;
-        Some((from, from + at))
-    });
-    match credentials {
-        None => Cow::Borrowed(text),
-        Some((from, at)) => Cow::Owned(format!("{}{REDACTED}{}", &text[..from], &text[at..])),
+    const SCHEME: &str = "://";
+    let Some(first) = text.find(SCHEME) else {
+        return Cow::Borrowed(text);
+    };
+    let (mut clean, rest) = (text[..first].to_owned(), &text[first + SCHEME.len()..]);
+    for after in rest.split(SCHEME) {
+        // What ends a URL in a text; a password may hold a slash.
+        let end = after.find(|c: char| c.is_whitespace() || "\"'<>()".contains(c));
+        let url = &after[..end.unwrap_or(after.len())];
+        let at = url.rfind('@').unwrap_or_default();
+        clean.push_str(SCHEME);
+        if at > 0 {
+            clean.push_str(REDACTED);
+        }
+        clean.push_str(&after[at..]);
     }
+    Cow::Owned(clean)
 }
 
-#[cfg(all(test, any(feature = "axum", feature = "reqwest")))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    #[cfg(any(feature = "axum", feature = "reqwest"))]
     fn secret_values_are_replaced_and_the_rest_is_left() {
         assert_eq!(query("limit=3&after=7"), "limit=3&after=7");
         assert_eq!(query("a=1&Token=x=y&b"), "a=1&Token=REDACTED&b");
@@ -77,5 +84,19 @@ mod tests {
             "api_key=REDACTED&PASSWORD=REDACTED"
         );
         assert_eq!(query(""), "");
+    }
+
+    #[test]
+    #[cfg(feature = "sentry")]
+    fn credentials_of_every_url_are_replaced() {
+        assert_eq!(text("no URL"), "no URL");
+        assert_eq!(text("at http://a/b?c=d@e"), "at http://REDACTED@e");
+        let both = "asked http://a/ of postgres://u:p/s@s@db:5432/books (x@y)";
+        let clean = "asked http://a/ of postgres://REDACTED@db:5432/books (x@y)";
+        assert_eq!(text(both), clean);
+        assert_eq!(
+            text("'amqp://u:p@h', http://u:p@h"),
+            "'amqp://REDACTED@h', http://REDACTED@h"
+        );
     }
 }

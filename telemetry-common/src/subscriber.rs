@@ -58,7 +58,9 @@ pub(crate) fn install(
         .with(telemetry.logs.as_ref().map(events));
     // After the traces: an event asks for its span.
     #[cfg(feature = "sentry")]
-    let subscriber = subscriber.with(telemetry.sentry.as_ref().map(crate::sentry::layers));
+    let errors = |reporter| crate::sentry::layers(reporter, &config.traces_filter);
+    #[cfg(feature = "sentry")]
+    let subscriber = subscriber.with(telemetry.sentry.as_ref().map(errors));
     subscriber.try_init()?;
     Ok(())
 }

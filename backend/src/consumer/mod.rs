@@ -30,7 +30,7 @@ use telemetry_common::{
 };
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::Span;
+use tracing::{Span, warn};
 
 use crate::{
     config::Config,
@@ -249,6 +249,11 @@ impl Consumer {
                 exception!(warn, "bookapp.message.retry", error,
                     { { semconv::MESSAGING_ATTEMPT } = attempt_field },
                     "attempt {attempt} failed, will try again");
+            } else if matches!(error, IngestionError::Panic) {
+                // An error where it happened, each time.
+                warn!(name: "bookapp.message.given_up",
+                    { { semconv::MESSAGING_ATTEMPT } = attempt_field },
+                    "it panics each time: this message is a dead letter");
             } else {
                 exception!(error, "messaging.process.exception", error,
                     { { semconv::MESSAGING_ATTEMPT } = attempt_field },

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::State,
+    http::Method,
     http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE},
     response::{Html, IntoResponse},
     routing::get,
@@ -28,8 +29,10 @@ pub(crate) fn routes(grafana: &Url) -> Router<AppState> {
     let page: Arc<str> = PAGE
         .replace(GRAFANA, grafana.as_str().trim_end_matches('/'))
         .into();
-    let visit = |State(app): State<AppState>| async move {
-        app.metrics.visitors.add(1, &[]);
+    let visit = |State(app): State<AppState>, method: Method| async move {
+        if method == Method::GET {
+            app.metrics.visitors.add(1, &[]);
+        }
         ([(CONTENT_SECURITY_POLICY, POLICY)], Html(page.to_string()))
     };
     Router::new()

@@ -27,13 +27,16 @@ function element(name, text, attributes = {}) {
 
 function show(method, path, status, millis, trace, body) {
   const answer = document.createElement("li");
-  answer.append(element("strong", `${method} ${path}: ${status}`), ` in ${millis} ms`);
+  const words = `${method} ${path}: ${status}`;
+  answer.append(element("strong", words), ` in ${millis} ms`);
   if (trace) {
-    const opens = { href: exploreUrl(trace), target: "_blank", rel: "noopener" };
+    const label = `open the trace of ${words} in Grafana`;
+    const opens = { href: exploreUrl(trace), target: "_blank", rel: "noopener", ariaLabel: label };
     answer.append(", trace ", element("code", trace), " ");
     answer.append(element("a", "open it in Grafana", opens));
   }
-  answer.append(element("pre", body));
+  answer.append(element("pre", body, { tabIndex: 0 }));
+  byId("said").textContent = words;
   answer.className = typeof status === "number" && status < 400 ? "good" : "bad";
   byId("answers").prepend(answer);
 }
@@ -49,7 +52,7 @@ async function send(method, path, body) {
     const trace = answer.headers.get("traceparent")?.split("-")[1];
     show(method, path, answer.status, Math.round(performance.now() - started), trace, text);
     if (answer.ok && path.startsWith("/books/") && method === "POST") {
-      [book] = [JSON.parse(text)].flat();
+      book = [JSON.parse(text)].flat().at(-1);
       byId("book").value = book;
     }
   } catch (error) {
@@ -59,7 +62,12 @@ async function send(method, path, body) {
 
 async function listRules() {
   const answer = await fetch("/error-injection").catch(() => null);
-  const rules = answer?.ok ? await answer.json() : [];
+  if (!answer?.ok) {
+    byId("rules").replaceChildren(element("li", "unknown: the rules cannot be read"));
+    return;
+  }
+  const isActive = (rule) => !rule.ends_at || new Date(rule.ends_at) > new Date();
+  const rules = (await answer.json()).filter(isActive);
   const words = (rule) =>
     `${rule.service}: ${rule.http_method} ${rule.endpoint_pattern}: ${rule.kind}, ` +
     `${Math.round(rule.error_rate * 100)} % of the time`;

@@ -118,11 +118,19 @@ async fn a_message_that_panics_is_tried_again_and_then_a_dead_letter() {
     http().unwrap().post(url).json(&book).send().await.unwrap();
     let kafka = system.mock_kafka().unwrap();
     kafka.messages(BOOK_ADDED_DEAD_LETTER, 1).await.unwrap();
-    let event = event(&sentry, 0).await;
-    assert_eq!(event["tags"]["messaging.destination.name"], BOOK_ADDED);
+    let last = event(&sentry, 2).await;
+    assert_eq!(last["tags"]["messaging.destination.name"], BOOK_ADDED);
+    system.backend.process.signal(Signal::SIGTERM);
+    assert!(system.backend.process.exited(SOON).await.unwrap().success());
     let attempts = system.sink.spans().into_iter();
-    let attempts = attempts.filter(|span| span.name == "process book.added.v1");
-    assert!(attempts.count() >= 3);
+    let mut attempts = attempts.filter(|span| span.name == "process book.added.v1");
+    // Each attempt is one event, which its span names, and the dead letter none beside them.
+    for event in sentry.events() {
+        assert_eq!(event["exception"]["values"][0]["type"], "panic");
+        let attempt = attempts.next().unwrap();
+        assert_eq!(attempt.attributes["sentry.event_id"], event["event_id"]);
+    }
+    assert!(attempts.next().is_none());
 }
 
 #[tokio::test]

@@ -181,9 +181,13 @@ async fn breadcrumbs_of_one_request_are_in_no_other_s_event() {
         let request = http().unwrap().get(url).header("x-request-id", id);
         request.send().await.unwrap();
     };
+    // More than there are threads, so that some share one.
     tokio::join!(get("first"), get("second"));
-    let both = || async { (sentry.events().len() == 2).then(|| sentry.events()) };
-    let events = eventually(SOON, "two events", both).await.unwrap();
+    for id in ["third", "fourth", "fifth", "sixth"] {
+        get(id).await;
+    }
+    let all = || async { (sentry.events().len() == 6).then(|| sentry.events()) };
+    let events = eventually(SOON, "six events", all).await.unwrap();
     for event in events {
         let crumbs = event["breadcrumbs"].to_string();
         assert!(!crumbs.contains("listening"), "the start's: {crumbs}");

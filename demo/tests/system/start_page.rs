@@ -13,7 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use testbed::{
     eventually,
-    process::{Process, Spec},
+    process::{Process, Signal, Spec},
 };
 use url::{ParseError, Url};
 
@@ -26,10 +26,10 @@ const ANSWERS: [&str; 12] = [
     "POST /books/add: 201",
     "POST /books/bulk_add: 201",
     "GET /books?limit=5: 200",
-    "GET /books/94: 200",
-    "GET /books/94/details: 200",
-    "PATCH /books/94: 200",
-    "DELETE /books/94: 200",
+    "GET /books/95: 200",
+    "GET /books/95/details: 200",
+    "PATCH /books/95: 200",
+    "DELETE /books/95: 200",
     "GET /books/2147483647: 404",
     "POST /error-injection: 200",
     "POST /error-injection: 200",
@@ -46,7 +46,7 @@ async fn every_button_shows_its_answer_and_opens_its_trace() {
     assert_eq!(buttons.len(), ANSWERS.len());
     for (nth, (button, expected)) in buttons.iter().zip(ANSWERS).enumerate() {
         if expected.ends_with("/details: 200") {
-            derived(&system, 94).await;
+            derived(&system, 95).await;
         }
         button.click().await.unwrap();
         let answer = browser.answer(nth + 1).await;
@@ -122,6 +122,7 @@ async fn without_javascript_it_is_a_list_of_links_that_work() {
     // As docker-compose.yaml publishes them; Grafana where GRAFANA_URL says.
     let elsewhere = [
         ("grafana.example", 443),
+        ("localhost", 8001),
         ("localhost", 8002),
         ("localhost", 8089),
         ("localhost", 9090),
@@ -180,7 +181,11 @@ struct Browser {
 impl Browser {
     async fn start(system: &System, javascript: bool) -> Self {
         let program = env::var_os("CHROMEDRIVER").unwrap_or_else(|| "chromedriver".into());
-        let driver = Process::start(&Spec::new("chromedriver", program).arg("--port=0"));
+        let driver = Spec {
+            end: Signal::SIGTERM, // it ends the browser
+            ..Spec::new("chromedriver", program).arg("--port=0")
+        };
+        let driver = Process::start(&driver);
         let driver = driver.expect(".ci/install installs chromium-driver");
         let port = |line: &str| {
             let (_, port) = line.split_once("started successfully on port ")?;

@@ -122,7 +122,7 @@ impl Exchange {
         crate::sentry::tag(semconv::HTTP_REQUEST_METHOD, self.method);
         if let Some(route) = self.route() {
             crate::sentry::tag(semconv::HTTP_ROUTE, route);
-            crate::sentry::name_work(&format!("{} {route}", self.method));
+            crate::sentry::name_work(format_args!("{} {route}", self.method));
         }
     }
 

@@ -64,7 +64,7 @@ impl Consuming {
             #[cfg(feature = "sentry")]
             let work = crate::sentry::isolate(async {
                 crate::sentry::tag(semconv::MESSAGING_DESTINATION_NAME, &topic);
-                crate::sentry::name_work(&format!("process {topic}"));
+                crate::sentry::name_work(format_args!("process {topic}"));
                 work.await
             });
             work.await

@@ -111,11 +111,7 @@ impl Way {
     }
 
     fn send(&mut self, envelope: &Envelope) -> OTelSdkResult {
-        let held_back = [RateLimitingCategory::Any, RateLimitingCategory::Error];
-        if held_back
-            .into_iter()
-            .any(|kind| !self.limits.is_enabled(kind))
-        {
+        if !self.limits.is_enabled(RateLimitingCategory::Error) {
             return Err(failed("rate limit"));
         }
         let mut body = Vec::new();

@@ -5,12 +5,12 @@ use std::sync::OnceLock;
 use opentelemetry::{Context as Trace, KeyValue, trace::TraceContextExt};
 use sentry::Hub;
 use sentry_tracing::BreadcrumbLayer;
-use tracing::{Dispatch, Event, Level, Subscriber, dispatcher::WeakDispatch};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber, dispatcher::WeakDispatch};
 use tracing_opentelemetry::get_otel_context;
 use tracing_subscriber::{
     Layer,
     filter::{FilterExt, Targets},
-    layer::Context,
+    layer::{Context, Filter},
     registry::LookupSpan,
 };
 
@@ -21,24 +21,27 @@ use crate::{
 };
 
 /// Breadcrumbs after events: an event is none of its own.
-pub(crate) fn layers<S>(reporter: &Reporter) -> impl Layer<S> + use<S>
+///
+/// Both see the spans that `traces` sees, else an event would not know its own.
+pub(crate) fn layers<S>(reporter: &Reporter, traces: &Targets) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let everything = Targets::new().with_default(Level::INFO);
     let errors = Errors {
         warnings: reporter.warnings,
         links: reporter.links.clone(),
         dispatch: OnceLock::new(),
     };
-    // Both see spans, else an event would not know its own.
-    let breadcrumbs = exported(&everything).and(asked(|_| true));
-    let events = exported(&everything).and(asked(|metadata| {
-        metadata.is_span() || *metadata.level() <= Level::WARN
-    }));
-    errors
-        .with_filter(events)
-        .and_then(BreadcrumbLayer::new().with_filter(breadcrumbs))
+    let events = |metadata: &Metadata<'_>| metadata.is_event() && *metadata.level() <= Level::WARN;
+    let breadcrumbs = |metadata: &Metadata<'_>| metadata.is_event();
+    let layer = BreadcrumbLayer::new().with_filter(seen(traces, breadcrumbs));
+    errors.with_filter(seen(traces, events)).and_then(layer)
+}
+
+fn seen<S>(traces: &Targets, events: fn(&Metadata<'_>) -> bool) -> impl Filter<S> + use<S> {
+    let spans = exported(traces).and(asked(|metadata| !metadata.is_event()));
+    let told = exported(&Targets::new().with_default(Level::INFO)).and(asked(events));
+    spans.or(told)
 }
 
 struct Errors {
@@ -66,11 +69,20 @@ where
         let dispatch = self.dispatch.get().and_then(WeakDispatch::upgrade);
         let own = span.zip(dispatch);
         let own = own.and_then(|(span, dispatch)| get_otel_context(&span, &dispatch));
-        let trace = own.unwrap_or_else(Trace::current);
+        let trace = own.unwrap_or_else(|| {
+            if event.is_root() {
+                Trace::new()
+            } else {
+                Trace::current()
+            }
+        });
         let mut told = Told::default();
         event.record(&mut told);
         let report = told.report(event.metadata(), level, &trace, &self.links);
         let id = Hub::with_active(|hub| hub.capture_event(report));
+        if id.is_nil() {
+            return; // nothing is taken any more
+        }
         let id = KeyValue::new(semconv::SENTRY_EVENT_ID, id.simple().to_string());
         trace.span().set_attribute(id);
     }
@@ -193,8 +205,16 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_outside_any_span_names_none() {
-        let ((), event) = told(Sampler::AlwaysOn, async { error!("it failed") }).await;
-        assert!(!event.contexts.contains_key("trace"), "{event:?}");
-        assert!(!event.tags.contains_key("otel.trace_id"), "{event:?}");
+        let outside = async { error!("it failed") };
+        let made_so = async {
+            let _current = info_span!("current").entered();
+            error!(parent: None, "it failed");
+        };
+        let outside = told(Sampler::AlwaysOn, outside).await.1;
+        let made_so = told(Sampler::AlwaysOn, made_so).await.1;
+        for event in [outside, made_so] {
+            assert!(!event.contexts.contains_key("trace"), "{event:?}");
+            assert!(!event.tags.contains_key("otel.trace_id"), "{event:?}");
+        }
     }
 }

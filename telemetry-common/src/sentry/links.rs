@@ -35,7 +35,8 @@ impl Links {
 
     /// Opens a trace and the logs of it, around now.
     pub(super) fn trace(&self, trace: &str) -> String {
-        let range = json!({"from": millis(-1), "to": millis(1)});
+        let now = SystemTime::now();
+        let range = json!({"from": millis(now - AROUND), "to": millis(now + AROUND)});
         let pane = |uid: &str, mut query: Value| {
             query["refId"] = json!("A");
             query["datasource"] = json!({"type": uid, "uid": uid});
@@ -58,14 +59,8 @@ impl Links {
     }
 }
 
-/// Now, so many hours on, in milliseconds since 1970, as text.
-fn millis(hours: i8) -> String {
-    let now = SystemTime::now();
-    let then = if hours < 0 {
-        now - AROUND
-    } else {
-        now + AROUND
-    };
-    let since = then.duration_since(UNIX_EPOCH).unwrap_or_default();
+/// Milliseconds since 1970, as text.
+fn millis(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_millis().to_string()
 }

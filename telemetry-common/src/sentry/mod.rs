@@ -23,11 +23,15 @@ use std::{
 use clap::{ArgAction, Args};
 use opentelemetry::Key;
 use opentelemetry_sdk::Resource;
-use sentry::{Client, ClientOptions, Hub, Scope, SentryFutureExt, types::Dsn};
+use sentry::{
+    Client, ClientOptions, Hub, Scope, SentryFutureExt,
+    protocol::{Breadcrumb, Value},
+    types::Dsn,
+};
 
 use url::Url;
 
-use crate::{InitError, ledger::Ledger, semconv};
+use crate::{InitError, ledger::Ledger, redact, semconv};
 use courier::Courier;
 pub(crate) use layer::layers;
 use report::TRACE_ID;
@@ -109,7 +113,7 @@ impl Reporter {
             .send_default_pii(false)
             .default_integrations(false)
             .transport(courier);
-        let client = Arc::new(Client::from(with_truth(sentry::apply_defaults(options))));
+        let client = Arc::new(Client::from(with_truth(options)));
         Hub::main().bind_client(Some(Arc::clone(&client)));
         Hub::main().configure_scope(|scope| scope.set_tag("service", &name));
         ENABLED.store(true, Ordering::Relaxed);
@@ -128,8 +132,9 @@ impl Reporter {
     }
 }
 
-/// Mends what the client does to an event on its way.
+/// Mends events, and what leads to them, on their way.
 fn with_truth(options: ClientOptions) -> ClientOptions {
+    let options = options.before_breadcrumb(|crumb| Some(without_credentials(crumb)));
     options.before_send(|mut event| {
         // It invents a trace where there is none.
         if !event.tags.contains_key(TRACE_ID) {
@@ -141,6 +146,17 @@ fn with_truth(options: ClientOptions) -> ClientOptions {
         }
         Some(event)
     })
+}
+
+fn without_credentials(mut crumb: Breadcrumb) -> Breadcrumb {
+    let clean = |text: &mut String| *text = redact::text(text).into_owned();
+    crumb.message.as_mut().map(clean);
+    for value in crumb.data.values_mut() {
+        if let Value::String(text) = value {
+            clean(text);
+        }
+    }
+    crumb
 }
 
 /// Runs one request's or message's work by itself: its breadcrumbs and tags are in no other's event.
@@ -156,9 +172,9 @@ pub async fn isolate<F: Future>(work: F) -> F::Output {
 }
 
 /// Names the work in hand, from a fixed set: `GET /books/{id}`, `process book.added.v1`.
-pub fn name_work(name: &str) {
+pub fn name_work(name: fmt::Arguments<'_>) {
     if ENABLED.load(Ordering::Relaxed) {
-        sentry::configure_scope(|scope| scope.set_transaction(Some(name)));
+        sentry::configure_scope(|scope| scope.set_transaction(Some(&name.to_string())));
     }
 }
 

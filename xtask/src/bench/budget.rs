@@ -85,17 +85,27 @@ async fn price(setting: &Setting, bookapp: &Path, postgres: &Postgres) -> Result
     counter.zero()?;
     sleep(IDLE).await;
     let idle = counter.take(1)? / IDLE.as_secs_f64();
-    let before = sink.logs().len();
+    let before = (sink.logs().len(), servers(&sink));
     counter.zero()?;
     let started = Instant::now();
     closed(&client, &service.url, Call::Get, REQUESTS, 4).await?;
     if setting.name != OFF.name {
         // The access log is not sampled.
-        let exported = || async { (sink.logs().len() >= before + REQUESTS).then_some(()) };
-        eventually(PATIENCE, "all is exported", exported).await?;
+        let logged = || async { (sink.logs().len() >= before.0 + REQUESTS).then_some(()) };
+        eventually(PATIENCE, "all is logged", logged).await?;
+    }
+    if setting.name == FULL.name {
+        let traced = || async { (servers(&sink) >= before.1 + REQUESTS).then_some(()) };
+        eventually(PATIENCE, "all is traced", traced).await?;
     }
     let taken = counter.take(2)? - idle * started.elapsed().as_secs_f64();
     Ok(taken / real(REQUESTS))
+}
+
+/// How many requests are traced so far.
+fn servers(sink: &Sink) -> usize {
+    let spans = sink.spans();
+    spans.iter().filter(|span| span.kind == "SERVER").count()
 }
 
 /// callgrind's counters of a process.

@@ -67,7 +67,7 @@ impl Program {
         Ok(Self {
             name: LIMIT,
             books_alone: false,
-            processes: vec![Service::start(&limit).await?],
+            processes: vec![Service::start_bare(&limit).await?],
             parts,
             sink,
             idle: Vec::new(),
