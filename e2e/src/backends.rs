@@ -57,6 +57,13 @@ pub(crate) async fn streams(query: &str) -> Result<Vec<Value>> {
     Ok(list(&answer["data"]["result"]))
 }
 
+/// Loki: what counts lines, now.
+pub(crate) async fn log_series(query: &str) -> Result<Vec<Value>> {
+    let url = format!("{LOKI}/loki/api/v1/query");
+    let answer = get(&url, &[("query", query)]).await?;
+    Ok(list(&answer["data"]["result"]))
+}
+
 /// Loki: the names of all labels.
 pub(crate) async fn labels() -> Result<Vec<Value>> {
     let answer = get(&format!("{LOKI}/loki/api/v1/labels"), &[]).await?;

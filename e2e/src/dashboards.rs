@@ -115,11 +115,23 @@ pub fn data_sources(root: &Path) -> Result<Vec<Value>> {
 pub fn links(source: &Value) -> Vec<(String, Query)> {
     let correlations = source["correlations"].as_array().into_iter().flatten();
     let queries = correlations.filter(|link| link["type"] == "query");
-    let links = queries.map(|link| {
-        let query = Query::of(text(link, "targetUID"), &link["config"]["target"]);
-        (text(link, "label").to_owned(), query)
-    });
-    links.collect()
+    let mut links: Vec<_> = queries
+        .map(|link| {
+            let query = Query::of(text(link, "targetUID"), &link["config"]["target"]);
+            (text(link, "label").to_owned(), query)
+        })
+        .collect();
+    let settings = &source["jsonData"];
+    for (label, to) in [("logs", "tracesToLogsV2"), ("metrics", "tracesToMetrics")] {
+        let to = &settings[to];
+        let several = to["queries"].as_array().into_iter().flatten();
+        for query in several.chain(Some(to).filter(|to| to["query"].is_string())) {
+            let label = format!("{label} of a span {}", text(query, "name"));
+            let query = Query::of(text(to, "datasourceUid"), query);
+            links.push((label.trim_end().to_owned(), query));
+        }
+    }
+    links
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {

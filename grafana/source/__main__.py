@@ -21,7 +21,7 @@ def numbered(dashboard):
     """With the ids that Grafana would give panels and queries."""
     for number, panel in enumerate(dashboard["panels"], start=1):
         panel["id"] = number
-        for letter, target in zip("ABCDEFGH", panel.get("targets", [])):
+        for letter, target in zip("ABCDEFGHIJKL", panel.get("targets", [])):
             target["refId"] = letter
     return dashboard
 

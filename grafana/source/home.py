@@ -2,6 +2,7 @@
 
 from panels import (
     board,
+    counted_lines,
     fill,
     lines,
     number,
@@ -78,11 +79,10 @@ def dashboard():
                 about="Messages that were given up since the worker started.",
                 width=6,
             ),
-            number(
+            counted_lines(
                 "Errors in 15 minutes",
-                "short",
-                "sum(increase(bookapp_log_errors_total[15m])) or vector(0)",
-                about="Log records of severity ERROR, counted by the collector.",
+                'sum(count_over_time({service_name=~"bookapp|backend"} | severity_text="ERROR" [15m]))',
+                about="Log records of severity ERROR.",
                 width=6,
             ),
         ),
@@ -118,7 +118,7 @@ def dashboard():
                     ),
                     "{{service_name}}",
                 ),
-                about="From the spans, before any is sampled. A point opens its trace.",
+                about="From the spans, before any is sampled. A point opens its trace, if that is kept.",
                 exemplars=True,
             ),
         ),

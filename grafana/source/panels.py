@@ -26,6 +26,7 @@ from grafana_foundation_sdk.models.common import (
 )
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DashboardLinkType
 from grafana_foundation_sdk.models.dashboard import DataSourceRef, ValueMap, ValueMappingResult
+from grafana_foundation_sdk.models.dashboard import VariableRefresh
 from grafana_foundation_sdk.models.tempo import SearchTableType
 
 # The uids that grafana/provisioning/datasources/stack.yaml fixes.
@@ -60,7 +61,8 @@ def board(uid, title, description, *, variables=()):
 def choice(name, label, metric):
     """A variable: one of the values that a label of a metric has."""
     query = f"label_values({metric}, {name})"
-    return dashboard.QueryVariable(name).label(label).datasource(PROMETHEUS).query(query)
+    made = dashboard.QueryVariable(name).label(label).datasource(PROMETHEUS).query(query)
+    return made.refresh(VariableRefresh.ON_DASHBOARD_LOAD)
 
 
 def row(title, *panels):
@@ -121,7 +123,7 @@ def series(title, unit, *queries, about, width=8, exemplars=False, stacked=False
     return panel
 
 
-def number(title, unit, query, legend="", *, about, width=4, height=4, states=None):
+def number(title, unit, query=None, legend="", *, about, width=4, height=4, states=None):
     """The newest value, large; `states` gives values names."""
     panel = (
         stat_panel.Panel()
@@ -132,8 +134,10 @@ def number(title, unit, query, legend="", *, about, width=4, height=4, states=No
         .span(width)
         .height(height)
         .reduce_options(ReduceDataOptions().calcs(["lastNotNull"]))
-        .with_target(prometheus.Dataquery().expr(query).legend_format(legend).instant())
     )
+    if query:
+        target = prometheus.Dataquery().expr(query).legend_format(legend).instant()
+        panel = panel.with_target(target)
     if states:
         options = {
             str(value): ValueMappingResult(text=name, color=color)
@@ -141,6 +145,13 @@ def number(title, unit, query, legend="", *, about, width=4, height=4, states=No
         }
         panel = panel.mappings([ValueMap(options=options)])
     return panel
+
+
+def counted_lines(title, query, *, about, width=4, height=4):
+    """Log lines counted, large."""
+    target = loki.Dataquery().expr(query).query_type("instant")
+    panel = number(title, "short", about=about, width=width, height=height)
+    return panel.datasource(LOKI).no_value("0").with_target(target)
 
 
 def lines(title, query, *, about, width=24, height=9):

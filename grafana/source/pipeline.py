@@ -3,10 +3,12 @@
 from panels import board, fill, number, rate, row, series
 
 
-def together(metric):
-    """Of all signals; 0 where a series is only there once something went wrong."""
-    signals = (f"{metric}_{what}" for what in ("spans", "log_records", "metric_points"))
-    return " + ".join(f"({rate(signal)} or vector(0))" for signal in signals)
+SIGNALS = {"spans": "spans", "log_records": "log records", "metric_points": "points"}
+
+
+def of_each(metric, words):
+    """A line for each signal."""
+    return [(rate(f"{metric}_{signal}"), f"{name} {words}") for signal, name in SIGNALS.items()]
 
 
 def dashboard():
@@ -59,6 +61,14 @@ def dashboard():
                 ),
                 (
                     rate(
+                        "otel_sdk_processor_log_processed_total",
+                        "service_name",
+                        where='error_type!=""',
+                    ),
+                    "{{service_name}} log records, queue full",
+                ),
+                (
+                    rate(
                         "otel_sdk_exporter_span_exported_total",
                         "service_name",
                         where='error_type!=""',
@@ -104,6 +114,16 @@ def dashboard():
                     '{error_type=""}[$__rate_interval]))',
                     "{{service_name}} taken",
                 ),
+                (
+                    "sum by (service_name) (increase(telemetry_sentry_event_exported_total"
+                    '{error_type!=""}[$__rate_interval]))',
+                    "{{service_name}} not taken",
+                ),
+                (
+                    "sum by (service_name) (increase(telemetry_sentry_event_processed_total"
+                    '{error_type!=""}[$__rate_interval]))',
+                    "{{service_name}} found the queue full",
+                ),
                 about="None without SENTRY_DSN.",
                 width=12,
             ),
@@ -132,9 +152,9 @@ def dashboard():
             series(
                 "Refused, failed",
                 "short",
-                (together("otelcol_receiver_refused"), "refused"),
-                (together("otelcol_exporter_send_failed"), "not taken by a backend"),
-                (together("otelcol_exporter_enqueue_failed"), "queue full"),
+                *of_each("otelcol_receiver_refused", "refused"),
+                *of_each("otelcol_exporter_send_failed", "not taken by a backend"),
+                *of_each("otelcol_exporter_enqueue_failed", "found the queue full"),
                 about="A second. It should be 0.",
             ),
             series(
@@ -187,7 +207,7 @@ def dashboard():
             series(
                 "Series by service",
                 "short",
-                ('count by (service_name) ({service_name!=""})', "{{service_name}}"),
+                ("service:series:count", "{{service_name}}"),
                 about="A label with too many values shows here first.",
             ),
             number(

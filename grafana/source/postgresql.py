@@ -37,7 +37,7 @@ def dashboard():
                     ),
                     "{{span_name}}",
                 ),
-                about="95 of 100, as the services see them. A point opens its trace.",
+                about="95 of 100, as the services see them. A point opens its trace, if kept.",
                 exemplars=True,
             ),
         ),

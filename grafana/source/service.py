@@ -50,7 +50,7 @@ def dashboard():
                 "http_route",
                 where=f'{ONE}, span_kind="SPAN_KIND_SERVER"',
                 legend="{{http_route}}",
-                about="From the spans, before any is sampled. A point opens its trace.",
+                about="From the spans, before any is sampled. A point opens its trace, if that is kept.",
                 exemplars=True,
             ),
             series(
@@ -69,15 +69,12 @@ def dashboard():
                 (rate("http_server_response_body_size_bytes_sum", where=ONE), "sent"),
                 about="Where the size is known before the body is sent.",
             ),
-            series(
+            volume(
                 "Exceptions",
-                "short",
-                (
-                    f"sum by (exception_type) (increase(bookapp_exceptions_total{{{ONE}}}"
-                    "[$__rate_interval])) or vector(0)",
-                    "{{exception_type}}",
-                ),
-                about="By type, counted by the collector from log records.",
+                'sum by (exception_type) (count_over_time({service_name="$service_name"}'
+                ' | exception_type!="" [$__auto]))',
+                "{{exception_type}}",
+                about="Log records of errors and panics, by type.",
             ),
         ),
         row(
@@ -112,9 +109,8 @@ def dashboard():
                 CLIENT,
                 "server_address",
                 "url_template",
-                where="",
-                legend="{{url_template}}",
-                about="Of whichever service calls: bookapp asks backend for details.",
+                legend="{{server_address}} {{url_template}}",
+                about="As this service sees them. bookapp calls backend; backend calls nobody.",
                 width=12,
             ),
             durations(
@@ -123,7 +119,7 @@ def dashboard():
                 "span_name",
                 where=f'{ONE}, span_kind!="SPAN_KIND_SERVER"',
                 legend="{{span_name}}",
-                about="Statements, calls, messages, work. A point opens its trace.",
+                about="Statements, calls, messages, work. A point opens its trace, if that is kept.",
                 width=12,
                 exemplars=True,
             ),

@@ -2,7 +2,7 @@
 //!
 //! `CHROMEDRIVER` names the driver, else it is looked for on the path.
 
-use std::{collections::HashSet, env};
+use std::{collections::HashSet, env, process::Command};
 
 use demo::{System, system};
 use fantoccini::{
@@ -11,9 +11,10 @@ use fantoccini::{
 use http::Method;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use testbed::{
     eventually,
-    process::{Process, Signal, Spec},
+    process::{Process, Spec},
 };
 use url::{ParseError, Url};
 
@@ -175,17 +176,23 @@ fn opens(link: &str) -> String {
 /// A browser that shows the page.
 struct Browser {
     client: Client,
+    profile: TempDir,
     _driver: Process,
+}
+
+/// A test that failed did not close it, and it outlives its driver.
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let mut end = Command::new("pkill");
+        end.arg("--full").arg(self.profile.path());
+        let _ = end.status();
+    }
 }
 
 impl Browser {
     async fn start(system: &System, javascript: bool) -> Self {
         let program = env::var_os("CHROMEDRIVER").unwrap_or_else(|| "chromedriver".into());
-        let driver = Spec {
-            end: Signal::SIGTERM, // it ends the browser
-            ..Spec::new("chromedriver", program).arg("--port=0")
-        };
-        let driver = Process::start(&driver);
+        let driver = Process::start(&Spec::new("chromedriver", program).arg("--port=0"));
         let driver = driver.expect(".ci/install installs chromium-driver");
         let port = |line: &str| {
             let (_, port) = line.split_once("started successfully on port ")?;
@@ -193,9 +200,11 @@ impl Browser {
         };
         let port = driver.line(SOON, port).await.unwrap();
         let allowed = if javascript { 1 } else { 2 };
+        let profile = tempfile::tempdir().unwrap();
+        let folder = format!("--user-data-dir={}", profile.path().display());
         let capabilities = json!({
             "goog:chromeOptions": {
-                "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,2000"],
+                "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,2000", folder],
                 "prefs": {"profile.managed_default_content_settings.javascript": allowed},
             },
             "goog:loggingPrefs": {"browser": "ALL"},
@@ -213,6 +222,7 @@ impl Browser {
             .unwrap();
         Self {
             client,
+            profile,
             _driver: driver,
         }
     }
@@ -251,7 +261,7 @@ impl Browser {
     }
 
     async fn end(self) {
-        self.client.close().await.unwrap();
+        self.client.clone().close().await.unwrap();
     }
 }
 

@@ -114,6 +114,8 @@ async fn provoke(stack: &Stack, failure: &Failure) -> Result<BTreeSet<String>> {
         told.insert(id.await?);
     }
     client.delete(&rules).send().await?.error_for_status()?;
+    let healed = async || client.get(&url).send().await.ok()?.error_for_status().ok();
+    eventually(PATIENCE, "no rule strikes any more", healed).await?;
     Ok(told)
 }
 
