@@ -1,7 +1,7 @@
 //! Errors as Sentry events that carry the trace they happened in, and name it to a person: a link
 //! that opens trace and logs in Grafana. The span carries the event's id in turn.
 //!
-//! Set by `SENTRY_DSN` alone; without it nothing is built and nothing costs. Every `error!` is an
+//! Set by `SENTRY_DSN` alone; without it nothing is built. Every `error!` is an
 //! event, with `SENTRY_WARNINGS=true` every `warn!` too; what came before in the same request or
 //! message is its breadcrumbs. There are no Sentry transactions: OpenTelemetry owns the traces.
 
