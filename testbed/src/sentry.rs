@@ -1,8 +1,12 @@
 //! A Sentry sink: takes envelopes as sentry.io does, keeps their events, and can be asked for them.
 
 use std::{
+    future::pending,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::Result;
@@ -31,15 +35,29 @@ pub struct SentrySink {
 
 type Envelopes = Arc<Mutex<Vec<String>>>;
 
+/// How a sink answers.
+enum Manner {
+    Taking,
+    Refusing,
+    /// Whether it has yet to hang.
+    Hanging(AtomicBool),
+}
+
 impl SentrySink {
     /// Starts a sink on a free port of 127.0.0.1.
     pub async fn start() -> Result<Self> {
-        Self::serve("http", |listener| listener, StatusCode::OK).await
+        Self::serve("http", |listener| listener, Manner::Taking).await
+    }
+
+    /// Starts one that never answers the first request, which it does not keep.
+    pub async fn start_hanging() -> Result<Self> {
+        let manner = Manner::Hanging(AtomicBool::new(true));
+        Self::serve("http", |listener| listener, manner).await
     }
 
     /// Starts one that answers 429: not again within a minute. It keeps what it refuses.
     pub async fn start_refusing() -> Result<Self> {
-        Self::serve("http", |listener| listener, StatusCode::TOO_MANY_REQUESTS).await
+        Self::serve("http", |listener| listener, Manner::Refusing).await
     }
 
     /// Starts one behind TLS; its certificate's authority as PEM.
@@ -47,7 +65,7 @@ impl SentrySink {
         let (acceptor, authority) = tls::self_signed()?;
         let secure = |listener| tls::Listener::new(listener, acceptor);
         Ok((
-            Self::serve("https", secure, StatusCode::OK).await?,
+            Self::serve("https", secure, Manner::Taking).await?,
             authority,
         ))
     }
@@ -55,7 +73,7 @@ impl SentrySink {
     async fn serve<L>(
         scheme: &'static str,
         wrap: impl FnOnce(TcpListener) -> L,
-        answer: StatusCode,
+        manner: Manner,
     ) -> Result<Self>
     where
         L: Listener<Addr = SocketAddr>,
@@ -65,7 +83,7 @@ impl SentrySink {
         let envelopes = Envelopes::default();
         let router = Router::new()
             .route("/api/{project}/envelope/", post(take))
-            .with_state((Arc::clone(&envelopes), answer));
+            .with_state((Arc::clone(&envelopes), Arc::new(manner)));
         let listener = wrap(listener);
         let mut server = JoinSet::new();
         server.spawn(async move {
@@ -100,15 +118,23 @@ impl SentrySink {
     }
 }
 
-async fn take(State((envelopes, answer)): State<(Envelopes, StatusCode)>, body: Bytes) -> Response {
+async fn take(
+    State((envelopes, manner)): State<(Envelopes, Arc<Manner>)>,
+    body: Bytes,
+) -> Response {
+    if let Manner::Hanging(first) = &*manner
+        && first.swap(false, Ordering::Relaxed)
+    {
+        pending::<()>().await;
+    }
     let text = String::from_utf8_lossy(&body).into_owned();
     envelopes
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(text);
-    match answer {
-        StatusCode::OK => answer.into_response(),
-        refused => (refused, [(RETRY_AFTER, "60")]).into_response(),
+    match *manner {
+        Manner::Taking | Manner::Hanging(_) => StatusCode::OK.into_response(),
+        Manner::Refusing => (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "60")]).into_response(),
     }
 }
 

@@ -77,6 +77,13 @@ async fn a_panic_on_purpose_is_a_500_and_one_event_in_its_span() {
     let panicked = &event["exception"]["values"][0];
     assert_eq!(panicked["type"], "panic");
     assert_eq!(panicked["value"], "injected: over it goes");
+    let place = &panicked["stacktrace"]["frames"][0];
+    let file = place["filename"].as_str().unwrap();
+    assert!(file.ends_with("service-common/src/faults.rs"), "{file}");
+    let place = format!("{file}:{}", place["lineno"]);
+    let group = event["fingerprint"].as_array().unwrap();
+    assert!(group.contains(&json!(place)), "{group:?}");
+    assert!(group.contains(&json!("bookapp")) && group.contains(&json!("GET /books/{id}")));
     let span = span(&system, "GET /books/{id}", "panic").await;
     assert_eq!(event["tags"]["otel.span_id"], *span.span_id);
     assert_eq!(span.attributes["sentry.event_id"], id);

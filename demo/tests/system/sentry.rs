@@ -229,6 +229,35 @@ async fn a_sentry_that_is_away_or_silent_harms_nobody_and_the_loss_is_told() {
 }
 
 #[tokio::test]
+async fn a_sentry_that_hangs_costs_one_event_and_what_found_the_queue_full() {
+    let sentry = SentrySink::start_hanging().await.unwrap();
+    let system = warning(&sentry.dsn()).await;
+    list_often(&system, 150).await;
+    // While the first is waited for, a hundred wait behind it.
+    let arrived = || async { (sentry.events().len() == 100).then_some(()) };
+    eventually(SOON, "a hundred events", arrived).await.unwrap();
+    let said = stop(&system).await;
+    let lost = "telemetry: 50 of 150 Sentry events were not delivered";
+    assert!(said.contains(&lost.to_owned()), "{said:?}");
+}
+
+#[tokio::test]
+async fn the_end_waits_for_neither_collector_nor_sentry() {
+    let (hole, _hole) = black_hole().await;
+    let dsn = hole.replace("http://", "http://public@") + "/42";
+    let told = |spec: Spec| {
+        spec.env("OTEL_EXPORTER_OTLP_ENDPOINT", hole.as_str())
+            .env("SENTRY_DSN", dsn.as_str())
+            .env("SENTRY_WARNINGS", "true")
+    };
+    let system = without_backend(helpers::start_with(told).await).await;
+    list_often(&system, 5).await;
+    let said = stop(&system).await;
+    let lost = "telemetry: 5 of 5 Sentry events were not delivered";
+    assert!(said.contains(&lost.to_owned()), "{said:?}");
+}
+
+#[tokio::test]
 async fn a_sentry_that_says_too_many_is_left_alone() {
     let sentry = SentrySink::start_refusing().await.unwrap();
     let system = warning(&sentry.dsn()).await;

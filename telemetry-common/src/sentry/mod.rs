@@ -193,3 +193,21 @@ pub fn event_id() -> Option<String> {
     let id = sentry::last_event_id()?;
     Some(id.simple().to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_breadcrumb_keeps_no_credentials() {
+        let mut crumb = Breadcrumb {
+            message: Some("lost postgres://u:s3cr3t@db/books".to_owned()),
+            ..Breadcrumb::default()
+        };
+        let told = "of amqp://u:s3cr3t@mq".into();
+        crumb.data.insert("error".to_owned(), told);
+        let clean = without_credentials(crumb);
+        assert_eq!(clean.message.unwrap(), "lost postgres://REDACTED@db/books");
+        assert_eq!(clean.data["error"], "of amqp://REDACTED@mq");
+    }
+}
