@@ -137,6 +137,7 @@ fn report(checks: &[(String, bool)]) -> bool {
 fn invite(system: &System) {
     println!("\nthe system stays up until Ctrl-C:");
     let api = &system.bookapp.url;
+    println!("  start page {api}/");
     println!("  curl -i {api}/books?limit=3");
     println!(
         "  curl -i {api}/books/add --json '{{\"title\":\"Emma\",\"author\":\"Jane Austen\"}}'"
