@@ -1,13 +1,14 @@
 //! The front door in the browser: what this is, a button for each kind of request, and where to
 //! look at what came of it. Static; without JavaScript it is a list of links.
 
-use std::sync::Arc;
-
 use axum::{
     Router,
+    body::Bytes,
     extract::State,
-    http::Method,
-    http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE},
+    http::{
+        Method,
+        header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE},
+    },
     response::{Html, IntoResponse},
     routing::get,
 };
@@ -26,14 +27,13 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 /// The page, with links to the Grafana that a reader reaches there.
 pub(crate) fn routes(grafana: &Url) -> Router<AppState> {
-    let page: Arc<str> = PAGE
-        .replace(GRAFANA, grafana.as_str().trim_end_matches('/'))
-        .into();
+    let page = PAGE.replace(GRAFANA, grafana.as_str().trim_end_matches('/'));
+    let page = Bytes::from(page);
     let visit = |State(app): State<AppState>, method: Method| async move {
         if method == Method::GET {
             app.metrics.visitors.add(1, &[]);
         }
-        ([(CONTENT_SECURITY_POLICY, POLICY)], Html(page.to_string()))
+        ([(CONTENT_SECURITY_POLICY, POLICY)], Html(page))
     };
     Router::new()
         .route("/", get(visit))

@@ -119,7 +119,7 @@ async fn provoke(stack: &Stack, failure: &Failure) -> Result<BTreeSet<String>> {
     Ok(told)
 }
 
-/// The issue that has one of these events, and all events of it.
+/// The issue that has all of these events, and every event of it.
 async fn issue_of(told: &BTreeSet<String>) -> Result<(String, Vec<Value>)> {
     for issue in backends::issues().await? {
         let events = backends::events_of(&issue).await?;

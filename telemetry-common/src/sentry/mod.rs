@@ -1,9 +1,9 @@
 //! Errors as Sentry events that carry the trace they happened in, and name it to a person: a link
 //! that opens trace and logs in Grafana. The span carries the event's id in turn.
 //!
-//! Set by `SENTRY_DSN` alone; without it nothing is built. Every `error!` is an
-//! event, with `SENTRY_WARNINGS=true` every `warn!` too; what came before in the same request or
-//! message is its breadcrumbs. There are no Sentry transactions: OpenTelemetry owns the traces.
+//! Set by `SENTRY_DSN` alone; without it nothing is built. Every `error!` is an event, with
+//! `SENTRY_WARNINGS=true` every `warn!` too; what came before in the same request or message is its
+//! breadcrumbs. There are no Sentry transactions: OpenTelemetry owns the traces.
 
 mod courier;
 mod layer;
@@ -28,7 +28,6 @@ use sentry::{
     protocol::{Breadcrumb, Value},
     types::Dsn,
 };
-
 use url::Url;
 
 use crate::{InitError, ledger::Ledger, redact, semconv};
@@ -150,7 +149,9 @@ fn with_truth(options: ClientOptions) -> ClientOptions {
 
 fn without_credentials(mut crumb: Breadcrumb) -> Breadcrumb {
     let clean = |text: &mut String| *text = redact::text(text).into_owned();
-    crumb.message.as_mut().map(clean);
+    if let Some(message) = &mut crumb.message {
+        clean(message);
+    }
     for value in crumb.data.values_mut() {
         if let Value::String(text) = value {
             clean(text);
