@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    process::Command,
 };
 
 use e2e::stack::{
@@ -48,6 +49,34 @@ fn texts(value: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// What the Dockerfile's `COPY . .` sees: the paths that `.dockerignore` admits, below `context`.
+fn copy_build_context(context: &Path) {
+    let patterns = fs::read_to_string(root().join(".dockerignore")).unwrap();
+    let admitted = patterns
+        .lines()
+        .filter_map(|pattern| pattern.strip_prefix('!'));
+    let copied = Command::new("cp")
+        .args(["--recursive", "--parents", "--target-directory"])
+        .arg(context)
+        .args(admitted)
+        .current_dir(root())
+        .status();
+    assert!(copied.unwrap().success(), "an admitted path does not exist");
+}
+
+#[test]
+fn the_images_are_built_from_a_complete_workspace() {
+    let context = tempfile::tempdir().unwrap();
+    copy_build_context(context.path());
+    let metadata = Command::new("cargo")
+        .args(["metadata", "--no-deps", "--format-version=1"])
+        .current_dir(context.path())
+        .output()
+        .unwrap();
+    let why = String::from_utf8_lossy(&metadata.stderr);
+    assert!(metadata.status.success(), ".dockerignore: {why}");
+}
+
 #[test]
 fn every_image_is_pinned() {
     for (name, service) in services() {
@@ -66,12 +95,13 @@ fn every_image_is_pinned() {
 
 #[test]
 fn every_service_is_limited_logged_and_watched() {
-    let mut sum = 0;
+    let mut sums = BTreeMap::<String, u32>::new();
     for (name, service) in services() {
         let limit = service["mem_limit"]
             .as_str()
             .unwrap_or_else(|| panic!("{name}: no limit"));
-        sum += limit.trim_end_matches('m').parse::<u32>().unwrap();
+        let profile = texts(&service["profiles"]).join(" ");
+        *sums.entry(profile).or_default() += limit.trim_end_matches('m').parse::<u32>().unwrap();
         assert!(
             service["logging"]["options"]["max-size"].is_string(),
             "{name}"
@@ -84,7 +114,12 @@ fn every_service_is_limited_logged_and_watched() {
             "{name}: not watched"
         );
     }
-    assert!(sum <= 4096, "{sum} MiB");
+    let limits = [("", 3328), ("containers", 96), ("load", 192)];
+    for (profile, sum) in sums {
+        let limit = limits.iter().find(|(name, _)| *name == profile);
+        let (_, limit) = limit.unwrap_or_else(|| panic!("profile {profile}: no limit"));
+        assert!(sum <= *limit, "profile {profile:?}: {sum} MiB");
+    }
 }
 
 #[test]
