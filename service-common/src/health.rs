@@ -11,6 +11,9 @@ use tokio::{
 
 use crate::problem::Problem;
 
+/// How long the `healthcheck` command waits for an answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Says whether the service lives, and whether it can work now.
 pub trait Readiness: Send + Sync + 'static {
     /// `Err` names what will not come back by itself: the process should be started anew.
@@ -45,14 +48,16 @@ async fn ready<R: Readiness>(State(readiness): State<Arc<R>>) -> Result<&'static
     }
 }
 
-/// The `healthcheck` command: asks the service at `address` whether it is ready; 0 or 1.
+/// The `healthcheck` command: requests `/health/ready` from the service at `address` and returns 0
+/// when it is ready, else 1.
 pub fn check(address: SocketAddr) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("the system gives a process its threads");
-    let asked = runtime.block_on(timeout(Duration::from_secs(2), ask(address)));
-    if matches!(asked, Ok(Ok(true))) {
+    // A timer can only be made inside the runtime.
+    let answer = runtime.block_on(async { timeout(PROBE_TIMEOUT, ask(address)).await });
+    if matches!(answer, Ok(Ok(true))) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

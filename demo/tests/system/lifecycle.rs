@@ -69,6 +69,7 @@ async fn a_failing_start_still_tells_why() {
             "postgres://someone:s3cret@127.0.0.1:1/nowhere",
         )
         .env("LISTEN_ADDR", "127.0.0.1:0")
+        .env("ADMIN_ADDR", "127.0.0.1:0")
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint());
     let process = Process::start(&spec).unwrap();
     assert_eq!(process.exited(SOON).await.unwrap().code(), Some(1));
@@ -195,7 +196,9 @@ async fn two_instances_that_start_together_migrate_once() {
     let parts = Parts::for_empty_test().await.unwrap();
     let sink = Sink::start().await.unwrap();
     let binaries = helpers::binaries().await;
-    let spec = parts.spec("bookapp", binaries.bookapp(), &sink);
+    let spec = parts
+        .spec("bookapp", binaries.bookapp(), &sink)
+        .env("LISTEN_ADDR", "127.0.0.1:0");
     let (one, two) = (
         demo::system::Service::start(&spec),
         demo::system::Service::start(&spec),

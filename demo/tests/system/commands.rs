@@ -1,0 +1,75 @@
+//! What the binaries do beside running the service: the programs that an image's health check or an
+//! operator starts.
+
+use demo::system::{Parts, Service};
+use testbed::{
+    process::{Process, Spec},
+    sink::Sink,
+};
+
+use crate::helpers::{self, SOON};
+
+/// Runs a command to its end and returns its exit code and what it printed.
+async fn run(spec: &Spec) -> (Option<i32>, Vec<String>) {
+    let process = Process::start(spec).unwrap();
+    let status = process.exited(SOON).await.unwrap();
+    (status.code(), process.lines())
+}
+
+#[tokio::test]
+async fn the_health_check_succeeds_only_while_the_service_is_ready() {
+    let parts = Parts::for_test().await.unwrap();
+    let sink = Sink::start().await.unwrap();
+    let binaries = helpers::binaries().await;
+    for (name, program) in [
+        ("bookapp", binaries.bookapp()),
+        ("backend", binaries.backend()),
+    ] {
+        let service = Service::start(&parts.spec(name, program, &sink))
+            .await
+            .unwrap();
+        service.ready().await.unwrap();
+        // As the image does: no argument but the command, the address from the environment.
+        let address = service.url.trim_start_matches("http://").to_owned();
+        let check = Spec::new("healthcheck", program)
+            .arg("healthcheck")
+            .env("DATABASE_URL", parts.database_url())
+            .env("LISTEN_ADDR", address);
+        assert_eq!(run(&check).await, (Some(0), vec![]), "{name}");
+
+        drop(service);
+        let nobody = check.env("LISTEN_ADDR", "127.0.0.1:1");
+        assert_eq!(run(&nobody).await, (Some(1), vec![]), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn version_and_openapi_need_no_setting_and_no_neighbour() {
+    let binaries = helpers::binaries().await;
+    for (name, program) in [
+        ("bookapp", binaries.bookapp()),
+        ("backend", binaries.backend()),
+    ] {
+        let version = Spec::new("version", program).arg("--version");
+        let (code, lines) = run(&version).await;
+        assert_eq!(code, Some(0), "{lines:?}");
+        assert_eq!(lines, [format!("{name} {}", env!("CARGO_PKG_VERSION"))]);
+
+        let (code, lines) = run(&Spec::new("openapi", program).arg("openapi")).await;
+        assert_eq!(code, Some(0), "{lines:?}");
+        let document: serde_json::Value = serde_json::from_str(&lines.join("\n")).unwrap();
+        assert!(document["openapi"].is_string(), "{document}");
+    }
+}
+
+#[tokio::test]
+async fn dead_letters_are_replayed_by_a_command() {
+    let parts = Parts::for_test().await.unwrap();
+    let sink = Sink::start().await.unwrap();
+    let replay = parts
+        .spec("replay", helpers::binaries().await.backend(), &sink)
+        .arg("replay-dead-letters")
+        .arg("--dry-run");
+    let (code, lines) = run(&replay).await;
+    assert_eq!(code, Some(0), "{lines:?}");
+}
