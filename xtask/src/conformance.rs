@@ -40,7 +40,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// The table, and `N of 125`.
+/// The table, and `N of 135`.
 fn table() -> Result<(String, String)> {
     let rows = rows()?;
     let proofs = proofs()?;

@@ -1,13 +1,13 @@
 //! The end-to-end table, on the native stack or on docker compose.
 #![expect(clippy::print_stdout, reason = "the table is what the command answers")]
 
-use std::env;
+use std::{env, path::PathBuf};
 
 use anyhow::{Result, ensure};
 use e2e::{Stack, checks, drills, table::Table};
 use tokio::runtime::Runtime;
 
-use crate::{stack::Programs, step};
+use crate::{step, tools::Programs};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -21,15 +21,20 @@ pub(crate) struct Args {
     /// On `docker compose up`, from empty volumes, instead of processes.
     #[arg(long)]
     compose: bool,
+
+    /// With `--compose`: the program that stands in for Tempo in the image of that name.
+    #[arg(long, env, value_name = "PROGRAM")]
+    compose_run_tempo: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     Runtime::new()?.block_on(async {
         step("starting the stack");
         let mut stack = if args.compose {
-            Stack::compose(&env::current_dir()?, &args.programs.locust).await?
+            let is_tempo = args.compose_run_tempo.is_none();
+            Stack::compose(&env::current_dir()?, &args.programs.locust()?, is_tempo).await?
         } else {
-            Stack::native(&args.programs.tools()?).await?
+            Stack::native(&args.programs.native()?).await?
         };
         step("Locust");
         stack.load(args.seconds).await?;

@@ -1,6 +1,6 @@
 //! A schema-driven fuzzer on bookapp's API: no 5xx, no status or body that its document lacks.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use demo::{
@@ -10,7 +10,7 @@ use demo::{
 use testbed::process::Spec;
 use tokio::runtime::Runtime;
 
-use crate::step;
+use crate::{step, tools};
 
 /// What is checked of each answer.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
@@ -26,9 +26,9 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// The fuzzer.
-    #[arg(long, env, default_value = "schemathesis")]
-    schemathesis: String,
+    /// The fuzzer [default: installed].
+    #[arg(long, env, value_name = "PROGRAM")]
+    schemathesis: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         System::start_with(&Binaries::build().await?, parts, guarded).await
     })?;
     step("fuzzing");
-    let status = Command::new(&args.schemathesis)
+    let status = Command::new(tools::schemathesis(args.schemathesis.as_ref())?)
         .args(["run", "bookapp/openapi.json", "--url", &system.bookapp.url])
         .args([
             "--checks",
@@ -57,12 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ])
         .args(["--request-timeout", "10", "--no-color"])
         .status()
-        .with_context(|| {
-            format!(
-                "is {} there? `pip install schemathesis==4.32.5`",
-                args.schemathesis
-            )
-        })?;
+        .context("could not run schemathesis")?;
     ensure!(status.success(), "the fuzzer found something");
     Ok(())
 }

@@ -4,6 +4,8 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::tools;
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Where bookapp is.
@@ -18,13 +20,13 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 60)]
     seconds: u32,
 
-    /// Locust, with what `requests/requirements.txt` names.
-    #[arg(long, env, default_value = "locust", value_name = "PROGRAM")]
-    locust: PathBuf,
+    /// Locust, with what `requests/requirements.txt` names [default: installed].
+    #[arg(long, env, value_name = "PROGRAM")]
+    locust: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let status = Command::new(&args.locust)
+    let status = Command::new(tools::locust(args.locust.as_ref())?)
         .args([
             "--locustfile",
             "requests/locustfile.py",
@@ -40,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ])
         .arg(format!("--run-time={}s", args.seconds))
         .status()
-        .context("is locust there? `pip install -r requests/requirements.txt`")?;
+        .context("could not run locust")?;
     ensure!(
         status.success(),
         "more than one request in a hundred failed"

@@ -14,6 +14,7 @@ mod spec;
 mod stack;
 mod take_home;
 mod telemetry;
+mod tools;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

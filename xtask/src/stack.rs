@@ -11,11 +11,14 @@ use anyhow::{Context, Result, ensure};
 use demo::system::http;
 use e2e::{
     Stack,
-    stack::{BUGSINK, LOKI, PROMETHEUS, Tools, native::COLLECTOR_HEALTH},
+    stack::{BUGSINK, LOKI, PROMETHEUS, native::COLLECTOR_HEALTH},
 };
 use tokio::runtime::Runtime;
 
-use crate::step;
+use crate::{
+    step,
+    tools::{Programs, build_stack, execute, succeed},
+};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Action {
@@ -39,85 +42,14 @@ pub(crate) enum Action {
 /// What Grafana shows; built, and committed so that compose needs no Python.
 const DASHBOARDS: &str = "grafana/dashboards";
 
-/// What the stack is made of.
-#[derive(clap::Args, Clone)]
-pub(crate) struct Programs {
-    /// The folder of `otelcol-bookapp`, `prometheus`, `promtool` and `loki`.
-    #[arg(long, env, value_name = "FOLDER")]
-    stack_bin: Option<PathBuf>,
-
-    /// Tempo; without it an OTLP sink takes its place.
-    #[arg(long, env, value_name = "PROGRAM")]
-    tempo_bin: Option<PathBuf>,
-
-    /// The folder of Kafka's jars: `mvn -f kafka/pom.xml dependency:copy-dependencies`.
-    #[arg(long, env, value_name = "FOLDER")]
-    kafka_jars: Option<PathBuf>,
-
-    /// Locust, with what `requests/requirements.txt` names.
-    #[arg(long, env, default_value = "locust", value_name = "PROGRAM")]
-    pub(crate) locust: PathBuf,
-
-    /// The folder of Bugsink's programs, from what `bugsink/requirements.txt` names.
-    #[arg(long, env, value_name = "FOLDER")]
-    bugsink: Option<PathBuf>,
-
-    /// A Python that has what `grafana/requirements.txt` names.
-    #[arg(long, env, default_value = "python3", value_name = "PROGRAM")]
-    dashboards_python: PathBuf,
-
-    /// docker-compose, for its `config` alone: no engine is needed.
-    #[arg(long, env, default_value = "docker-compose", value_name = "PROGRAM")]
-    docker_compose: PathBuf,
-
-    /// hadolint.
-    #[arg(long, env, default_value = "hadolint", value_name = "PROGRAM")]
-    hadolint: PathBuf,
-}
-
-impl Programs {
-    pub(crate) fn tools(&self) -> Result<Tools> {
-        Ok(Tools {
-            binaries: self.binaries()?.to_owned(),
-            tempo: self.tempo_bin.clone(),
-            kafka: self
-                .kafka_jars
-                .clone()
-                .context("--kafka-jars or KAFKA_JARS is missing")?,
-            bugsink: self
-                .bugsink
-                .clone()
-                .context("--bugsink or BUGSINK is missing")?,
-            locust: self.locust.clone(),
-            root: env::current_dir()?,
-        })
-    }
-
-    /// Builds the dashboards into `folder`.
-    fn dashboards(&self, folder: &Path) -> Result<()> {
-        let mut build = Command::new(&self.dashboards_python);
-        build.arg("-B").arg("grafana/source").arg(folder);
-        succeed(&mut build)
-    }
-
-    fn binaries(&self) -> Result<&Path> {
-        self.stack_bin
-            .as_deref()
-            .context("--stack-bin or STACK_BIN is missing")
-    }
-}
-
 pub(crate) fn run(action: &Action) -> Result<()> {
     match action {
         Action::Up(programs) => up(programs),
         Action::Down => down(),
         Action::Status => status(),
-        Action::Build { folder } => execute(
-            Path::new(".ci/build-stack"),
-            &[&folder.display().to_string()],
-        ),
+        Action::Build { folder } => build_stack(folder),
         Action::Check(programs) => check(programs),
-        Action::Dashboards(programs) => programs.dashboards(Path::new(DASHBOARDS)),
+        Action::Dashboards(programs) => dashboards(programs, Path::new(DASHBOARDS)),
     }
 }
 
@@ -129,7 +61,7 @@ fn pid_file() -> PathBuf {
 fn up(programs: &Programs) -> Result<()> {
     Runtime::new()?.block_on(async {
         step("starting the stack");
-        let stack = Stack::native(&programs.tools()?).await?;
+        let stack = Stack::native(&programs.native()?).await?;
         fs::write(pid_file(), process::id().to_string())?;
         println!("bookapp     {}", stack.bookapp);
         println!("backend     {}", stack.backend);
@@ -174,12 +106,19 @@ fn status() -> Result<()> {
     Ok(())
 }
 
+/// Builds the dashboards into `folder`.
+fn dashboards(programs: &Programs, folder: &Path) -> Result<()> {
+    let mut build = Command::new(programs.dashboards_python()?);
+    build.arg("-B").arg("grafana/source").arg(folder);
+    succeed(&mut build)
+}
+
 fn check(programs: &Programs) -> Result<()> {
-    let binaries = programs.binaries()?;
+    let binaries = programs.stack_bin()?;
     let binary = |name: &str| binaries.join(name);
     step("grafana/dashboards/");
     let built = tempfile::tempdir()?;
-    programs.dashboards(built.path())?;
+    dashboards(programs, built.path())?;
     for file in fs::read_dir(DASHBOARDS)?.chain(fs::read_dir(built.path())?) {
         let name = file?.file_name();
         let read = |folder: &Path| fs::read_to_string(folder.join(&name)).unwrap_or_default();
@@ -191,11 +130,14 @@ fn check(programs: &Programs) -> Result<()> {
     }
     step("docker-compose.yaml");
     execute(
-        &programs.docker_compose,
+        &programs.docker_compose()?,
         &["--profile", "*", "config", "--quiet"],
     )?;
     step("Dockerfiles");
-    execute(&programs.hadolint, &["Dockerfile", "requests/Dockerfile"])?;
+    execute(
+        &programs.hadolint()?,
+        &["Dockerfile", "requests/Dockerfile"],
+    )?;
     step("otel-collector/");
     let files = [
         "--config=otel-collector/core.yaml",
@@ -240,18 +182,5 @@ fn check(programs: &Programs) -> Result<()> {
         ];
         execute(tempo, &verify)?;
     }
-    Ok(())
-}
-
-fn execute(program: &Path, args: &[&str]) -> Result<()> {
-    succeed(Command::new(program).args(args))
-}
-
-fn succeed(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_owned();
-    let status = command
-        .status()
-        .with_context(|| format!("could not run {}", program.display()))?;
-    ensure!(status.success(), "{} failed", program.display());
     Ok(())
 }
