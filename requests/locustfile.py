@@ -1,7 +1,7 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
-#     "locust==2.47.0",
+#     "locust==2.46.6",
 #     "opentelemetry-sdk==1.39.1",
 #     "opentelemetry-exporter-otlp-proto-http==1.39.1",
 #     "opentelemetry-instrumentation-requests==0.60b1",

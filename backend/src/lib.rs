@@ -101,7 +101,8 @@ impl App {
 
 /// Builds the service, says where it listens, and runs it until told to stop.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
+    let format = config.telemetry.console_format();
     let app = App::build(config).await?;
-    announce(app.address()?);
+    announce(app.address()?, format);
     app.run(stop).await
 }

@@ -16,13 +16,14 @@ use serde_json::Value;
 use testbed::{
     eventually,
     kafka::Kafka,
+    port,
     postgres::Postgres,
     process::{Process, Spec},
     sink::Sink,
 };
 use tokio::task::spawn_blocking;
 
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_mins(1);
 
 /// The running system; gone on drop.
 pub struct System {
@@ -157,8 +158,10 @@ impl Parts {
 
     /// How to start a service: everything it must be told, beside where the other one is.
     pub fn spec(&self, name: &str, program: &Path, sink: &Sink) -> Spec {
+        // A port that stays free while the service is down, so that it starts again where it was.
+        let listen_addr = format!("127.0.0.1:{}", port::free().unwrap_or(0));
         Spec::new(name, program)
-            .env("LISTEN_ADDR", "127.0.0.1:0")
+            .env("LISTEN_ADDR", listen_addr)
             .env("ADMIN_ADDR", "127.0.0.1:0")
             .env("DATABASE_URL", &self.database_url)
             .env("KAFKA_BOOTSTRAP_SERVERS", &self.kafka_servers)
@@ -266,16 +269,22 @@ impl Service {
     }
 }
 
-/// The URL of an address that a process says.
+/// The URL of an address that a process prints behind `words`, as text or as a JSON line's message.
 async fn announced(process: &Process, words: &str) -> Result<String> {
-    let address = |line: &str| line.strip_prefix(words).map(str::to_owned);
+    let address = |line: &str| {
+        let json = serde_json::from_str::<Value>(line).ok();
+        let message = json
+            .as_ref()
+            .map_or(line, |json| json["message"].as_str().unwrap_or(line));
+        message.strip_prefix(words).map(str::to_owned)
+    };
     Ok(format!("http://{}", process.line(START, address).await?))
 }
 
 /// A plain HTTP client: the user's, who sends no trace.
 pub fn http() -> Result<reqwest::Client> {
     Ok(reqwest::Client::builder()
-        .timeout(Duration::from_secs(10))
+        .timeout(Duration::from_secs(30))
         .build()?)
 }
 

@@ -15,12 +15,12 @@ use axum::{
 };
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
-use telemetry_common::{ConsoleFilter, Scrape, Telemetry, net::Measured};
+use telemetry_common::{ConsoleFilter, LogFormat, Scrape, Telemetry, net::Measured};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::problem::Problem;
+use crate::{lifecycle::print, problem::Problem};
 
 /// Who may change a running process.
 #[derive(Args, Clone, Debug)]
@@ -50,12 +50,13 @@ impl Admin {
     pub(crate) async fn open(
         self,
         telemetry: &Telemetry,
+        format: LogFormat,
         stop: CancellationToken,
     ) -> Result<impl Future<Output = io::Result<()>> + Send + 'static> {
         let listener = TcpListener::bind(self.address).await;
         let listener = listener
             .with_context(|| format!("could not listen on {} (ADMIN_ADDR)", self.address))?;
-        announce(listener.local_addr()?);
+        announce(listener.local_addr()?, format);
         let operated = Operated {
             scrape: telemetry.scrape(),
             console: telemetry.console_filter(),
@@ -147,12 +148,8 @@ fn unavailable(error: &dyn std::error::Error) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
-/// Says where it listens, as the API does.
-#[expect(
-    clippy::print_stdout,
-    reason = "what starts the service reads its address"
-)]
-fn announce(address: SocketAddr) {
-    println!("admin on {address}");
+/// Prints and logs where it listens, as the API does.
+fn announce(address: SocketAddr, format: LogFormat) {
+    print(&format!("admin on {address}"), format);
     info!(name: "bookapp.admin.listening", "admin listens on {address}");
 }

@@ -8,7 +8,8 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use telemetry_common::{Service, TelemetryConfig, exception};
+use serde_json::json;
+use telemetry_common::{LogFormat, Service, TelemetryConfig, exception};
 use tokio::{
     runtime::Runtime,
     select,
@@ -51,7 +52,11 @@ pub fn main<F: Future<Output = Result<()>>>(
     watch.spawn_on(obey_signals(stop.clone(), grace), runtime.handle());
     let result = runtime.block_on(async {
         if let Some(admin) = life.admin {
-            watch.spawn(admin.open(&telemetry, stop.clone()).await?);
+            watch.spawn(
+                admin
+                    .open(&telemetry, life.telemetry.console_format(), stop.clone())
+                    .await?,
+            );
         }
         run(stop).await
     });
@@ -130,12 +135,22 @@ pub async fn supervise(
     result
 }
 
-/// Says where the service listens: on stdout for whoever started it, and as a log line.
+/// Prints where the service listens to stdout, for the program that started it, and logs it.
+pub fn announce(address: SocketAddr, format: LogFormat) {
+    let message = format!("listening on {address}");
+    print(&message, format);
+    info!(name: "bookapp.service.listening", "{message}");
+}
+
+/// Prints `message` to stdout whatever the console's filter is, in the console's format: a container
+/// engine collects stdout and stderr as one stream, which is JSON in every line or in none.
 #[expect(
     clippy::print_stdout,
     reason = "what starts the service reads its address"
 )]
-pub fn announce(address: SocketAddr) {
-    println!("listening on {address}");
-    info!(name: "bookapp.service.listening", "listening on {address}");
+pub(crate) fn print(message: &str, format: LogFormat) {
+    match format {
+        LogFormat::Text => println!("{message}"),
+        LogFormat::Json => println!("{}", json!({ "message": message })),
+    }
 }

@@ -4,6 +4,8 @@
 //! `OTEL_RESOURCE_ATTRIBUTES` are read by the SDK itself; here stand those it leaves to us, under
 //! their standard names (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>).
 
+use std::io::{IsTerminal, stderr};
+
 use clap::{ArgAction, Args, ValueEnum};
 use tracing_subscriber::filter::Targets;
 
@@ -81,6 +83,20 @@ pub struct TelemetryConfig {
     /// Which log records are exported, as `target=level` pairs.
     #[arg(long, env, default_value = "info", value_name = "FILTER")]
     pub logs_filter: Targets,
+}
+
+impl TelemetryConfig {
+    /// The format of the console's lines: `log_format`, else text where stderr is a terminal, else
+    /// JSON.
+    pub fn console_format(&self) -> LogFormat {
+        self.log_format.unwrap_or_else(|| {
+            if stderr().is_terminal() {
+                LogFormat::Text
+            } else {
+                LogFormat::Json
+            }
+        })
+    }
 }
 
 /// Where a signal goes.

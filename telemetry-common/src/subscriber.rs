@@ -12,7 +12,7 @@
 //! create telemetry. Events stay out of the trace layer: they are log records with the span's
 //! ids, and an `error!` would paint its span red whatever the outcome.
 
-use std::io::{IsTerminal, stderr};
+use std::io::stderr;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
@@ -29,7 +29,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::{InitError, LogFormat, Telemetry, TelemetryConfig, console, scope::scope};
+use crate::{InitError, Telemetry, TelemetryConfig, console, scope::scope};
 
 /// Crates that work for the exporters. Targets match by prefix: `opentelemetry` covers the SDK and
 /// the OTLP exporter, whose targets start with it.
@@ -39,13 +39,7 @@ pub(crate) fn install(
     config: &TelemetryConfig,
     telemetry: &mut Telemetry,
 ) -> Result<(), InitError> {
-    let format = config.log_format.unwrap_or_else(|| {
-        if stderr().is_terminal() {
-            LogFormat::Text
-        } else {
-            LogFormat::Json
-        }
-    });
+    let format = config.console_format();
     let filter = EnvFilter::builder().parse(&config.rust_log)?;
     let (filter, handle) = reload::Layer::new(filter);
     telemetry.console = ConsoleFilter(Some(handle));

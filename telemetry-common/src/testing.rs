@@ -242,9 +242,9 @@ impl Spans {
     ///
     /// # Panics
     ///
-    /// When that takes more than ten seconds.
+    /// When that takes more than a minute.
     pub async fn once_ended(&self, name: &str) -> Self {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let spans = self.again();
             if !spans.all_named(name).is_empty() {

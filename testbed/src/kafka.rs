@@ -17,7 +17,7 @@ use rdkafka::{
 use tokio::time::timeout;
 
 /// How long a message is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A one-broker cluster; gone on drop.
 pub struct Kafka {

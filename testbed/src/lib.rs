@@ -5,9 +5,11 @@
 //! - [`sink`]: takes OTLP over HTTP and gRPC and answers what it got
 //! - [`sentry`]: takes Sentry envelopes and answers what it got
 //! - [`process`]: starts, watches and ends child processes
+//! - [`port`]: free ports that stay free
 //! - [`eventually`]: waits for a condition with a deadline
 
 pub mod kafka;
+pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod sentry;

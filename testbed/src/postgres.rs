@@ -6,7 +6,6 @@
 
 use std::{
     env, fs,
-    net::TcpListener,
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process,
@@ -20,7 +19,7 @@ use sqlx::{Connection, Executor, PgConnection, migrate::Migrator};
 use tokio::sync::OnceCell;
 
 use crate::{
-    eventually,
+    eventually, port,
     process::{Process, Signal, Spec},
 };
 
@@ -77,7 +76,7 @@ impl Postgres {
         if !init.exited(Duration::from_mins(1)).await?.success() {
             bail!("initdb failed:\n{}", init.lines().join("\n"));
         }
-        let port = free_port()?;
+        let port = port::free()?;
         let server = Spec {
             end: Signal::SIGINT,
             ..program("postgres")
@@ -129,13 +128,13 @@ impl Postgres {
     /// Ends the server with this signal: SIGKILL as a crash would, SIGINT as an operator would.
     pub async fn end(&self, signal: Signal) -> Result<()> {
         self.process.signal(signal);
-        self.process.exited(Duration::from_secs(30)).await.map(drop)
+        self.process.exited(Duration::from_mins(1)).await.map(drop)
     }
 
     /// Starts the server again, with the data it had.
     pub async fn start_again(&mut self) -> Result<()> {
         // What a crash left behind may take a moment to go.
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             self.process = Process::start(&self.server)?;
             let answers = async || {
@@ -143,7 +142,7 @@ impl Postgres {
                     || PgConnection::connect(&self.url("postgres")).await.is_ok()
             };
             eventually(
-                Duration::from_secs(30),
+                Duration::from_mins(1),
                 "PostgreSQL answers again",
                 || async { answers().await.then_some(()) },
             )
@@ -162,7 +161,7 @@ impl Postgres {
 
     async fn prepare_template(&self) -> Result<()> {
         let connection = || async { PgConnection::connect(&self.url("postgres")).await.ok() };
-        eventually(Duration::from_secs(30), "PostgreSQL answers", connection).await?;
+        eventually(Duration::from_mins(1), "PostgreSQL answers", connection).await?;
         self.create(&format!("create database {TEMPLATE}")).await?;
         let mut template = PgConnection::connect(&self.url(TEMPLATE)).await?;
         MIGRATIONS
@@ -196,6 +195,20 @@ pub async fn execute(url: &str, statements: &str) -> Result<()> {
         .await?;
     connection.close().await?;
     Ok(())
+}
+
+/// A session that has run some statements, and keeps the locks they took until it is dropped.
+#[derive(Debug)]
+pub struct Session(#[expect(dead_code, reason = "the connection is the session")] PgConnection);
+
+impl Session {
+    /// Opens one on the database at `url`.
+    pub async fn open(url: &str, statements: &str) -> Result<Self> {
+        let mut connection = PgConnection::connect(url).await?;
+        let statements = sqlx::raw_sql(sqlx::AssertSqlSafe(statements));
+        connection.execute(statements).await?;
+        Ok(Self(connection))
+    }
 }
 
 /// The one number that `query` answers on the database at `url`.
@@ -263,10 +276,6 @@ fn version(folder: &Path) -> u32 {
         .and_then(Path::file_name)
         .and_then(|name| name.to_str()?.parse().ok())
         .unwrap_or(0)
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// Removes the folders of processes that are gone.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// The worker with a database and a Kafka of its own; to be [`finish`](Self::finish)ed.
 pub(crate) struct TestWorker {

@@ -16,7 +16,7 @@ use testbed::{eventually, kafka::Kafka, postgres::Postgres};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// The API on a port, a database and a Kafka of its own; to be [`finish`](Self::finish)ed.
 pub(crate) struct TestApp {

@@ -1,7 +1,5 @@
 //! Bad input: a problem that names the field, and nothing stored.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use testbed::eventually;
 use tokio::{
@@ -155,7 +153,7 @@ async fn dawdle(address: &str, beginning: &str) -> String {
     stream.write_all(beginning.as_bytes()).await.unwrap();
     let mut answer = String::new();
     let reading = stream.read_to_string(&mut answer);
-    let closed = timeout(Duration::from_secs(9), reading).await;
+    let closed = timeout(SOON, reading).await;
     closed.expect("the server closes the connection").unwrap();
     answer
 }

@@ -10,7 +10,7 @@ use testbed::process::Spec;
 use tokio::sync::OnceCell;
 
 /// How long a process may take to do as it is told.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 pub(crate) async fn binaries() -> &'static Binaries {
     static BINARIES: OnceCell<Binaries> = OnceCell::const_new();

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use telemetry_registry::Judge;
 use testbed::{
     eventually,
+    postgres::Session,
     process::{Signal, Spec},
     sentry::SentrySink,
 };
@@ -88,21 +89,14 @@ async fn requests(system: &System) {
     let changed = http().unwrap().put(filter).body("warn").send().await;
     changed.unwrap().error_for_status().unwrap();
     // A client that leaves while its request waits for a lock.
-    let lock = "begin; lock table books; select pg_sleep(2)";
-    let url = format!("{}/books/1", system.bookapp.url);
-    let (_, gone) = tokio::join!(
-        testbed::postgres::execute(&system.database_url, lock),
-        async {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            http()
-                .unwrap()
-                .get(url)
-                .timeout(Duration::from_millis(500))
-                .send()
-                .await
-        }
-    );
+    let lock = Session::open(&system.database_url, "begin; lock table books");
+    let lock = lock.await.unwrap();
+    let request = http()
+        .unwrap()
+        .get(format!("{}/books/1", system.bookapp.url));
+    let gone = request.timeout(Duration::from_millis(500)).send().await;
     assert!(gone.unwrap_err().is_timeout());
+    drop(lock);
 }
 
 /// A panic that was asked for.

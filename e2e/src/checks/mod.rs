@@ -1,5 +1,6 @@
 //! What must be found in the stack after traffic.
 
+mod containers;
 mod dashboards;
 mod failures;
 mod logs;
@@ -32,6 +33,7 @@ pub async fn run(stack: &Stack, table: &mut Table) -> Result<()> {
     traces::check(stack, &sent, table).await;
     logs::check(&sent, table).await;
     metrics::check(stack, table).await;
+    containers::check(stack, table).await;
     registry::check(stack, table);
     failures::check(stack, table).await;
     dashboards::check(stack, &sent, table).await?;

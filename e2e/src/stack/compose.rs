@@ -13,15 +13,24 @@ impl Stack {
     /// Brings it up and waits until every health check is green. It stays up afterwards.
     ///
     /// The checks count from an empty database: `docker compose down --volumes` comes first.
-    pub async fn compose(root: &Path, locust: &Path) -> Result<Self> {
-        compose(&["down", "--volumes"], &[]).await?;
-        compose(&["up", "--detach", "--wait", "--build"], &[]).await?;
+    /// `is_tempo` is false where the image behind Tempo's name is the testbed's stand-in.
+    pub async fn compose(root: &Path, locust: &Path, is_tempo: bool) -> Result<Self> {
+        compose(&["--profile", "*", "down", "--volumes"], &[]).await?;
+        let up = [
+            "--profile",
+            "containers",
+            "up",
+            "--detach",
+            "--wait",
+            "--build",
+        ];
+        compose(&up, &[]).await?;
         Ok(Self {
             bookapp: "http://127.0.0.1:8000".to_owned(),
             backend: "http://127.0.0.1:8001".to_owned(),
             database_url: "postgres://bookapp:bookapp@127.0.0.1:5432/books".to_owned(),
             traces_url: "http://127.0.0.1:3200".to_owned(),
-            is_tempo: true,
+            is_tempo,
             traces: Part::compose("tempo"),
             prometheus: Part::compose("prometheus"),
             loki: Part::compose("loki"),

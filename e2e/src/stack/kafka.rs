@@ -1,9 +1,12 @@
 //! Kafka as a process: one broker in KRaft mode, from the jars that `kafka/pom.xml` names.
 
-use std::{fs, net::TcpListener, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use testbed::process::{Process, Signal, Spec};
+use testbed::{
+    port,
+    process::{Process, Signal, Spec},
+};
 
 pub(crate) struct Kafka {
     pub(crate) address: String,
@@ -14,7 +17,7 @@ impl Kafka {
     /// Starts a broker whose data live in `data`, with the jars in `jars`.
     pub(crate) async fn start(root: &Path, jars: &Path, data: &Path) -> Result<Self> {
         fs::create_dir_all(data)?;
-        let (broker, controller) = (free_port()?, free_port()?);
+        let (broker, controller) = (port::free()?, port::free()?);
         let settings = data.join("server.properties");
         fs::write(&settings, properties(broker, controller, data))?;
         let jars = jars.join("*").display().to_string();
@@ -70,10 +73,6 @@ fn java(jars: &str, args: &[&str]) -> Result<String> {
     );
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     Ok(said.lines().last().unwrap_or_default().to_owned())
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn properties(broker: u16, controller: u16, data: &Path) -> String {

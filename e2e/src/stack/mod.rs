@@ -66,6 +66,11 @@ impl Stack {
         &self.root
     }
 
+    /// Whether its parts are containers.
+    pub(crate) fn is_compose(&self) -> bool {
+        self._processes.is_none()
+    }
+
     /// The canonical traffic for so many seconds; fails when Locust does.
     pub async fn load(&self, seconds: u64) -> Result<()> {
         let locust = Spec::new("locust", &self.locust)

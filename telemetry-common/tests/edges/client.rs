@@ -15,7 +15,7 @@ use telemetry_common::{
 };
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::helpers::{Shop, client};
+use crate::helpers::{Shop, client, client_with};
 
 // proves: B7 R7
 #[tokio::test]
@@ -75,18 +75,14 @@ async fn the_span_s_context_arrives_and_its_numbers_are_numbers() {
 #[tokio::test]
 async fn what_goes_wrong_is_named() {
     let shop = Shop::open().await;
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    for (url, error_type) in [
-        (format!("{}/nowhere", shop.url), "404"),
-        (format!("{}/shelf/broken", shop.url), "500"),
-        (format!("{}/shelf/never", shop.url), "timeout"),
-        (format!("http://{nobody}/"), "connect"),
+    let hurried = client_with(Duration::from_millis(300));
+    for (client, url, error_type) in [
+        (client(), format!("{}/nowhere", shop.url), "404"),
+        (client(), format!("{}/shelf/broken", shop.url), "500"),
+        (hurried, format!("{}/shelf/never", shop.url), "timeout"),
+        (client(), "http://127.0.0.1:1/".to_owned(), "connect"),
     ] {
-        let (_, spans) = testing::spans_of(named(client().get(&url)).send()).await;
+        let (_, spans) = testing::spans_of(named(client.get(&url)).send()).await;
         let span = spans.named("GET /echo");
         assert_eq!(
             attribute(span, semconv::ERROR_TYPE),

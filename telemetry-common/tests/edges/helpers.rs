@@ -60,8 +60,10 @@ async fn panic() {
 }
 
 pub(crate) fn client() -> ClientWithMiddleware {
-    let client = reqwest::Client::builder()
-        .timeout(Duration::from_millis(300))
-        .build();
+    client_with(Duration::from_mins(1))
+}
+
+pub(crate) fn client_with(timeout: Duration) -> ClientWithMiddleware {
+    let client = reqwest::Client::builder().timeout(timeout).build();
     client::traced(client.unwrap())
 }

@@ -1,5 +1,7 @@
 //! The server span: names, types, status, parents; what is measured and answered.
 
+use std::time::Duration;
+
 use opentelemetry::{
     Value,
     trace::{SpanKind, Status},
@@ -14,7 +16,7 @@ use telemetry_common::{
     testing::{self, Spans, attribute},
 };
 
-use crate::helpers::{Shop, client};
+use crate::helpers::{Shop, client, client_with};
 
 // proves: B4 L31
 #[tokio::test]
@@ -153,7 +155,8 @@ async fn a_client_that_leaves_is_told_by_span_and_metric() {
     let shop = Shop::open().await;
     let ((), spans) = testing::spans_of(async {
         let url = format!("{}/shelf/never", shop.url);
-        client().get(url).send().await.unwrap_err();
+        let hurried = client_with(Duration::from_secs(2));
+        hurried.get(url).send().await.unwrap_err();
     })
     .await;
     // The server notices a moment after the client has gone.

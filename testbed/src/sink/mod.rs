@@ -5,10 +5,11 @@ mod read;
 mod server;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -24,11 +25,14 @@ use serde_json::Value;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
+    select,
     sync::oneshot,
+    task::JoinSet,
+    time::sleep,
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls;
+use crate::{port, tls};
 
 /// A running sink; gone on drop.
 pub struct Sink {
@@ -185,18 +189,26 @@ impl Received {
 
 /// Requests of one kind, in the order they came.
 #[derive(Debug, Default)]
-struct Pile<T>(Mutex<Vec<T>>);
+struct Pile<T>(Mutex<VecDeque<T>>);
 
 impl<T: Message> Pile<T> {
     fn push(&self, request: T) {
-        self.requests().push(request);
+        self.requests().push_back(request);
+    }
+
+    /// Forgets the oldest requests while there are more than `most`; returns how many there are then.
+    fn keep(&self, most: usize) -> usize {
+        let mut requests = self.requests();
+        let excess = requests.len().saturating_sub(most);
+        requests.drain(..excess);
+        requests.len()
     }
 
     fn bytes(&self) -> usize {
         self.requests().iter().map(Message::encoded_len).sum()
     }
 
-    fn requests(&self) -> MutexGuard<'_, Vec<T>> {
+    fn requests(&self) -> MutexGuard<'_, VecDeque<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -215,8 +227,7 @@ impl Sink {
     }
 
     async fn start_with(tls: Option<TlsAcceptor>) -> Result<Self> {
-        let listener =
-            std::net::TcpListener::bind("127.0.0.1:0").context("no port for the sink")?;
+        let listener = port::listener()?;
         let mut sink = Self {
             address: listener.local_addr()?,
             received: Arc::default(),
@@ -324,6 +335,36 @@ impl Sink {
             newest.insert(series, point);
         }
         newest.into_values().collect()
+    }
+}
+
+/// Serves OTLP and traces by their id on all of these addresses until the process ends. It keeps
+/// about the newest `most` export requests of spans and nothing else, and calls `report` once a second
+/// with how many of them arrived, unless none did.
+pub async fn serve(addresses: &[SocketAddr], most: usize, report: impl Fn(usize)) -> Result<()> {
+    let received = Arc::<Received>::default();
+    let mut servers = JoinSet::new();
+    for address in addresses {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.with_context(|| format!("could not listen on {address}"))?;
+        servers.spawn(server::serve(listener, Arc::clone(&received)));
+    }
+    let housekeeping = async {
+        let mut kept = 0;
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            let arrived = received.traces.requests().len() - kept;
+            if arrived > 0 {
+                report(arrived);
+            }
+            kept = received.traces.keep(most);
+            received.logs.keep(0);
+            received.metrics.keep(0);
+        }
+    };
+    select! {
+        ended = servers.join_next() => ended.context("no address was given")?.map_err(Into::into),
+        never = housekeeping => never,
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) async fn serve(listener: impl Listener<Addr: Debug>, received: Arc<Re
         .route("/v1/logs", post(logs))
         .route("/v1/metrics", post(metrics))
         .route("/api/traces/{id}", get(trace))
+        .route("/ready", get(|| async { "ready" }))
         .layer(RequestDecompressionLayer::new())
         .layer(DefaultBodyLimit::disable())
         .with_state(received);
