@@ -1,0 +1,192 @@
+//! Everything both services emit is declared in `crates/telemetry-registry/registry/`, and everything declared there
+//! is emitted.
+
+use std::time::Duration;
+
+use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded};
+use demo::{
+    System,
+    system::{Parts, http},
+};
+use rdkafka::{
+    ClientConfig,
+    producer::{FutureProducer, FutureRecord},
+};
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+use telemetry_registry::Judge;
+use testbed::{
+    eventually,
+    postgres::Session,
+    process::{Signal, Spec},
+    sentry::SentrySink,
+};
+
+use crate::helpers::{self, SOON};
+
+const PATIENCE: Duration = Duration::from_secs(40);
+
+// proves: B15 B31 R2 R8 R10 N9 L31
+#[tokio::test]
+async fn what_is_emitted_is_declared_and_what_is_declared_is_emitted() {
+    let parts = Parts::start(None).await.unwrap();
+    let sentry = SentrySink::start().await.unwrap();
+    let reporting = |spec: Spec| spec.env("SENTRY_DSN", sentry.dsn());
+    let binaries = helpers::binaries().await;
+    let started = System::start_with(binaries, parts, reporting).await;
+    let mut system = started.unwrap();
+    requests(&system).await;
+    on_purpose(&system).await;
+    messages(&system).await;
+    outages(&mut system).await;
+    for service in [&system.bookapp, &system.backend] {
+        service.process.signal(Signal::SIGTERM);
+        assert!(service.process.exited(SOON).await.unwrap().success());
+    }
+    let mut judge = Judge::new().unwrap();
+    judge.judge(&system.sink, &["bookapp", "backend"]);
+    if let Err(offences) = judge.sentence() {
+        panic!("{offences}");
+    }
+}
+
+/// Each call of the contract, and what can be wrong with one.
+async fn requests(system: &System) {
+    let emma = json!({"title": "Emma", "author": "Jane Austen"});
+    call(system, Method::POST, "/books/add", Some(&emma), 201).await;
+    call(
+        system,
+        Method::POST,
+        "/books/bulk_add",
+        Some(&json!([emma, emma])),
+        201,
+    )
+    .await;
+    call(system, Method::GET, "/books?limit=5", None, 200).await;
+    call(system, Method::GET, "/books/1", None, 200).await;
+    call(
+        system,
+        Method::PATCH,
+        "/books/1",
+        Some(&json!({"title": "Persuasion"})),
+        200,
+    )
+    .await;
+    call(system, Method::DELETE, "/books/2", None, 200).await;
+    call(system, Method::GET, "/books/2", None, 404).await;
+    call(system, Method::GET, "/nowhere", None, 404).await;
+    call(
+        system,
+        Method::POST,
+        "/books/add",
+        Some(&json!({"title": 7})),
+        422,
+    )
+    .await;
+    let brew = Method::from_bytes(b"BREW").unwrap();
+    call(system, brew, "/books", None, 405).await;
+    let filter = format!("{}/log-filter", system.bookapp.admin_url);
+    let changed = http().unwrap().put(filter).body("warn").send().await;
+    changed.unwrap().error_for_status().unwrap();
+    // A client that leaves while its request waits for a lock.
+    let lock = Session::open(&system.database_url, "begin; lock table books");
+    let lock = lock.await.unwrap();
+    let request = http()
+        .unwrap()
+        .get(format!("{}/books/1", system.bookapp.url));
+    let gone = request.timeout(Duration::from_millis(500)).send().await;
+    assert!(gone.unwrap_err().is_timeout());
+    drop(lock);
+}
+
+/// A panic that was asked for.
+async fn on_purpose(system: &System) {
+    let rule = json!({"endpoint_pattern": "/books/{id}", "http_method": "GET", "error_rate": 1,
+        "kind": "panic"});
+    call(system, Method::POST, "/error-injection", Some(&rule), 200).await;
+    let url = format!("{}/books/1", system.bookapp.url);
+    let panicked = || async {
+        let answer = http().unwrap().get(&url).send().await.unwrap();
+        (answer.status() == StatusCode::INTERNAL_SERVER_ERROR).then_some(())
+    };
+    eventually(SOON, "the panic", panicked).await.unwrap();
+    call(system, Method::DELETE, "/error-injection", None, 200).await;
+    let healed = || async {
+        let answer = http().unwrap().get(&url).send().await.unwrap();
+        answer.status().is_success().then_some(())
+    };
+    eventually(SOON, "no rule", healed).await.unwrap();
+}
+
+/// Messages as they should be, twice, too late, and not at all.
+async fn messages(system: &System) {
+    let event = BookAdded::now(1, "req-1".to_owned());
+    let event = serde_json::to_vec(&event).unwrap();
+    let gone = serde_json::to_vec(&BookAdded::now(2, "req-2".to_owned())).unwrap();
+    for value in [&event, &event, &gone, &b"poison".to_vec()] {
+        send(system, value).await;
+    }
+    let kafka = system.mock_kafka().unwrap();
+    kafka.messages(BOOK_ADDED_DEAD_LETTER, 1).await.unwrap();
+}
+
+/// The backend, Kafka and the database away, one after the other.
+async fn outages(system: &mut System) {
+    let emma = json!({"title": "Emma", "author": "Jane Austen"});
+    let kafka = system.mock_kafka().unwrap();
+    kafka.take_away().unwrap();
+    call(system, Method::POST, "/books/add", Some(&emma), 201).await;
+    emitted(system, "bookapp.outbox.messages.wait").await;
+    kafka.bring_back().unwrap();
+
+    let event = serde_json::to_vec(&BookAdded::now(3, "req-3".to_owned())).unwrap();
+    let postgres = system.postgres.as_mut().unwrap();
+    postgres.end(Signal::SIGKILL).await.unwrap();
+    send(system, &event).await;
+    emitted(system, "bookapp.message.retry").await;
+    emitted(system, "bookapp.outbox.relay.failed").await;
+    call(system, Method::GET, "/books/1", None, 503).await;
+    system
+        .postgres
+        .as_mut()
+        .unwrap()
+        .start_again()
+        .await
+        .unwrap();
+    system.bookapp.ready().await.unwrap();
+
+    system.backend.process.signal(Signal::SIGTERM);
+    assert!(system.backend.process.exited(SOON).await.unwrap().success());
+    call(system, Method::GET, "/books?limit=5", None, 200).await;
+    system.backend.start_again().await.unwrap();
+    system.backend.ready().await.unwrap();
+}
+
+async fn call(system: &System, method: Method, path: &str, body: Option<&Value>, status: u16) {
+    let url = format!("{}{path}", system.bookapp.url);
+    let request = http().unwrap().request(method, url);
+    let request = body.into_iter().fold(request, RequestBuilder::json);
+    let answer = request.send().await.unwrap();
+    assert_eq!(
+        answer.status(),
+        StatusCode::from_u16(status).unwrap(),
+        "{path}"
+    );
+}
+
+async fn send(system: &System, value: &[u8]) {
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", &system.kafka_servers)
+        .create()
+        .unwrap();
+    let record = FutureRecord::to(BOOK_ADDED).key("1").payload(value);
+    producer.send(record, SOON).await.unwrap();
+}
+
+async fn emitted(system: &System, event: &str) {
+    let found = || async {
+        let logs = system.sink.logs();
+        logs.iter().any(|log| log.event == event).then_some(())
+    };
+    eventually(PATIENCE, event, found).await.unwrap();
+}

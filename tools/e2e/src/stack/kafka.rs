@@ -1,0 +1,100 @@
+//! Kafka as a process: one broker in KRaft mode, from the jars that `stack/kafka/pom.xml` names.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use testbed::{
+    port,
+    process::{Process, Signal, Spec},
+};
+
+pub(crate) struct Kafka {
+    pub(crate) address: String,
+    _process: Process,
+}
+
+impl Kafka {
+    /// Starts a broker whose data live in `data`, with the jars in `jars`.
+    pub(crate) async fn start(root: &Path, jars: &Path, data: &Path) -> Result<Self> {
+        fs::create_dir_all(data)?;
+        let (broker, controller) = (port::free()?, port::free()?);
+        let settings = data.join("server.properties");
+        fs::write(&settings, properties(broker, controller, data))?;
+        let jars = jars.join("*").display().to_string();
+        let id = java(&jars, &["kafka.tools.StorageTool", "random-uuid"])?;
+        let settings = settings.display().to_string();
+        let format = [
+            "kafka.tools.StorageTool",
+            "format",
+            "--standalone",
+            "-t",
+            &id,
+            "-c",
+            &settings,
+        ];
+        java(&jars, &format)?;
+        let log = format!(
+            "-Dlog4j2.configurationFile={}",
+            root.join("stack/kafka/log4j2.xml").display()
+        );
+        let spec = Spec {
+            end: Signal::SIGTERM,
+            ..Spec::new("kafka", "java")
+        };
+        let spec = [
+            "-Xmx384m",
+            "-Xms256m",
+            &log,
+            "-cp",
+            &jars,
+            "kafka.Kafka",
+            &settings,
+        ]
+        .iter()
+        .fold(spec, |spec, arg| spec.arg(*arg));
+        let process = Process::start(&spec)?;
+        let started = |line: &str| line.contains("Kafka Server started").then_some(());
+        process.line(Duration::from_mins(1), started).await?;
+        Ok(Self {
+            address: format!("127.0.0.1:{broker}"),
+            _process: process,
+        })
+    }
+}
+
+fn java(jars: &str, args: &[&str]) -> Result<String> {
+    let output = Command::new("java").args(["-cp", jars]).args(args).output();
+    let output = output.context("could not run java")?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(
+        output.status.success(),
+        "java {} failed: {text}",
+        args.join(" ")
+    );
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(said.lines().last().unwrap_or_default().to_owned())
+}
+
+fn properties(broker: u16, controller: u16, data: &Path) -> String {
+    let data = data.display();
+    format!(
+        "process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{broker}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+log.dirs={data}/log
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+"
+    )
+}

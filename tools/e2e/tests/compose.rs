@@ -1,0 +1,417 @@
+//! What compose would do, read from its file: no engine runs here.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::Command,
+};
+
+use e2e::stack::{
+    BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Tools,
+    native::{self, Addresses},
+};
+use serde_json::Value;
+use testbed::process::Spec;
+
+/// The collector's image has no shell; `otel-collector-probe` asks it.
+const WITHOUT_HEALTH: [&str; 2] = ["otel-collector", "otel-collector-containers"];
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+fn yaml(file: &str) -> Value {
+    let text = fs::read_to_string(root().join(file)).unwrap();
+    let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text).unwrap();
+    // What is merged merges itself.
+    value.apply_merge().unwrap();
+    value.apply_merge().unwrap();
+    serde_json::to_value(value).unwrap()
+}
+
+fn services() -> Vec<(String, Value)> {
+    let compose = yaml("docker-compose.yaml");
+    let services = compose["services"].as_object().unwrap();
+    services
+        .iter()
+        .map(|(name, service)| (name.clone(), service.clone()))
+        .collect()
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
+}
+
+/// What the Dockerfile's `COPY . .` sees: the paths that `.dockerignore` admits, below `context`.
+fn copy_build_context(context: &Path) {
+    let patterns = fs::read_to_string(root().join(".dockerignore")).unwrap();
+    let admitted = patterns
+        .lines()
+        .filter_map(|pattern| pattern.strip_prefix('!'));
+    let copied = Command::new("cp")
+        .args(["--recursive", "--parents", "--target-directory"])
+        .arg(context)
+        .args(admitted)
+        .current_dir(root())
+        .status();
+    assert!(copied.unwrap().success(), "an admitted path does not exist");
+}
+
+#[test]
+fn the_images_are_built_from_a_complete_workspace() {
+    let context = tempfile::tempdir().unwrap();
+    copy_build_context(context.path());
+    let metadata = Command::new("cargo")
+        .args(["metadata", "--no-deps", "--format-version=1"])
+        .current_dir(context.path())
+        .output()
+        .unwrap();
+    let why = String::from_utf8_lossy(&metadata.stderr);
+    assert!(metadata.status.success(), ".dockerignore: {why}");
+}
+
+#[test]
+fn every_image_is_pinned() {
+    for (name, service) in services() {
+        let image = service["image"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name} has no image"));
+        let (_, tag) = image
+            .rsplit_once(':')
+            .unwrap_or_else(|| panic!("{name}: no tag"));
+        assert!(
+            tag != "latest" && !tag.contains('$') && tag.contains('.'),
+            "{name}: {image}"
+        );
+    }
+}
+
+#[test]
+fn every_service_is_limited_logged_and_watched() {
+    let mut sums = BTreeMap::<String, u32>::new();
+    for (name, service) in services() {
+        let limit = service["mem_limit"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name}: no limit"));
+        let profile = texts(&service["profiles"]).join(" ");
+        *sums.entry(profile).or_default() += limit.trim_end_matches('m').parse::<u32>().unwrap();
+        assert!(
+            service["logging"]["options"]["max-size"].is_string(),
+            "{name}"
+        );
+        assert!(service["restart"].is_string(), "{name}");
+        let one_shot = service["restart"] == "no";
+        let watched = service["healthcheck"]["test"].is_array();
+        assert!(
+            one_shot || watched || WITHOUT_HEALTH.contains(&&*name),
+            "{name}: not watched"
+        );
+    }
+    let limits = [("", 3328), ("containers", 96), ("load", 192)];
+    for (profile, sum) in sums {
+        let limit = limits.iter().find(|(name, _)| *name == profile);
+        let (_, limit) = limit.unwrap_or_else(|| panic!("profile {profile}: no limit"));
+        assert!(sum <= *limit, "profile {profile:?}: {sum} MiB");
+    }
+}
+
+#[test]
+fn every_one_shot_job_is_awaited() {
+    let services = services();
+    for (job, _) in services
+        .iter()
+        .filter(|(_, service)| service["restart"] == "no")
+    {
+        let awaited = services.iter().any(|(_, service)| {
+            service["depends_on"][job]["condition"] == "service_completed_successfully"
+        });
+        assert!(awaited, "nobody waits for {job}: `up --wait` would fail");
+    }
+}
+
+// proves: T18
+#[test]
+fn every_port_is_on_127_0_0_1() {
+    let mut ports = 0;
+    for (name, service) in services() {
+        for port in texts(&service["ports"]) {
+            assert!(port.starts_with("127.0.0.1:"), "{name}: {port}");
+            ports += 1;
+        }
+    }
+    assert!(ports > 8);
+}
+
+/// How each part is started natively.
+fn native() -> [(&'static str, Spec); 4] {
+    let tools = Tools {
+        binaries: "bin".into(),
+        tempo: None,
+        kafka: "kafka".into(),
+        bugsink: "bugsink".into(),
+        locust: "locust".into(),
+        root: root().to_owned(),
+    };
+    let data = Path::new("/data");
+    let at = Addresses {
+        traces: "127.0.0.1:1",
+        database_url: "postgres://u@127.0.0.1:2/books",
+        kafka: "127.0.0.1:3",
+        bookapp: "http://127.0.0.1:4",
+        backend: "http://127.0.0.1:5",
+    };
+    [
+        (
+            "otel-collector",
+            native::collector(&tools, data, &at).unwrap(),
+        ),
+        ("prometheus", native::prometheus(&tools, data)),
+        ("loki", native::loki(&tools, data)),
+        ("tempo", native::tempo(&tools, "tempo".as_ref(), data)),
+    ]
+}
+
+/// The last parts of the paths that a command's `--config`, `-config.file` and `--config.file` name.
+fn configuration_files<'a>(args: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let files = args.filter_map(|arg| arg.trim_start_matches('-').strip_prefix("config"));
+    let files = files.filter_map(|arg| arg.trim_start_matches(".file").strip_prefix('='));
+    files.filter_map(|path| path.rsplit('/').next()).collect()
+}
+
+#[test]
+fn both_stacks_read_the_same_files() {
+    let services: BTreeMap<_, _> = services().into_iter().collect();
+    for (name, spec) in native() {
+        let native = spec.args.iter().filter_map(|arg| arg.to_str());
+        let native = configuration_files(native);
+        let compose = configuration_files(texts(&services[name]["command"]).into_iter());
+        assert!(!native.is_empty(), "{name}");
+        assert_eq!(native, compose, "{name}");
+    }
+}
+
+#[test]
+fn both_stacks_publish_the_same_ports() {
+    let services: BTreeMap<_, _> = services().into_iter().collect();
+    for (name, url) in [
+        ("prometheus", PROMETHEUS),
+        ("loki", LOKI),
+        ("otel-collector", COLLECTOR),
+        ("tempo", native::TEMPO),
+        ("bugsink", BUGSINK),
+    ] {
+        let address = url.trim_start_matches("http://");
+        let port = address.rsplit(':').next().unwrap();
+        let published = format!("{address}:{port}");
+        assert!(
+            texts(&services[name]["ports"]).contains(&&*published),
+            "{name}: {published}"
+        );
+    }
+}
+
+// proves: B22 N6
+#[test]
+fn errors_go_to_the_stack_s_own_bugsink_unless_told_otherwise() {
+    let project = fs::read_to_string(root().join("stack/bugsink/project.py")).unwrap();
+    let key = project.split("KEY = \"").nth(1).unwrap();
+    let key = key.split('"').next().unwrap();
+    let services: BTreeMap<_, _> = services().into_iter().collect();
+    for service in ["bookapp", "backend"] {
+        let dsn = services[service]["environment"]["SENTRY_DSN"].as_str();
+        let default = format!("${{SENTRY_DSN-http://{key}@bugsink:8002/1}}");
+        assert_eq!(dsn, Some(&*default));
+    }
+    let started = texts(&services["bugsink"]["command"]);
+    assert_eq!(started, ["/bugsink/serve", "/data", "0.0.0.0:8002"]);
+    let requirements = fs::read_to_string(root().join("stack/bugsink/requirements.txt")).unwrap();
+    let image = services["bugsink"]["image"].as_str().unwrap();
+    assert_eq!(
+        requirements.trim().replace("==", ":"),
+        image.replace("bugsink/", "")
+    );
+}
+
+/// What only one of them must be told: the address to bind in a container; what tests hurry up.
+#[test]
+fn both_stacks_set_the_same_environment() {
+    let services: BTreeMap<_, _> = services().into_iter().collect();
+    let (_, collector) = &native()[0];
+    let native: BTreeSet<_> = collector
+        .env
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let compose: BTreeSet<_> = environment(&services["otel-collector"]);
+    let only = |a: &BTreeSet<&str>, b: &BTreeSet<&str>| {
+        a.difference(b)
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
+    // Natively the database's port and name are drawn, the intervals short, the others' defaults right.
+    assert_eq!(
+        only(&native, &compose),
+        [
+            "INFRA_INTERVAL",
+            "OTELCOL_FLUSH_INTERVAL",
+            "POSTGRES_DB",
+            "POSTGRES_PORT",
+            "TAIL_SAMPLING_DECISION_WAIT"
+        ]
+    );
+    assert_eq!(
+        only(&compose, &native),
+        [
+            "GOMEMLIMIT",
+            "LOKI_OTLP_ENDPOINT",
+            "OTELCOL_BIND",
+            "OTELCOL_QUEUE_SIZE",
+            "PROMETHEUS_OTLP_ENDPOINT",
+            "TAIL_SAMPLING_BASELINE_PERCENT"
+        ]
+    );
+    let told = [
+        include_str!("../../demo/src/system.rs"),
+        include_str!("../src/stack/native.rs"),
+    ]
+    .concat();
+    for service in ["bookapp", "backend"] {
+        for name in environment(&services[service]) {
+            assert!(
+                told.contains(&format!("\"{name}\"")),
+                "{service} is not told {name} natively"
+            );
+        }
+    }
+}
+
+fn environment(service: &Value) -> BTreeSet<&str> {
+    let names = service["environment"].as_object().unwrap().keys();
+    names.map(String::as_str).collect()
+}
+
+#[test]
+fn every_mounted_file_is_there() {
+    for (name, service) in services() {
+        for volume in texts(&service["volumes"]) {
+            let source = volume.split(':').next().unwrap();
+            let is_file = source.starts_with("./");
+            assert!(!is_file || root().join(source).exists(), "{name}: {volume}");
+            assert!(!is_file || volume.ends_with(":ro"), "{name}: {volume}");
+        }
+    }
+}
+
+#[test]
+fn what_the_collector_needs_is_set_and_what_is_set_is_needed() {
+    let files = [
+        "otel-collector/core.yaml",
+        "otel-collector/infrastructure.yaml",
+    ];
+    let text = files
+        .map(|file| fs::read_to_string(root().join(file)).unwrap())
+        .concat();
+    let mut known = BTreeSet::new();
+    let mut needed = BTreeSet::new();
+    for variable in text.split("${env:").skip(1) {
+        let variable = variable.split('}').next().unwrap();
+        known.insert(variable.split(":-").next().unwrap());
+        if !variable.contains(":-") {
+            needed.insert(variable);
+        }
+    }
+    let services = services();
+    let (_, collector) = services
+        .iter()
+        .find(|(name, _)| name == "otel-collector")
+        .unwrap();
+    let set: BTreeSet<_> = collector["environment"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert!(needed.is_subset(&set), "{needed:?}");
+    let unknown: Vec<_> = set
+        .difference(&known)
+        .filter(|name| **name != "GOMEMLIMIT")
+        .collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+#[test]
+fn the_image_and_the_native_collector_are_one_version() {
+    let builder = yaml("otel-collector/builder.yaml");
+    let native = builder["dist"]["version"].as_str().unwrap();
+    let services = services();
+    let (_, collector) = services
+        .iter()
+        .find(|(name, _)| name == "otel-collector")
+        .unwrap();
+    assert!(
+        collector["image"]
+            .as_str()
+            .unwrap()
+            .ends_with(&format!(":{native}"))
+    );
+}
+
+#[test]
+fn the_collector_s_files_share_no_list_and_use_all_they_declare() {
+    let core = yaml("otel-collector/core.yaml");
+    let infrastructure = yaml("otel-collector/infrastructure.yaml");
+    let mut lists = BTreeSet::new();
+    let mut declared = BTreeSet::new();
+    let mut used = BTreeSet::new();
+    for file in [&core, &infrastructure] {
+        for kind in [
+            "receivers",
+            "processors",
+            "connectors",
+            "exporters",
+            "extensions",
+        ] {
+            for name in file[kind]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, _)| name)
+            {
+                assert!(
+                    declared.insert((kind, name.clone())),
+                    "{name} is declared twice"
+                );
+            }
+        }
+        for name in texts(&file["service"]["extensions"]) {
+            used.insert(name.to_owned());
+        }
+        for (pipeline, parts) in file["service"]["pipelines"].as_object().unwrap() {
+            assert!(
+                lists.insert(pipeline.clone()),
+                "{pipeline} stands in both files"
+            );
+            for part in ["receivers", "processors", "exporters"] {
+                used.extend(texts(&parts[part]).into_iter().map(str::to_owned));
+            }
+            let first = texts(&parts["processors"])[0];
+            assert!(
+                first == "memory_limiter" || first == "tail_sampling",
+                "{pipeline}: {first}"
+            );
+        }
+    }
+    for (kind, name) in declared {
+        assert!(
+            used.contains(&name),
+            "{kind}: {name} is declared and not used"
+        );
+    }
+}

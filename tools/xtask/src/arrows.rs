@@ -1,0 +1,67 @@
+//! Who may depend on whom: the arrows of ARCHITECTURE.md, checked.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::cargo;
+
+/// Each crate and the crates of this workspace it may depend on, outside its tests.
+const ARROWS: [(&str, &[&str]); 14] = [
+    (
+        "backend",
+        &["book-events", "service-common", "telemetry-common"],
+    ),
+    ("backend-client", &["telemetry-common"]),
+    ("baseline", &["book-events"]),
+    ("book-events", &[]),
+    (
+        "bookapp",
+        &[
+            "backend-client",
+            "book-events",
+            "service-common",
+            "telemetry-common",
+        ],
+    ),
+    ("demo", &["book-events", "testbed"]),
+    ("e2e", &["demo", "telemetry-registry", "testbed"]),
+    ("hello", &["telemetry-common"]),
+    ("service-common", &["telemetry-common"]),
+    ("shop", &["telemetry-common"]),
+    ("telemetry-common", &[]),
+    ("telemetry-registry", &["testbed"]),
+    ("testbed", &[]),
+    ("xtask", &["demo", "e2e", "telemetry-registry", "testbed"]),
+];
+
+pub(crate) fn check() -> Result<()> {
+    let metadata = cargo::output(&["metadata", "--no-deps", "--format-version", "1"])?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("metadata lists packages")?;
+    for package in packages {
+        let name = package["name"].as_str().unwrap_or_default();
+        let (_, allowed) = ARROWS
+            .iter()
+            .find(|(from, _)| *from == name)
+            .with_context(|| {
+                format!("{name} has no arrows yet: add it in tools/xtask/src/arrows.rs")
+            })?;
+        let found: BTreeSet<_> = package["dependencies"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|dependency| dependency["path"].is_string() && dependency["kind"].is_null())
+            .filter_map(|dependency| dependency["name"].as_str())
+            .collect();
+        let forbidden: Vec<_> = found.iter().filter(|to| !allowed.contains(to)).collect();
+        ensure!(
+            forbidden.is_empty(),
+            "{name} must not depend on {forbidden:?}"
+        );
+    }
+    Ok(())
+}
