@@ -6,9 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use testbed::{eventually, sentry::SentrySink};
-
-use crate::{System, system::http, trace::Trace};
+use testbed::{System, eventually, sentry::SentrySink, system::http, trace::Trace};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -1,9 +1,5 @@
-//! The whole system on one machine: [`System`] starts both services as processes with everything
-//! they need; [`tour`] sends one book through it and checks what can be seen of it.
+//! A tour of the whole system on one machine: [`tour`] sends one book through it and checks what can
+//! be seen of it, [`failure`] injects a failure and follows it to its Sentry event.
 
 pub mod failure;
-pub mod system;
 pub mod tour;
-pub mod trace;
-
-pub use system::System;

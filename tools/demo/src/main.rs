@@ -7,13 +7,16 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use demo::{
-    System,
     failure::Failure,
-    system::{Binaries, Parts},
     tour::{METRICS, Tour, moved},
 };
 use serde_json::Value;
-use testbed::{process::Spec, sentry::SentrySink};
+use testbed::{
+    System,
+    process::Spec,
+    sentry::SentrySink,
+    system::{Binaries, Parts},
+};
 
 /// The whole system on one machine, without Docker.
 #[derive(Parser)]

@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testbed::{
-    eventually,
+    System, eventually,
     sink::{Log, Point, Sink, Span},
+    system::http,
+    trace::Trace,
 };
 use ulid::Ulid;
-
-use crate::{System, system::http, trace::Trace};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use demo::{system::http, trace::Trace};
 use reqwest::{StatusCode, header::ACCEPT};
 use serde_json::Value;
-use testbed::{eventually, sink::Span};
+use testbed::{eventually, sink::Span, system::http, trace::Trace};
 
 use crate::{
     Stack,

@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use demo::system::http;
 use serde_json::{Value, json};
+use testbed::system::http;
 
 use crate::stack::COLLECTOR;
 

@@ -278,7 +278,7 @@ fn both_stacks_set_the_same_environment() {
         ]
     );
     let told = [
-        include_str!("../../demo/src/system.rs"),
+        include_str!("../../testbed/src/system.rs"),
         include_str!("../src/stack/native.rs"),
     ]
     .concat();

@@ -6,6 +6,8 @@
 //! - [`sentry`]: takes Sentry envelopes and answers what it got
 //! - [`process`]: starts, watches and ends child processes
 //! - [`port`]: free ports that stay free
+//! - [`system`]: both services as processes, with all they need
+//! - [`trace`]: spans as traces
 //! - [`eventually`]: waits for a condition with a deadline
 
 pub mod kafka;
@@ -14,11 +16,15 @@ pub mod postgres;
 pub mod process;
 pub mod sentry;
 pub mod sink;
+pub mod system;
 mod tls;
+pub mod trace;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+
+pub use system::System;
 
 /// Tries until `attempt` yields something, or says after `within` that `what` did not happen.
 pub async fn eventually<T, F>(

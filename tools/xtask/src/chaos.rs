@@ -13,16 +13,13 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use demo::{
-    System,
-    system::{Binaries, Parts, Service, http},
-};
 use fastrand::Rng;
 use serde_json::{Value, json};
 use testbed::{
-    eventually,
+    System, eventually,
     postgres::{execute, number},
     process::Signal,
+    system::{Binaries, Parts, Service, http},
 };
 use tokio::{join, runtime::Runtime, time::sleep};
 

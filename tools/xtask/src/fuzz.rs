@@ -3,11 +3,11 @@
 use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, ensure};
-use demo::{
+use testbed::{
     System,
+    process::Spec,
     system::{Binaries, Parts},
 };
-use testbed::process::Spec;
 use tokio::runtime::Runtime;
 
 use crate::{step, tools};

@@ -8,11 +8,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use demo::system::http;
 use e2e::{
     Stack,
     stack::{BUGSINK, LOKI, PROMETHEUS, native::COLLECTOR_HEALTH},
 };
+use testbed::system::http;
 use tokio::runtime::Runtime;
 
 use crate::{

@@ -10,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use demo::system::http;
 use tempfile::TempDir;
 use testbed::{
     eventually,
@@ -18,6 +17,7 @@ use testbed::{
     postgres::Postgres,
     process::{Process, Signal, Spec},
     sink::Sink,
+    system::http,
 };
 use tokio::runtime::Runtime;
 

@@ -1,8 +1,7 @@
 //! What an operator asks a running process.
 
-use demo::{System, system::http};
 use reqwest::StatusCode;
-use testbed::eventually;
+use testbed::{System, eventually, system::http};
 
 use crate::helpers::{self, SOON};
 

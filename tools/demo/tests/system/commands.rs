@@ -1,7 +1,7 @@
 //! What the binaries do beside running the service: the programs that an image's health check or an
 //! operator starts.
 
-use demo::system::{Parts, Service};
+use testbed::system::{Parts, Service};
 use testbed::{
     process::{Process, Spec},
     sink::Sink,

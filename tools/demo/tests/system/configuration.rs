@@ -1,14 +1,11 @@
 //! The standard variables, each seen to do what docs/configuration.md says.
 
-use demo::{
-    System,
-    system::{Service, http},
-    tour::Tour,
-};
+use demo::tour::Tour;
 use testbed::{
-    eventually,
+    System, eventually,
     process::{Process, Signal, Spec},
     sink::Sink,
+    system::{Service, http},
 };
 use tokio::{io::AsyncReadExt, net::TcpListener};
 

@@ -1,8 +1,7 @@
 //! The console's lines of both formats, with the ids that find the rest.
 
-use demo::system::http;
 use serde_json::{Value, json};
-use testbed::process::Signal;
+use testbed::{process::Signal, system::http};
 
 use crate::helpers::{self, SOON};
 

@@ -6,13 +6,13 @@ use std::{
 };
 
 use book_events::{BOOK_ADDED, PARTITIONS};
-use demo::{System, system::http};
 use futures::future::join_all;
 use serde_json::json;
 use testbed::{
-    eventually,
+    System, eventually,
     postgres::{Session, number},
     process::Signal,
+    system::http,
 };
 
 use crate::helpers::{self, SOON};

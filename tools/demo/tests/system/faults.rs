@@ -1,10 +1,9 @@
 //! Failures on purpose, set while the system runs, seen everywhere.
 
 use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER};
-use demo::{System, system::http};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use testbed::{eventually, process::Signal, sentry::SentrySink, sink::Span};
+use testbed::{System, eventually, process::Signal, sentry::SentrySink, sink::Span, system::http};
 
 use crate::helpers::{self, SOON};
 

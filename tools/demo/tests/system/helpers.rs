@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use demo::{
+use testbed::{
     System,
+    process::Spec,
     system::{Binaries, Parts},
 };
-use testbed::process::Spec;
 use tokio::sync::OnceCell;
 
 /// How long a process may take to do as it is told.

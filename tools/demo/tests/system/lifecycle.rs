@@ -1,13 +1,11 @@
 //! Start and stop: bad settings, failing starts, signals, health.
 
-use demo::{
-    system::{Parts, http},
-    trace::Trace,
-};
 use serde_json::json;
 use testbed::{
     process::{Process, Signal, Spec},
     sink::Sink,
+    system::{Parts, http},
+    trace::Trace,
 };
 
 use crate::helpers::{self, SOON};
@@ -200,8 +198,8 @@ async fn two_instances_that_start_together_migrate_once() {
         .spec("bookapp", binaries.bookapp(), &sink)
         .env("LISTEN_ADDR", "127.0.0.1:0");
     let (one, two) = (
-        demo::system::Service::start(&spec),
-        demo::system::Service::start(&spec),
+        testbed::system::Service::start(&spec),
+        testbed::system::Service::start(&spec),
     );
     let (one, two) = tokio::join!(one, two);
     for service in [one.unwrap(), two.unwrap()] {

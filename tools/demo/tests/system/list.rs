@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use demo::{system::http, trace::Trace};
 use serde_json::Value;
-use testbed::{eventually, process::Signal};
+use testbed::{eventually, process::Signal, system::http, trace::Trace};
 
 use crate::helpers::{self, SOON};
 
@@ -91,7 +90,7 @@ async fn a_backend_slower_than_its_time_is_not_waited_for() {
 }
 
 /// Lists the books, all without details; answers the id of the trace.
-async fn list_without_details(system: &demo::System) -> String {
+async fn list_without_details(system: &testbed::System) -> String {
     let answer = http()
         .unwrap()
         .get(format!("{}/books", system.bookapp.url))
@@ -106,7 +105,7 @@ async fn list_without_details(system: &demo::System) -> String {
     traceparent.split('-').nth(1).unwrap().to_owned()
 }
 
-async fn call_to_backend(system: &demo::System, id: &str) -> testbed::sink::Span {
+async fn call_to_backend(system: &testbed::System, id: &str) -> testbed::sink::Span {
     eventually(SOON, "the call is reported", || async {
         let trace = Trace::of(&system.sink.spans(), id);
         // The request as a whole went well.

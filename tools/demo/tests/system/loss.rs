@@ -2,9 +2,8 @@
 
 use std::{collections::HashSet, fs, future::Future, time::Duration};
 
-use demo::{System, system::http};
 use futures::future::join_all;
-use testbed::{process::Signal, sink::Sink};
+use testbed::{System, process::Signal, sink::Sink, system::http};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

@@ -4,10 +4,6 @@
 use std::time::Duration;
 
 use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded};
-use demo::{
-    System,
-    system::{Parts, http},
-};
 use rdkafka::{
     ClientConfig,
     producer::{FutureProducer, FutureRecord},
@@ -16,10 +12,11 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use telemetry_registry::Judge;
 use testbed::{
-    eventually,
+    System, eventually,
     postgres::Session,
     process::{Signal, Spec},
     sentry::SentrySink,
+    system::{Parts, http},
 };
 
 use crate::helpers::{self, SOON};

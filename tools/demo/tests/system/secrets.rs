@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use book_events::BOOK_ADDED;
-use demo::{System, system::http};
 use rdkafka::{
     Message,
     message::{Headers, OwnedMessage},
 };
 use reqwest::Client;
 use serde_json::json;
-use testbed::{eventually, postgres::number, process::Signal, sentry::SentrySink};
+use testbed::{
+    System, eventually, postgres::number, process::Signal, sentry::SentrySink, system::http,
+};
 
 use crate::helpers::{self, SOON};
 

@@ -3,10 +3,6 @@
 use std::time::Instant;
 
 use book_events::BOOK_ADDED;
-use demo::{
-    System,
-    system::{Parts, http},
-};
 use futures::{StreamExt, stream};
 use rdkafka::{
     ClientConfig,
@@ -15,9 +11,10 @@ use rdkafka::{
 use reqwest::Url;
 use serde_json::Value;
 use testbed::{
-    eventually,
+    System, eventually,
     process::{Process, Signal, Spec},
     sentry::SentrySink,
+    system::{Parts, http},
 };
 
 use crate::{

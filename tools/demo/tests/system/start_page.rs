@@ -4,7 +4,6 @@
 
 use std::{collections::HashSet, env, process::Command};
 
-use demo::{System, system};
 use fantoccini::{
     Client, ClientBuilder, Locator, elements::Element, wd::WebDriverCompatibleCommand,
 };
@@ -13,8 +12,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testbed::{
-    eventually,
+    System, eventually,
     process::{Process, Spec},
+    system,
 };
 use url::{ParseError, Url};
 

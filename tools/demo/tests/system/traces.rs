@@ -3,10 +3,10 @@
 
 use std::fmt::Write;
 
-use demo::{tour::Tour, trace::Trace};
+use demo::tour::Tour;
 use expect_test::expect_file;
 use serde_json::Value;
-use testbed::{eventually, sink::Span};
+use testbed::{eventually, sink::Span, trace::Trace};
 
 use crate::helpers;
 

@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use demo::system::http;
 use serde_json::json;
-use testbed::eventually;
+use testbed::{eventually, system::http};
 
 use super::Sent;
 use crate::{

@@ -7,10 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use demo::system::http;
 use reqwest::Url;
 use serde_json::{Value, json};
-use testbed::eventually;
+use testbed::{eventually, system::http};
 use tokio::time::sleep;
 
 use crate::{

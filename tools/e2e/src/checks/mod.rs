@@ -10,10 +10,9 @@ mod registry;
 mod traces;
 
 use anyhow::{Context, Result};
-use demo::system::http;
 use reqwest::Response;
 use serde_json::json;
-use testbed::eventually;
+use testbed::{eventually, system::http};
 
 use crate::{Stack, backends::PATIENCE, table::Table};
 

@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use demo::system::http;
 use serde_json::json;
-use testbed::eventually;
+use testbed::{eventually, system::http};
 use tokio::time::sleep;
 
 use crate::{

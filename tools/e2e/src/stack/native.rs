@@ -9,14 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use demo::{
-    System,
-    system::{Binaries, Parts},
-};
 use tempfile::TempDir;
 use testbed::{
+    System,
     process::{Signal, Spec},
     sink::Sink,
+    system::{Binaries, Parts},
 };
 
 use super::{BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Part, Stack, kafka::Kafka};

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use demo::system::http;
 use testbed::{
     eventually,
     process::{Process, Signal, Spec},
     sink::Sink,
+    system::http,
 };
 use tokio::process::Command;
 

@@ -10,8 +10,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use demo::system::{Parts, Service, build, http};
 use tempfile::tempdir;
+use testbed::system::{Parts, Service, build, http};
 use testbed::{eventually, postgres::Postgres, process::Spec, sink::Sink};
 use tokio::time::sleep;
 

@@ -11,11 +11,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use demo::system::http;
 use futures::future::try_join_all;
 use reqwest::Client;
 use serde_json::json;
-use testbed::postgres::Postgres;
+use testbed::{postgres::Postgres, system::http};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{program::Program, setting::FULL};

@@ -6,12 +6,12 @@
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use anyhow::Result;
-use demo::system::http;
 use serde_json::{Value, json};
 use testbed::{
     eventually,
     postgres::{Postgres, number},
     process::Signal,
+    system::http,
 };
 use tokio::time::sleep;
 

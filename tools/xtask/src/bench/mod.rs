@@ -15,8 +15,8 @@ mod setting;
 use std::{collections::HashMap, env, path::PathBuf};
 
 use anyhow::Result;
-use demo::system::{build, http};
 use testbed::postgres::Postgres;
+use testbed::system::{build, http};
 use tokio::runtime::Runtime;
 
 use crate::{cargo, step};

@@ -8,9 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use demo::system::{Parts, Service};
 use procfs::{WithCurrentSystemInfo, process::Stat};
 use reqwest::Client;
+use testbed::system::{Parts, Service};
 use testbed::{
     eventually,
     kafka::Kafka,

@@ -13,7 +13,9 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, PARTITIONS};
 use serde_json::Value;
-use testbed::{
+use tokio::task::spawn_blocking;
+
+use crate::{
     eventually,
     kafka::Kafka,
     port,
@@ -21,7 +23,6 @@ use testbed::{
     process::{Process, Spec},
     sink::Sink,
 };
-use tokio::task::spawn_blocking;
 
 const START: Duration = Duration::from_mins(1);
 

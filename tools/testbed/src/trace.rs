@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write};
 
-use testbed::sink::Span;
+use crate::sink::Span;
 
 /// One trace: its spans, ordered by their beginning.
 #[derive(Clone, Debug)]
