@@ -5,12 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use service_common::{
-    faults::{FAULT_TYPE, Injected, Kind},
-    postgres::is_transient,
-    problem::Problem,
-};
-use telemetry_common::exception;
+use service_common::{postgres::is_transient, problem::respond};
 
 /// Why a request is not answered as asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,9 +22,6 @@ pub(crate) enum ApiError {
     /// The query string is wrong.
     #[error("{0}")]
     Query(String),
-    /// A rule wants this request to fail.
-    #[error("{0}")]
-    Injected(Injected),
     /// The database did not answer as it should.
     #[error("could not read details")]
     Database(#[from] sqlx::Error),
@@ -42,16 +34,10 @@ impl From<QueryRejection> for ApiError {
 }
 
 impl ApiError {
-    /// How this failure was asked for, if it was.
-    fn fault(&self) -> Option<&'static str> {
-        matches!(self, Self::Injected(_)).then(|| Kind::Error.name())
-    }
-
     fn status(&self) -> StatusCode {
         match self {
             Self::NotFound { .. } | Self::Path(_) => StatusCode::NOT_FOUND,
             Self::Query(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Injected(injected) => injected.status(),
             Self::Database(error) if is_transient(error) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -60,16 +46,6 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let status = self.status();
-        if status.is_server_error() {
-            exception!(
-                error,
-                "http.server.request.exception",
-                &self,
-                { { FAULT_TYPE } = self.fault() },
-                "the request failed"
-            );
-        }
-        Problem::new(status, self.to_string()).into_response()
+        respond(&self, self.status(), None)
     }
 }

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use axum::Router;
 use service_common::{
-    faults::Faults,
+    fault_injection::FaultInjector,
     lifecycle::{announce, supervise},
     server::serve,
 };
@@ -34,7 +34,7 @@ pub struct App {
     listener: TcpListener,
     router: Router,
     consumer: Consumer,
-    faults: Faults,
+    faults: FaultInjector,
     config: Config,
     db: Database,
 }
@@ -42,14 +42,14 @@ pub struct App {
 impl App {
     /// Binds the address and prepares the clients; nobody has to be there yet.
     pub async fn build(config: Config) -> Result<Self> {
-        let db = config.postgres.connect("backend")?;
-        let faults = Faults::of("backend");
+        let db = config.service.postgres.connect("backend")?;
+        let faults = FaultInjector::new("backend");
         let consumer = Consumer::new(&config, db.clone(), faults.clone())?;
-        let limits = config.server.into();
+        let limits = config.service.server.into();
         let router = app::router(db.clone(), consumer.liveness(), limits, faults.clone());
-        let listener = TcpListener::bind(config.listen_addr)
+        let listener = TcpListener::bind(config.service.listen_addr)
             .await
-            .with_context(|| format!("could not listen on {}", config.listen_addr))?;
+            .with_context(|| format!("could not listen on {}", config.service.listen_addr))?;
         Ok(Self {
             listener,
             router,
@@ -68,10 +68,10 @@ impl App {
     /// Serves and consumes until told to stop.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         let mut tasks = JoinSet::new();
-        let grace = self.config.shutdown_timeout;
+        let grace = self.config.service.shutdown_timeout;
         tasks.spawn(serve(self.listener, self.router, stop.clone(), grace));
         let (consumer, db, stopping) = (self.consumer, self.db.clone(), stop.clone());
-        let kafka = self.config.kafka.clone();
+        let kafka = self.config.service.kafka.clone();
         tasks.spawn(isolate(async move {
             let ready = async {
                 ingestion::wait_for_schema(&db).await;
@@ -101,7 +101,7 @@ impl App {
 
 /// Builds the service, says where it listens, and runs it until told to stop.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
-    let format = config.telemetry.console_format();
+    let format = config.service.telemetry.console_format();
     let app = App::build(config).await?;
     announce(app.address()?, format);
     app.run(stop).await

@@ -5,15 +5,10 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use service_common::{
-    faults::{FAULT_TYPE, Injected, Kind},
-    postgres::is_transient,
-    problem::Problem,
-};
+use service_common::{postgres::is_transient, problem::respond};
 use sqlx::error::DatabaseError;
-use telemetry_common::exception;
 
-use crate::{books::Invalid, fault_injection::NoFault};
+use crate::{books::Invalid, fault_injection::InvalidFault};
 
 /// Why a request is not answered as asked.
 #[derive(Debug, thiserror::Error)]
@@ -41,16 +36,13 @@ pub(crate) enum ApiError {
     Invalid(#[from] Invalid),
     /// A field of a fault rule holds what it must not.
     #[error("{0}")]
-    NoFault(#[from] NoFault),
+    InvalidFault(#[from] InvalidFault),
     /// There is no such rule.
     #[error("there is no rule {id}")]
     NoRule { id: i32 },
     /// There is such a rule already.
     #[error("there is a rule of this kind for this method and pattern already")]
     Duplicate,
-    /// A rule wants this request to fail.
-    #[error("{0}")]
-    Injected(Injected),
     /// The database did not do its part.
     #[error("could not {action}")]
     Database {
@@ -93,22 +85,16 @@ impl ApiError {
         }
     }
 
-    /// How this failure was asked for, if it was.
-    fn fault(&self) -> Option<&'static str> {
-        matches!(self, Self::Injected(_)).then(|| Kind::Error.name())
-    }
-
     fn status(&self) -> StatusCode {
         match self {
             Self::NotFound { .. }
             | Self::NoDetails { .. }
             | Self::NoRule { .. }
             | Self::Path(_) => StatusCode::NOT_FOUND,
-            Self::Query(_) | Self::Invalid(_) | Self::NoFault(_) => {
+            Self::Query(_) | Self::Invalid(_) | Self::InvalidFault(_) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Self::Duplicate => StatusCode::CONFLICT,
-            Self::Injected(injected) => injected.status(),
             // Malformed 400, wrong type or missing field 422, media type 415, too large 413.
             Self::Body(rejection) => rejection.status(),
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
@@ -123,16 +109,6 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let status = self.status();
-        if status.is_server_error() {
-            exception!(
-                error,
-                "http.server.request.exception",
-                &self,
-                { { FAULT_TYPE } = self.fault() },
-                "the request failed"
-            );
-        }
-        Problem::new(status, self.to_string()).into_response()
+        respond(&self, self.status(), None)
     }
 }

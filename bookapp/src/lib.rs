@@ -16,13 +16,14 @@ mod metrics;
 pub mod openapi;
 pub mod outbox;
 mod start_page;
+mod state;
 
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use axum::Router;
 use service_common::{
-    faults::Faults,
+    fault_injection::FaultInjector,
     lifecycle::{announce, supervise},
     server::serve,
 };
@@ -31,14 +32,14 @@ use telemetry_common::{db::Database, sentry::isolate};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::AppState, config::Config, outbox::Relay};
+use crate::{config::Config, outbox::Relay, state::AppState};
 
 /// The service, bound to its address, its database migrated.
 pub struct App {
     listener: TcpListener,
     router: Router,
     relay: Relay,
-    faults: Faults,
+    faults: FaultInjector,
     db: Database,
     config: Config,
 }
@@ -47,13 +48,13 @@ impl App {
     /// Migrates the database, binds the address and prepares the clients; Kafka and the backend
     /// need not be there yet.
     pub async fn build(config: Config) -> Result<Self> {
-        let db = config.postgres.connect("bookapp")?;
+        let db = config.service.postgres.connect("bookapp")?;
         migrate(&config)
             .await
             .context("could not migrate the database")?;
-        let listener = TcpListener::bind(config.listen_addr)
+        let listener = TcpListener::bind(config.service.listen_addr)
             .await
-            .with_context(|| format!("could not listen on {}", config.listen_addr))?;
+            .with_context(|| format!("could not listen on {}", config.service.listen_addr))?;
         let state = AppState::new(&config, db.clone())?;
         let relay = Relay::new(&config, db.clone(), state.outbox.clone());
         let faults = state.faults.clone();
@@ -74,7 +75,7 @@ impl App {
 
     /// Serves and relays until told to stop.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
-        let grace = self.config.shutdown_timeout;
+        let grace = self.config.service.shutdown_timeout;
         let mut tasks = JoinSet::new();
         let served = CancellationToken::new();
         let (relaying, last_request) = (served.clone(), served.drop_guard());
@@ -102,7 +103,7 @@ impl App {
 /// On a connection of its own, for a migration may take longer than a request: one instance at a
 /// time, the others wait for the migrator's advisory lock.
 async fn migrate(config: &Config) -> Result<()> {
-    let mut connection = PgConnection::connect_with(&config.postgres.options()?).await?;
+    let mut connection = PgConnection::connect_with(&config.service.postgres.options()?).await?;
     sqlx::migrate!("../migrations").run(&mut connection).await?;
     connection.close().await?;
     Ok(())
@@ -110,7 +111,7 @@ async fn migrate(config: &Config) -> Result<()> {
 
 /// Builds the service, says where it listens, and runs it until told to stop.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
-    let format = config.telemetry.console_format();
+    let format = config.service.telemetry.console_format();
     let app = App::build(config).await?;
     announce(app.address()?, format);
     app.run(stop).await

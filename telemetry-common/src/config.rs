@@ -76,6 +76,11 @@ pub struct TelemetryConfig {
     #[command(flatten)]
     pub sentry: crate::sentry::SentryConfig,
 
+    /// Base URL of Grafana: each Sentry event links to its trace and logs there [default: no link].
+    #[cfg(feature = "sentry")]
+    #[arg(long, env, value_name = "URL")]
+    pub grafana_url: Option<url::Url>,
+
     /// Which spans are made, as `target=level` pairs.
     #[arg(long, env, default_value = "info", value_name = "FILTER")]
     pub traces_filter: Targets,

@@ -18,7 +18,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    LogFormat, RequestId, explained,
+    LogFormat, RequestId, error_chain,
     semconv::{EXCEPTION_STACKTRACE, EXCEPTION_TYPE},
 };
 
@@ -105,7 +105,7 @@ impl Visit for Words<'_, '_> {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.put(field, explained(value));
+        self.put(field, error_chain(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -169,7 +169,7 @@ impl Visit for Line {
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         self.0
-            .insert(field.name(), json!(explained(value).to_string()));
+            .insert(field.name(), json!(error_chain(value).to_string()));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {

@@ -42,7 +42,7 @@ const EXPORTER: [&str; 7] = [
     "INSECURE",
 ];
 
-pub(crate) fn warn_of_ignored() {
+pub(crate) fn warn_about_ignored() {
     let ignored: Vec<_> = env::vars_os()
         .filter_map(|(name, _)| name.into_string().ok())
         .filter(|name| name.starts_with("OTEL_") && !is_read(name))

@@ -38,7 +38,7 @@ macro_rules! exception {
             name: $name,
             {
                 // The exporter names this field `exception.message`.
-                error = &$crate::explained($error) as &dyn ::std::error::Error,
+                error = &$crate::error_chain($error) as &dyn ::std::error::Error,
                 { $crate::semconv::EXCEPTION_TYPE } = $crate::exception_type($error),
                 { $crate::semconv::EXCEPTION_STACKTRACE } = $crate::causes($error),
                 $($fields)*
@@ -81,30 +81,30 @@ pub fn causes(error: &dyn Error) -> Option<String> {
 /// An error as a log line tells it: what failed, and then why, all the way down.
 ///
 /// Exporters write an error's own text alone; its sources would stay on the console.
-pub fn explained(error: &dyn Error) -> Explained {
+pub fn error_chain(error: &dyn Error) -> ErrorChain {
     let causes = iter::successors(error.source(), |&cause| cause.source());
     let chain = iter::once(error).chain(causes).map(ToString::to_string);
-    Explained(chain.collect())
+    ErrorChain(chain.collect())
 }
 
-/// Made by [`explained`]: the error's text and those of its causes.
+/// Made by [`error_chain`]: the error's text and those of its causes.
 #[derive(Debug)]
-pub struct Explained(Vec<String>);
+pub struct ErrorChain(Vec<String>);
 
-impl Explained {
+impl ErrorChain {
     /// The texts, the error's own first.
     pub fn chain(&self) -> &[String] {
         &self.0
     }
 }
 
-impl fmt::Display for Explained {
+impl fmt::Display for ErrorChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join(": "))
     }
 }
 
-impl Error for Explained {}
+impl Error for ErrorChain {}
 
 #[cfg(test)]
 mod tests {
@@ -118,7 +118,7 @@ mod tests {
     fn an_explanation_says_what_failed_and_then_why() {
         let error = Outer(std::io::Error::other("disk full"));
         assert_eq!(
-            explained(&error).to_string(),
+            error_chain(&error).to_string(),
             "could not add the book: disk full"
         );
     }

@@ -21,19 +21,21 @@
 //! `subscriber`, `console`, `resource`; for tests `testing`. Each edge is a cargo feature.
 
 mod config;
+pub mod connection;
 mod console;
 #[cfg(feature = "sqlx")]
 pub mod db;
 mod environment;
 mod failure;
+#[cfg(feature = "sentry")]
+mod grafana;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
-mod ledger;
-#[cfg(feature = "axum")]
-pub mod net;
+mod normalize;
 mod otlp;
 mod panics;
+mod pipeline_stats;
 mod process;
 mod propagation;
 mod providers;
@@ -50,12 +52,11 @@ pub mod sentry;
 mod subscriber;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod tidy;
 
 use opentelemetry::{Context, TraceFlags, trace::TraceContextExt};
 
 pub use config::{Exporter, LogFormat, Processor, Propagator, TelemetryConfig};
-pub use failure::{Explained, explained, record_failure};
+pub use failure::{ErrorChain, error_chain, record_failure};
 #[doc(hidden)]
 pub use failure::{causes, exception_type};
 pub use opentelemetry;
@@ -75,7 +76,7 @@ pub use tracing;
 pub fn init(config: &TelemetryConfig, service: Service) -> Result<Telemetry, InitError> {
     let mut telemetry = subscriber::while_starting(|| Telemetry::build(config, service))?;
     subscriber::install(config, &mut telemetry)?;
-    environment::warn_of_ignored();
+    environment::warn_about_ignored();
     panics::observe();
     process::observe();
     Ok(telemetry)

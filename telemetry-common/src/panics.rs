@@ -17,7 +17,7 @@ pub(crate) fn observe() {
     set_hook(Box::new(move |panic| {
         count.add(1, &[]);
         if enabled!(Level::ERROR) {
-            tell(panic);
+            log(panic);
         } else {
             print(panic);
         }
@@ -30,29 +30,29 @@ pub(crate) fn observe_and_print() {
     let (count, print) = (counter(), take_hook());
     set_hook(Box::new(move |panic| {
         count.add(1, &[]);
-        tell(panic);
+        log(panic);
         print(panic);
     }));
 }
 
-fn tell(panic: &PanicHookInfo<'_>) {
-    let text = text(panic.payload());
-    let place = panic.location();
+fn log(panic: &PanicHookInfo<'_>) {
+    let text = payload_text(panic.payload());
+    let location = panic.location();
     error!(
         name: "exception",
         {
             { semconv::EXCEPTION_TYPE } = "panic",
             { semconv::EXCEPTION_MESSAGE } = text,
             { semconv::EXCEPTION_STACKTRACE } = %Backtrace::force_capture(),
-            { semconv::CODE_FILE_PATH } = place.map(Location::file),
-            { semconv::CODE_LINE_NUMBER } = place.map(Location::line),
+            { semconv::CODE_FILE_PATH } = location.map(Location::file),
+            { semconv::CODE_LINE_NUMBER } = location.map(Location::line),
         },
         "panicked at {}",
-        place.map_or_else(|| "an unknown place".to_owned(), ToString::to_string),
+        location.map_or_else(|| "an unknown place".to_owned(), ToString::to_string),
     );
 }
 
-fn text(panic: &(dyn Any + Send)) -> &str {
+fn payload_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no text")

@@ -17,10 +17,14 @@ use opentelemetry_sdk::{
 
 use crate::{
     Exporter, InitError, Processor, Service, TelemetryConfig,
-    ledger::{Gate, LOGS, Ledger, SPANS},
-    otlp, propagation, resource,
+    normalize::{
+        CountingLogExporter, CountingMetricExporter, NormalizingLogProcessor,
+        NormalizingSpanExporter,
+    },
+    otlp,
+    pipeline_stats::{BoundedProcessor, LOGS, PipelineStats, SPANS},
+    propagation, resource,
     subscriber::ConsoleFilter,
-    tidy::{CountLogs, TidyLogs, TidyMetrics, TidySpans},
 };
 
 /// What was set up, to be shut down at the end; `None` where a signal is off.
@@ -30,7 +34,7 @@ pub struct Telemetry {
     pub(crate) traces: Option<SdkTracerProvider>,
     pub(crate) metrics: Option<SdkMeterProvider>,
     pub(crate) logs: Option<SdkLoggerProvider>,
-    ledgers: Vec<(&'static str, Arc<Ledger>)>,
+    pipeline_stats: Vec<(&'static str, Arc<PipelineStats>)>,
     pub(crate) console: ConsoleFilter,
     #[cfg(feature = "sentry")]
     pub(crate) sentry: Option<crate::sentry::Reporter>,
@@ -42,7 +46,7 @@ pub struct Telemetry {
 const SLACK: usize = 64;
 
 /// The part of the time to stop that spans, log records and Sentry events have; metrics have the rest.
-const MOST: f32 = 0.7;
+const FLUSH_SHARE: f32 = 0.7;
 
 impl Telemetry {
     /// Builds the providers and makes them the process's own.
@@ -56,10 +60,13 @@ impl Telemetry {
         let resource = resource::detect(service, config.otel_service_name.as_deref());
         #[cfg(feature = "sentry")]
         {
-            telemetry.sentry = crate::sentry::Reporter::build(&config.sentry, &resource)?;
-            let ledger = telemetry.sentry.as_ref().map(|sentry| &sentry.ledger);
-            let ledger = ledger.map(|ledger| ("Sentry events", Arc::clone(ledger)));
-            telemetry.ledgers.extend(ledger);
+            telemetry.sentry = {
+                let grafana = config.grafana_url.as_ref();
+                crate::sentry::Reporter::build(&config.sentry, grafana, &resource)?
+            };
+            let stats = telemetry.sentry.as_ref().map(|sentry| &sentry.stats);
+            let stats = stats.map(|stats| ("Sentry events", Arc::clone(stats)));
+            telemetry.pipeline_stats.extend(stats);
         }
         if config.otel_sdk_disabled {
             return Ok(telemetry);
@@ -68,8 +75,8 @@ impl Telemetry {
         telemetry.build_metrics(config, resource.clone())?;
         telemetry.build_traces(config, resource.clone())?;
         telemetry.build_logs(config, resource)?;
-        for (_, ledger) in &telemetry.ledgers {
-            ledger.observe();
+        for (_, stats) in &telemetry.pipeline_stats {
+            stats.observe();
         }
         Ok(telemetry)
     }
@@ -88,10 +95,12 @@ impl Telemetry {
                 .map_err(InitError::Prometheus)?,
         );
         let provider = match config.otel_metrics_exporter {
-            Exporter::Otlp => builder.with_periodic_exporter(TidyMetrics::new(otlp::metrics()?)),
+            Exporter::Otlp => {
+                builder.with_periodic_exporter(CountingMetricExporter::new(otlp::metrics()?))
+            }
             Exporter::Console => {
                 let exporter = opentelemetry_stdout::MetricExporter::default();
-                builder.with_periodic_exporter(TidyMetrics::new(exporter))
+                builder.with_periodic_exporter(CountingMetricExporter::new(exporter))
             }
             Exporter::None => builder,
         };
@@ -106,18 +115,18 @@ impl Telemetry {
         config: &TelemetryConfig,
         resource: Resource,
     ) -> Result<(), InitError> {
-        let ledger = Ledger::new(&SPANS, config.otel_bsp_max_queue_size);
+        let stats = PipelineStats::new(&SPANS, config.otel_bsp_max_queue_size);
         let provider = match config.otel_traces_exporter {
-            Exporter::Otlp => tracer_provider(config, resource, otlp::spans()?, &ledger),
+            Exporter::Otlp => tracer_provider(config, resource, otlp::spans()?, &stats),
             Exporter::Console => {
                 let exporter = opentelemetry_stdout::SpanExporter::default();
-                tracer_provider(config, resource, exporter, &ledger)
+                tracer_provider(config, resource, exporter, &stats)
             }
             Exporter::None => return Ok(()),
         };
         global::set_tracer_provider(provider.clone());
         self.traces = Some(provider);
-        self.ledgers.push(("spans", ledger));
+        self.pipeline_stats.push(("spans", stats));
         Ok(())
     }
 
@@ -126,17 +135,17 @@ impl Telemetry {
         config: &TelemetryConfig,
         resource: Resource,
     ) -> Result<(), InitError> {
-        let ledger = Ledger::new(&LOGS, config.otel_blrp_max_queue_size);
+        let stats = PipelineStats::new(&LOGS, config.otel_blrp_max_queue_size);
         let provider = match config.otel_logs_exporter {
-            Exporter::Otlp => logger_provider(config, resource, otlp::logs()?, &ledger),
+            Exporter::Otlp => logger_provider(config, resource, otlp::logs()?, &stats),
             Exporter::Console => {
                 let exporter = opentelemetry_stdout::LogExporter::default();
-                logger_provider(config, resource, exporter, &ledger)
+                logger_provider(config, resource, exporter, &stats)
             }
             Exporter::None => return Ok(()),
         };
         self.logs = Some(provider);
-        self.ledgers.push(("log records", ledger));
+        self.pipeline_stats.push(("log records", stats));
         Ok(())
     }
 
@@ -156,7 +165,7 @@ impl Telemetry {
     /// It blocks: call it from outside the runtime or with `spawn_blocking`. What was not delivered
     /// is said on stderr, for logging is gone by then.
     pub fn shutdown(self, budget: Duration) {
-        let (deadline, most) = (Instant::now() + budget, budget.mul_f32(MOST));
+        let (deadline, most) = (Instant::now() + budget, budget.mul_f32(FLUSH_SHARE));
         thread::scope(|side_by_side| {
             side_by_side.spawn(|| self.traces.map(|traces| traces.shutdown_with_timeout(most)));
             side_by_side.spawn(|| self.logs.map(|logs| logs.shutdown_with_timeout(most)));
@@ -164,8 +173,8 @@ impl Telemetry {
             side_by_side.spawn(|| self.sentry.map(|sentry| sentry.close(most)));
         });
         // The SDK's answers say little: a shutdown is fine when only its last batch was.
-        for (what, ledger) in self.ledgers {
-            report(what, ledger.lost());
+        for (what, stats) in self.pipeline_stats {
+            report(what, stats.created_and_lost());
         }
         // Last, so that what the other two lost is still counted and sent.
         let left = deadline.saturating_duration_since(Instant::now());
@@ -200,14 +209,14 @@ fn tracer_provider<E: trace::SpanExporter + 'static>(
     config: &TelemetryConfig,
     resource: Resource,
     exporter: E,
-    ledger: &Arc<Ledger>,
+    stats: &Arc<PipelineStats>,
 ) -> SdkTracerProvider {
-    let exporter = TidySpans {
+    let exporter = NormalizingSpanExporter {
         exporter,
-        ledger: Arc::clone(ledger),
+        stats: Arc::clone(stats),
         length_limit: config.otel_attribute_value_length_limit,
     };
-    let ledger = Arc::clone(ledger);
+    let stats = Arc::clone(stats);
     let provider = SdkTracerProvider::builder().with_resource(resource);
     match config.traces_processor {
         Processor::Batch => {
@@ -216,11 +225,11 @@ fn tracer_provider<E: trace::SpanExporter + 'static>(
             let processor =
                 BatchSpanProcessor::builder(exporter).with_batch_config(batches.build());
             let processor = processor.build();
-            provider.with_span_processor(Gate { processor, ledger })
+            provider.with_span_processor(BoundedProcessor { processor, stats })
         }
         Processor::Simple => {
             let processor = SimpleSpanProcessor::new(exporter);
-            provider.with_span_processor(Gate { processor, ledger })
+            provider.with_span_processor(BoundedProcessor { processor, stats })
         }
     }
     .build()
@@ -230,21 +239,21 @@ fn logger_provider<E: logs::LogExporter + 'static>(
     config: &TelemetryConfig,
     resource: Resource,
     exporter: E,
-    ledger: &Arc<Ledger>,
+    stats: &Arc<PipelineStats>,
 ) -> SdkLoggerProvider {
-    let exporter = CountLogs {
+    let exporter = CountingLogExporter {
         exporter,
-        ledger: Arc::clone(ledger),
+        stats: Arc::clone(stats),
     };
     let queue = config.otel_blrp_max_queue_size + SLACK;
     let batches = logs::BatchConfigBuilder::default().with_max_queue_size(queue);
     let processor = BatchLogProcessor::builder(exporter).with_batch_config(batches.build());
     SdkLoggerProvider::builder()
         .with_resource(resource)
-        .with_log_processor(TidyLogs)
-        .with_log_processor(Gate {
+        .with_log_processor(NormalizingLogProcessor)
+        .with_log_processor(BoundedProcessor {
             processor: processor.build(),
-            ledger: Arc::clone(ledger),
+            stats: Arc::clone(stats),
         })
         .build()
 }

@@ -47,7 +47,7 @@ pub(crate) fn install(
     let events = |provider| logs(provider, &config.logs_filter);
     let subscriber = registry()
         // First, for what can be exchanged is typed by what stands below it.
-        .with(console::layer(format).with_filter(filter.and(asked(|_| true))))
+        .with(console::layer(format).with_filter(filter.and(always_evaluated(|_| true))))
         .with(telemetry.traces.as_ref().map(spans))
         .with(telemetry.logs.as_ref().map(events));
     // After the traces: an event asks for its span.
@@ -112,7 +112,7 @@ pub(crate) fn traces<S>(provider: &SdkTracerProvider, filter: &Targets) -> impl 
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let spans = asked(|metadata| !metadata.is_event());
+    let spans = always_evaluated(|metadata| !metadata.is_event());
     tracing_opentelemetry::layer()
         .with_tracer(provider.tracer_with_scope(scope()))
         .with_location(false)
@@ -127,7 +127,8 @@ pub(crate) fn logs<S>(provider: &SdkLoggerProvider, filter: &Targets) -> impl La
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    OpenTelemetryTracingBridge::new(provider).with_filter(exported(filter).and(asked(|_| true)))
+    OpenTelemetryTracingBridge::new(provider)
+        .with_filter(exported(filter).and(always_evaluated(|_| true)))
 }
 
 /// The filter of an exported signal: whatever it says, the exporters' own stays out.
@@ -142,7 +143,7 @@ pub(crate) fn exported(filter: &Targets) -> Targets {
 /// A layer that accepts all a place emits is not asked again, and then takes the answer that the
 /// last question on this thread left behind. A bare `enabled!`, as rdkafka and sqlx ask it, leaves
 /// one: the next span would vanish (<https://github.com/tokio-rs/tracing/issues/2519>).
-pub(crate) fn asked<S>(accepts: fn(&Metadata<'_>) -> bool) -> impl Filter<S> {
+pub(crate) fn always_evaluated<S>(accepts: fn(&Metadata<'_>) -> bool) -> impl Filter<S> {
     dynamic_filter_fn(move |metadata, _| accepts(metadata)).with_max_level_hint(LevelFilter::TRACE)
 }
 
@@ -173,8 +174,8 @@ mod tests {
         let (quiet, loud) = (Heard::default(), Heard::default());
         let heard = Arc::clone(&quiet.0);
         let subscriber = registry()
-            .with(quiet.with_filter(LevelFilter::WARN.and(asked(|_| true))))
-            .with(loud.with_filter(LevelFilter::INFO.and(asked(|_| true))));
+            .with(quiet.with_filter(LevelFilter::WARN.and(always_evaluated(|_| true))))
+            .with(loud.with_filter(LevelFilter::INFO.and(always_evaluated(|_| true))));
         with_default(subscriber, || {
             // One layer says yes, the other no, and nothing follows that would use the answers up.
             assert!(enabled!(Level::INFO));

@@ -35,9 +35,10 @@ use tracing_subscriber::{
 
 use crate::{
     Propagator,
-    ledger::{Ledger, SPANS},
-    panics, propagation, subscriber,
-    tidy::{TidyLogs, TidyMetrics, TidySpans},
+    normalize::{CountingMetricExporter, NormalizingLogProcessor, NormalizingSpanExporter},
+    panics,
+    pipeline_stats::{PipelineStats, SPANS},
+    propagation, subscriber,
 };
 
 struct Memory {
@@ -54,20 +55,20 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
         InMemoryMetricExporter::default(),
     );
     let meter_provider = SdkMeterProvider::builder()
-        .with_periodic_exporter(TidyMetrics::new(metrics.clone()))
+        .with_periodic_exporter(CountingMetricExporter::new(metrics.clone()))
         .build();
     global::set_meter_provider(meter_provider.clone());
     let formats = [Propagator::TraceContext, Propagator::Baggage];
     global::set_text_map_propagator(propagation::propagator(&formats));
     let traces = SdkTracerProvider::builder()
-        .with_simple_exporter(TidySpans {
+        .with_simple_exporter(NormalizingSpanExporter {
             exporter: spans.clone(),
-            ledger: Ledger::new(&SPANS, usize::MAX),
+            stats: PipelineStats::new(&SPANS, usize::MAX),
             length_limit: None,
         })
         .build();
     let records = SdkLoggerProvider::builder()
-        .with_log_processor(TidyLogs)
+        .with_log_processor(NormalizingLogProcessor)
         .with_simple_exporter(logs.clone())
         .build();
     let everything = Targets::new().with_default(LevelFilter::INFO);

@@ -24,7 +24,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     message::OwnedMessage,
 };
-use service_common::faults::{Faults, PROCESS};
+use service_common::fault_injection::{FaultInjector, PROCESS};
 use telemetry_common::{
     RequestId, db::Database, exception, kafka::Consuming, record_failure, semconv,
 };
@@ -61,16 +61,17 @@ pub struct Consumer {
     dead_letters: DeadLetters,
     db: Database,
     consuming: Consuming,
-    faults: Faults,
+    faults: FaultInjector,
     metrics: Metrics,
     liveness: Liveness,
 }
 
 impl Consumer {
     /// A consumer that joins its group when it runs; Kafka need not be there yet.
-    pub fn new(config: &Config, db: Database, faults: Faults) -> Result<Self> {
+    pub fn new(config: &Config, db: Database, faults: FaultInjector) -> Result<Self> {
         let liveness = Liveness::default();
         let messages = config
+            .service
             .kafka
             .client(CLIENT)
             .set("group.id", GROUP)
@@ -82,7 +83,7 @@ impl Consumer {
             .set("statistics.interval.ms", "500") // tell whether the group is joined
             .create_with_context(liveness.clone())
             .context("the consumer's settings are wrong")?;
-        let dead_letters = DeadLetters::new(&config.kafka)?;
+        let dead_letters = DeadLetters::new(&config.service.kafka)?;
         let consuming = Consuming {
             group: GROUP,
             client_id: CLIENT,
@@ -264,7 +265,7 @@ impl Consumer {
     }
 
     async fn ingest(&self, event: Result<BookAdded, DecodeError>) -> Result<(), IngestionError> {
-        self.faults.strike(PROCESS, BOOK_ADDED).await?;
+        self.faults.inject(PROCESS, BOOK_ADDED).await?;
         let event = event?;
         Span::current().record(semconv::MESSAGING_MESSAGE_ID, event.event_id.to_string());
         if ingestion::enrich(&self.db, &event).await? == Ingested::Derived {

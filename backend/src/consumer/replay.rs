@@ -26,13 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[expect(clippy::print_stdout, reason = "the list is what the command answers")]
 pub async fn replay(config: Config, dry_run: bool, stop: CancellationToken) -> Result<()> {
     let letters: StreamConsumer = config
+        .service
         .kafka
         .client(GROUP)
         .set("group.id", GROUP)
         .set("enable.auto.commit", "false")
         .create()
         .context("the consumer's settings are wrong")?;
-    let mut producer = config.kafka.client(GROUP);
+    let mut producer = config.service.kafka.client(GROUP);
     producer.set("enable.idempotence", "true");
     let producer = Producer::create(&producer).context("the producer's settings are wrong")?;
     let mut left = assign(&letters)?;

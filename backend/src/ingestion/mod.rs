@@ -6,7 +6,7 @@ mod repository;
 use std::time::Duration;
 
 use book_events::{BOOK_ID, BookAdded, DecodeError};
-use service_common::{faults::Injected, postgres::is_transient};
+use service_common::{fault_injection::InjectedFault, postgres::is_transient};
 use telemetry_common::db::Database;
 use tokio::time::sleep;
 use tracing::{info, instrument, warn};
@@ -47,7 +47,7 @@ pub enum IngestionError {
     Panic,
     /// A rule wants this message to fail.
     #[error("{0}")]
-    Injected(#[from] Injected),
+    Injected(#[from] InjectedFault),
 }
 
 impl IngestionError {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use backend_client::{Client, Error, types::Details};
 use telemetry_common::exception;
 
-use crate::app::AppState;
+use crate::state::AppState;
 
 /// The details of these books in one call; none when the backend cannot tell, for a list without
 /// details is better than no list.

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{Book, BookPatch, NewBook, NewBooks, service};
-use crate::{app::AppState, error::ApiError, extract, openapi::Refusal};
+use crate::{error::ApiError, extract, openapi::Refusal, state::AppState};
 
 const MAX_LIMIT: i64 = 1000;
 

@@ -8,7 +8,7 @@ use tracing::{Span, field::Empty, info, instrument};
 use utoipa::ToSchema;
 
 use super::{Book, BookPatch, NewBook, details, repository};
-use crate::{app::AppState, error::ApiError, metrics::AddedBy, outbox};
+use crate::{error::ApiError, metrics::AddedBy, outbox, state::AppState};
 
 /// A book as the list shows it.
 #[derive(Debug, Serialize, ToSchema)]

@@ -4,10 +4,10 @@ use axum::{Json, extract::State, http::StatusCode};
 
 use super::{Fault, FaultRule, repository};
 use crate::{
-    app::AppState,
     error::ApiError,
     extract,
     openapi::{Refusal, Unauthorized},
+    state::AppState,
 };
 
 /// List the rules

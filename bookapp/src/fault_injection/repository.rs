@@ -1,7 +1,7 @@
 //! The table `fault_rules`.
 
 use jiff_sqlx::{Timestamp, ToSqlx};
-use service_common::faults::Kind;
+use service_common::fault_injection::FaultKind;
 use sqlx::query;
 use telemetry_common::db::Session;
 
@@ -31,7 +31,7 @@ macro_rules! rule {
 pub(super) async fn all<'c>(db: impl Session<'c>) -> sqlx::Result<Vec<FaultRule>> {
     let rows = query!(
         r#"
-        select id, service, endpoint_pattern, http_method, kind as "kind: Kind", error_rate,
+        select id, service, endpoint_pattern, http_method, kind as "kind: FaultKind", error_rate,
             error_code, error_message, latency_ms, ends_at as "ends_at: Timestamp"
         from fault_rules
         order by id
@@ -49,13 +49,13 @@ pub(super) async fn insert<'c>(db: impl Session<'c>, fault: &Fault) -> sqlx::Res
         insert into fault_rules (service, endpoint_pattern, http_method, kind, error_rate,
             error_code, error_message, latency_ms, ends_at)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-        returning id, service, endpoint_pattern, http_method, kind as "kind: Kind", error_rate,
+        returning id, service, endpoint_pattern, http_method, kind as "kind: FaultKind", error_rate,
             error_code, error_message, latency_ms, ends_at as "ends_at: Timestamp"
         "#,
         fault.service,
         fault.endpoint_pattern,
         fault.http_method,
-        fault.kind as Kind,
+        fault.kind as FaultKind,
         fault.error_rate,
         fault.error_code,
         fault.error_message,
@@ -79,14 +79,14 @@ pub(super) async fn update<'c>(
         set service = $2, endpoint_pattern = $3, http_method = $4, kind = $5, error_rate = $6,
             error_code = $7, error_message = $8, latency_ms = $9, ends_at = $10
         where id = $1
-        returning id, service, endpoint_pattern, http_method, kind as "kind: Kind", error_rate,
+        returning id, service, endpoint_pattern, http_method, kind as "kind: FaultKind", error_rate,
             error_code, error_message, latency_ms, ends_at as "ends_at: Timestamp"
         "#,
         id,
         fault.service,
         fault.endpoint_pattern,
         fault.http_method,
-        fault.kind as Kind,
+        fault.kind as FaultKind,
         fault.error_rate,
         fault.error_code,
         fault.error_message,

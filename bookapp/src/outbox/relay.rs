@@ -101,6 +101,7 @@ impl Relay {
         info!(name: "bookapp.outbox.relay.elected", "this instance relays the outbox");
         let topics = self
             .config
+            .service
             .kafka
             .create_topics(&TOPICS, book_events::PARTITIONS);
         let ready = self.watch(&mut connection, topics);
@@ -162,7 +163,7 @@ impl Relay {
     }
 
     fn producer(&self) -> Result<Producer> {
-        let mut config = self.config.kafka.client("bookapp");
+        let mut config = self.config.service.kafka.client("bookapp");
         config.set("enable.idempotence", "true");
         config.set("message.timeout.ms", SEND_TIMEOUT.as_millis().to_string());
         Producer::create(&config).context("the producer's settings are wrong")

@@ -14,20 +14,23 @@ use axum::{
 };
 use reqwest::Url;
 
-use crate::app::AppState;
+use crate::state::AppState;
 
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
 const STYLE: &str = include_str!("page.css");
 /// Stands in the page where Grafana's URL comes.
 const GRAFANA: &str = "{grafana}";
+/// Grafana of docker compose.
+const DEFAULT_GRAFANA: &str = "http://localhost:3000";
 /// Nothing but the page's own files, and calls of this API.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page, with links to the Grafana that a reader reaches there.
-pub(crate) fn routes(grafana: &Url) -> Router<AppState> {
-    let page = PAGE.replace(GRAFANA, grafana.as_str().trim_end_matches('/'));
+pub(crate) fn routes(grafana: Option<&Url>) -> Router<AppState> {
+    let grafana = grafana.map_or(DEFAULT_GRAFANA, Url::as_str);
+    let page = PAGE.replace(GRAFANA, grafana.trim_end_matches('/'));
     let page = Bytes::from(page);
     let visit = |State(app): State<AppState>, method: Method| async move {
         if method == Method::GET {

@@ -62,7 +62,7 @@ pub(crate) async fn spawn_app_on(
     let url = format!("http://{}", app.address().unwrap());
     let stop = CancellationToken::new();
     let running = spawn(app.run(stop.clone()));
-    let client = client::traced(reqwest::Client::builder().timeout(SOON).build().unwrap());
+    let client = client::with_tracing(reqwest::Client::builder().timeout(SOON).build().unwrap());
     let pool = PgPool::connect(&database_url).await.unwrap();
     TestApp {
         url,

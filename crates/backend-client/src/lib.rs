@@ -35,7 +35,7 @@ mod generated {
 
 /// A client of the backend at `base_url`, sending through `http`, timeouts and all.
 pub fn new(base_url: &str, http: reqwest::Client) -> Client {
-    Client::new_with_client(base_url, http.clone(), client::traced(http))
+    Client::new_with_client(base_url, http.clone(), client::with_tracing(http))
 }
 
 impl ClientHooks<ClientWithMiddleware> for Client {

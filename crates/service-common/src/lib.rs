@@ -2,9 +2,11 @@
 //! reach PostgreSQL and Kafka, answer for errors, say they are healthy.
 
 pub mod admin;
-pub mod faults;
+pub mod authorization;
+pub mod fault_injection;
 pub mod health;
 pub mod kafka;
+pub mod layers;
 pub mod lifecycle;
 pub mod openapi;
 pub mod postgres;

@@ -1,6 +1,6 @@
 //! What a client is told when something is wrong: `application/problem+json`, RFC 9457.
 
-use std::any::Any;
+use std::{any::Any, error::Error};
 
 use axum::{
     Json,
@@ -8,9 +8,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use telemetry_common::{sentry, trace_id};
+use telemetry_common::{exception, sentry, trace_id};
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 use utoipa::ToSchema;
+
+use crate::fault_injection::{FAULT_TYPE, FaultKind};
 
 /// Seconds after which a client may try again what cannot be served now.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -60,6 +62,23 @@ impl Problem {
             "this path does not know that method",
         )
     }
+}
+
+/// The response to a request that failed with `error`.
+///
+/// A failure of the server, status 500 and above, is logged here, once; `fault` is its kind when it
+/// was injected. The problem document shows the error's own text and none of its causes.
+pub fn respond<E: Error>(error: &E, status: StatusCode, fault: Option<FaultKind>) -> Response {
+    if status.is_server_error() {
+        exception!(
+            error,
+            "http.server.request.exception",
+            error,
+            { { FAULT_TYPE } = fault.map(FaultKind::name) },
+            "the request failed"
+        );
+    }
+    Problem::new(status, error.to_string()).into_response()
 }
 
 impl IntoResponse for Problem {

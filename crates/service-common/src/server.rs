@@ -19,7 +19,7 @@ use axum::{
 use axum_server::{Handle, Server, accept::Accept};
 use clap::Args;
 use hyper_util::rt::TokioTimer;
-use telemetry_common::net::Measured;
+use telemetry_common::connection::MeasuredConnection;
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
@@ -80,12 +80,12 @@ pub async fn limit(State(limits): State<Limits>, request: Request, next: Next) -
 struct Measuring;
 
 impl<S> Accept<TcpStream, S> for Measuring {
-    type Stream = Measured<TcpStream>;
+    type Stream = MeasuredConnection<TcpStream>;
     type Service = S;
     type Future = Ready<io::Result<(Self::Stream, S)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        ready(Ok((Measured::accepted(stream, "api"), service)))
+        ready(Ok((MeasuredConnection::accepted(stream, "api"), service)))
     }
 }
 

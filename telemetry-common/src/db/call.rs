@@ -76,12 +76,12 @@ impl Call {
     }
 
     /// The statement's text, its parameters not among it.
-    pub(super) fn says(&self, text: &str) {
+    pub(super) fn record_query_text(&self, text: &str) {
         self.span.record(semconv::DB_QUERY_TEXT, text);
     }
 
     /// The statement has its connection: its own time begins, and what came before was waiting.
-    pub(super) fn has_connection(&mut self, waited: Option<Duration>) {
+    pub(super) fn connection_acquired(&mut self, waited: Option<Duration>) {
         self.started = Instant::now();
         if let Some(waited) = waited {
             self.span
@@ -90,7 +90,7 @@ impl Call {
     }
 
     /// The statement ended; without this call it was cancelled.
-    pub(super) fn ended<T>(&mut self, outcome: Result<&T, &Error>) {
+    pub(super) fn finish<T>(&mut self, outcome: Result<&T, &Error>) {
         // No row is an answer, not a failure.
         let error = outcome
             .err()

@@ -19,7 +19,7 @@ const CHUNK: usize = 128;
 
 /// Runs one statement inside its span; made by [`Session::on`](super::Session::on).
 #[derive(Debug)]
-pub struct Traced<'c> {
+pub struct TracedExecutor<'c> {
     inner: Inner<'c>,
     call: Call,
 }
@@ -31,7 +31,7 @@ pub(super) enum Inner<'c> {
     Connection(&'c mut PgConnection),
 }
 
-impl<'c> Traced<'c> {
+impl<'c> TracedExecutor<'c> {
     pub(super) fn new(
         inner: Inner<'c>,
         target: &Target,
@@ -45,7 +45,7 @@ impl<'c> Traced<'c> {
     }
 }
 
-impl<'c> Executor<'c> for Traced<'c> {
+impl<'c> Executor<'c> for TracedExecutor<'c> {
     type Database = Postgres;
 
     fn fetch_many<'e, 'q: 'e, Q>(
@@ -68,7 +68,7 @@ impl<'c> Executor<'c> for Traced<'c> {
                         &mut *acquired
                     }
                     Err(error) => {
-                        call.ended::<()>(Err(&error));
+                        call.finish::<()>(Err(&error));
                         yield Err(error);
                         return;
                     }
@@ -80,8 +80,8 @@ impl<'c> Executor<'c> for Traced<'c> {
                 for step in steps {
                     match &step {
                         Ok(Either::Right(_)) => call.rows = call.rows.map(|rows| rows + 1),
-                        Ok(Either::Left(end)) => call.ended(Ok(end)),
-                        Err(error) => call.ended::<()>(Err(error)),
+                        Ok(Either::Left(end)) => call.finish(Ok(end)),
+                        Err(error) => call.finish::<()>(Err(error)),
                     }
                     yield step;
                 }
@@ -114,7 +114,7 @@ impl<'c> Executor<'c> for Traced<'c> {
             if let Ok(Some(_)) = row {
                 call.rows = call.rows.map(|rows| rows + 1);
             }
-            call.ended(row.as_ref());
+            call.finish(row.as_ref());
             row
         }
         .boxed()
@@ -159,7 +159,7 @@ impl Query {
         let arguments = Some(query.take_arguments());
         let persistent = query.persistent();
         let sql = query.sql();
-        call.says(sql.as_str());
+        call.record_query_text(sql.as_str());
         Self {
             statement,
             arguments,

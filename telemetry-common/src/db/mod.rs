@@ -13,6 +13,7 @@
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/db/postgresql/>.
 
 mod call;
+mod connection;
 mod executor;
 mod pool;
 mod transaction;
@@ -20,12 +21,13 @@ mod transaction;
 use std::sync::Arc;
 
 use sqlx::{
-    PgConnection, PgPool,
+    PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+pub use connection::Connection;
 use executor::Inner;
-pub use executor::Traced;
+pub use executor::TracedExecutor;
 use pool::Pool;
 pub use transaction::Transaction;
 
@@ -69,50 +71,16 @@ impl Database {
     pub fn untraced(&self) -> &PgPool {
         &self.pool.inner
     }
-
-    /// A connection outside the pool, for a lock that lives as long as it does.
-    pub async fn detached(&self) -> sqlx::Result<Connection> {
-        let inner = self.pool.inner.acquire().await?.detach();
-        Ok(Connection {
-            inner,
-            target: Arc::clone(&self.target),
-        })
-    }
-}
-
-/// A connection of its own whose statements are spans; closed on drop.
-#[derive(Debug)]
-pub struct Connection {
-    inner: PgConnection,
-    target: Arc<Target>,
-}
-
-impl Connection {
-    /// The plain connection, for what shall leave no trace.
-    pub fn untraced(&mut self) -> &mut PgConnection {
-        &mut self.inner
-    }
 }
 
 /// Something statements run on: `&Database`, `&mut Transaction`, `&mut Connection`.
 pub trait Session<'c>: Send {
     /// An executor for one statement; its span is named `{operation} {collection}`.
-    fn on(self, operation: &'static str, collection: &'static str) -> Traced<'c>;
+    fn on(self, operation: &'static str, collection: &'static str) -> TracedExecutor<'c>;
 }
 
 impl<'c> Session<'c> for &'c Database {
-    fn on(self, operation: &'static str, collection: &'static str) -> Traced<'c> {
-        Traced::new(Inner::Pool(&self.pool), &self.target, operation, collection)
-    }
-}
-
-impl<'c> Session<'c> for &'c mut Connection {
-    fn on(self, operation: &'static str, collection: &'static str) -> Traced<'c> {
-        Traced::new(
-            Inner::Connection(&mut self.inner),
-            &self.target,
-            operation,
-            collection,
-        )
+    fn on(self, operation: &'static str, collection: &'static str) -> TracedExecutor<'c> {
+        TracedExecutor::new(Inner::Pool(&self.pool), &self.target, operation, collection)
     }
 }

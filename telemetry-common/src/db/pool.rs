@@ -60,7 +60,7 @@ impl Pool {
         if let Err(Error::PoolTimedOut) = &acquired {
             timeouts.add(1, name);
         }
-        call.has_connection(Some(waited).filter(|waited| *waited >= NOTICEABLE));
+        call.connection_acquired(Some(waited).filter(|waited| *waited >= NOTICEABLE));
         acquired
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr};
 use tracing::Instrument;
 
-use super::{Database, Inner, Session, Target, Traced, call::Call};
+use super::{Database, Inner, Session, Target, TracedExecutor, call::Call};
 use crate::trace_id;
 
 /// A transaction whose statements are spans; dropped without [`commit`](Self::commit) it is
@@ -39,7 +39,7 @@ impl Database {
             begin.instrument(call.span.clone()).await
         }
         .await;
-        call.ended(opened.as_ref());
+        call.finish(opened.as_ref());
         Ok(Transaction {
             inner: Some(opened?),
             target: Arc::clone(&self.target),
@@ -55,7 +55,7 @@ impl Transaction {
         };
         let mut call = Call::begin(&self.target, "COMMIT", "");
         let committed = inner.commit().instrument(call.span.clone()).await;
-        call.ended(committed.as_ref());
+        call.finish(committed.as_ref());
         committed
     }
 }
@@ -68,17 +68,17 @@ impl Drop for Transaction {
             let mut call = Call::begin(&self.target, "ROLLBACK", "");
             let _entered = call.span.clone().entered();
             drop(open);
-            call.ended(Ok(&()));
+            call.finish(Ok(&()));
         }
     }
 }
 
 impl<'c> Session<'c> for &'c mut Transaction {
-    fn on(self, operation: &'static str, collection: &'static str) -> Traced<'c> {
+    fn on(self, operation: &'static str, collection: &'static str) -> TracedExecutor<'c> {
         let Some(inner) = &mut self.inner else {
             unreachable!("a committed transaction is gone");
         };
-        Traced::new(
+        TracedExecutor::new(
             Inner::Connection(inner),
             &self.target,
             operation,

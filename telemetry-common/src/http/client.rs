@@ -26,7 +26,7 @@ use crate::{RequestId, redact, scope, semconv};
 /// Wraps `client` so that each request is a span whose context travels with it.
 ///
 /// A generated client takes the result as its inner type and calls [`execute`] from its hook.
-pub fn traced(client: reqwest::Client) -> ClientWithMiddleware {
+pub fn with_tracing(client: reqwest::Client) -> ClientWithMiddleware {
     // In this order: the propagated context is that of the span.
     ClientBuilder::new(client)
         .with(TracingMiddleware::<ClientSpan>::new())
@@ -49,7 +49,7 @@ pub async fn execute(
         .await
         .map_err(|error| match error {
             Error::Reqwest(error) => error,
-            Error::Middleware(_) => unreachable!("neither middleware of `traced` fails"),
+            Error::Middleware(_) => unreachable!("neither middleware of `with_tracing` fails"),
         })
 }
 
@@ -61,16 +61,16 @@ pub struct UrlTemplate(pub &'static str);
 ///
 /// Extensions want what can be cloned; the one inside is dropped once.
 #[derive(Clone)]
-struct Call(Arc<Mutex<Running>>);
+struct Call(Arc<Mutex<InFlight>>);
 
-struct Running {
+struct InFlight {
     span: Span,
     started: Instant,
     labels: Vec<KeyValue>,
     ended: bool,
 }
 
-impl Drop for Running {
+impl Drop for InFlight {
     /// Measures. To be given up by the caller is no error, says the convention; the span tells it.
     fn drop(&mut self) {
         if !self.ended {
@@ -108,7 +108,7 @@ impl ReqwestOtelSpanBackend for ClientSpan {
             { semconv::HTTP_RESPONSE_STATUS_CODE } = Empty,
             { semconv::ERROR_TYPE } = Empty,
         );
-        extensions.insert(Call(Arc::new(Mutex::new(Running {
+        extensions.insert(Call(Arc::new(Mutex::new(InFlight {
             span: span.clone(),
             started: Instant::now(),
             labels,
@@ -134,12 +134,12 @@ impl ReqwestOtelSpanBackend for ClientSpan {
             span.record(semconv::ERROR_TYPE, failure);
             span.record("otel.status_code", "ERROR");
         }
-        if let Some(Call(running)) = extensions.remove::<Call>() {
-            let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-            running.ended = true;
+        if let Some(Call(in_flight)) = extensions.remove::<Call>() {
+            let mut in_flight = in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+            in_flight.ended = true;
             let status = status.map(|code| KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code));
             let failure = failure.map(|failure| KeyValue::new(semconv::ERROR_TYPE, failure));
-            running.labels.extend(status.into_iter().chain(failure));
+            in_flight.labels.extend(status.into_iter().chain(failure));
         }
     }
 }

@@ -41,7 +41,7 @@ pub async fn identify(request: Request, next: Next) -> Response {
         .and_then(|value| value.to_str().ok())
         .and_then(RequestId::parse)
         .unwrap_or_else(RequestId::generate);
-    let mut response = by_itself(id.clone().scope(next.run(request))).await;
+    let mut response = isolated(id.clone().scope(next.run(request))).await;
     response
         .headers_mut()
         .insert(X_REQUEST_ID, HeaderValue::from(&id));
@@ -50,7 +50,7 @@ pub async fn identify(request: Request, next: Next) -> Response {
 
 /// One request's work; a failure's answer names the event it was reported as.
 #[cfg(feature = "sentry")]
-async fn by_itself(work: impl Future<Output = Response>) -> Response {
+async fn isolated(work: impl Future<Output = Response>) -> Response {
     crate::sentry::isolate(async {
         let mut response = work.await;
         let id = crate::sentry::event_id().filter(|_| response.status().is_server_error());
@@ -63,7 +63,7 @@ async fn by_itself(work: impl Future<Output = Response>) -> Response {
 }
 
 #[cfg(not(feature = "sentry"))]
-async fn by_itself(work: impl Future<Output = Response>) -> Response {
+async fn isolated(work: impl Future<Output = Response>) -> Response {
     work.await
 }
 
@@ -81,7 +81,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
     if let Some(value) = traceparent().and_then(|value| HeaderValue::try_from(value).ok()) {
         response.headers_mut().insert(TRACEPARENT, value);
     }
-    exchange.answered(&response);
+    exchange.finish(&response);
     response
 }
 
@@ -104,7 +104,7 @@ impl Exchange {
         let exchange = Self {
             span: Span::current(),
             started: Instant::now(),
-            method: well_known(request.method()),
+            method: known_method(request.method()),
             route: request.extensions().get::<MatchedPath>().cloned(),
             protocol: protocol_version(request.version()),
             status: None,
@@ -155,7 +155,7 @@ impl Exchange {
         }
     }
 
-    fn answered(mut self, response: &Response) {
+    fn finish(mut self, response: &Response) {
         let status = response.status();
         self.status = Some(status);
         self.response_size = response.body().size_hint().exact();
@@ -248,7 +248,7 @@ const CANCELLED: &str = "cancelled";
 const OTHER: &str = "_OTHER";
 
 /// The method in the convention's words: a fixed set, so that no caller can grow it.
-fn well_known(method: &Method) -> &'static str {
+fn known_method(method: &Method) -> &'static str {
     const KNOWN: [&str; 9] = [
         "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE",
     ];

@@ -14,10 +14,11 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::{Reporter, links::Links, report::Told};
+use super::{Reporter, event, event::EventVisitor};
 use crate::{
+    grafana::GrafanaLinks,
     semconv,
-    subscriber::{asked, exported},
+    subscriber::{always_evaluated, exported},
 };
 
 /// Breadcrumbs after events: an event is none of its own.
@@ -27,30 +28,32 @@ pub(crate) fn layers<S>(reporter: &Reporter, traces: &Targets) -> impl Layer<S> 
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let errors = Errors {
+    let errors = ErrorLayer {
         warnings: reporter.warnings,
+        service: reporter.service.clone(),
         links: reporter.links.clone(),
         dispatch: OnceLock::new(),
     };
     let events = |metadata: &Metadata<'_>| metadata.is_event() && *metadata.level() <= Level::WARN;
     let breadcrumbs = |metadata: &Metadata<'_>| metadata.is_event();
-    let layer = BreadcrumbLayer::new().with_filter(seen(traces, breadcrumbs));
-    errors.with_filter(seen(traces, events)).and_then(layer)
+    let layer = BreadcrumbLayer::new().with_filter(filter(traces, breadcrumbs));
+    errors.with_filter(filter(traces, events)).and_then(layer)
 }
 
-fn seen<S>(traces: &Targets, events: fn(&Metadata<'_>) -> bool) -> impl Filter<S> + use<S> {
-    let spans = exported(traces).and(asked(|metadata| !metadata.is_event()));
-    let told = exported(&Targets::new().with_default(Level::INFO)).and(asked(events));
+fn filter<S>(traces: &Targets, events: fn(&Metadata<'_>) -> bool) -> impl Filter<S> + use<S> {
+    let spans = exported(traces).and(always_evaluated(|metadata| !metadata.is_event()));
+    let told = exported(&Targets::new().with_default(Level::INFO)).and(always_evaluated(events));
     spans.or(told)
 }
 
-struct Errors {
+struct ErrorLayer {
     warnings: bool,
-    links: Links,
+    service: String,
+    links: Option<GrafanaLinks>,
     dispatch: OnceLock<WeakDispatch>,
 }
 
-impl<S> Layer<S> for Errors
+impl<S> Layer<S> for ErrorLayer
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
@@ -76,9 +79,12 @@ where
                 Trace::current()
             }
         });
-        let mut told = Told::default();
-        event.record(&mut told);
-        let report = told.report(event.metadata(), level, &trace, &self.links);
+        let mut visitor = EventVisitor::default();
+        event.record(&mut visitor);
+        let mut report = visitor.into_event(event.metadata(), level, &trace, &self.service);
+        if let Some(links) = &self.links {
+            event::link(&mut report, &trace, links);
+        }
         let id = Hub::with_active(|hub| hub.capture_event(report));
         if id.is_nil() {
             return; // nothing is taken any more
@@ -104,7 +110,7 @@ mod tests {
     use tracing_subscriber::{layer::SubscriberExt, registry};
 
     use super::*;
-    use crate::sentry::with_truth;
+    use crate::sentry::with_hooks;
 
     #[derive(Default)]
     struct Kept(Mutex<Vec<Event<'static>>>);
@@ -122,12 +128,13 @@ mod tests {
         let options = ClientOptions::new()
             .dsn("http://public@127.0.0.1:1/42")
             .transport(Arc::clone(&kept));
-        let client = Client::from(with_truth(options));
+        let client = Client::from(with_hooks(options));
         let hub = Arc::new(Hub::new(Some(Arc::new(client)), Arc::default()));
         let provider = SdkTracerProvider::builder().with_sampler(sampler).build();
-        let errors = Errors {
+        let errors = ErrorLayer {
             warnings: false,
-            links: Links::new("http://localhost:3000".parse().unwrap(), "test"),
+            service: "test".to_owned(),
+            links: None,
             dispatch: OnceLock::new(),
         };
         let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));

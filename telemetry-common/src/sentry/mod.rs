@@ -5,10 +5,9 @@
 //! `SENTRY_WARNINGS=true` every `warn!` too; what came before in the same request or message is its
 //! breadcrumbs. There are no Sentry transactions: OpenTelemetry owns the traces.
 
-mod courier;
+mod event;
 mod layer;
-mod links;
-mod report;
+mod transport;
 
 use std::{
     fmt,
@@ -30,10 +29,10 @@ use sentry::{
 };
 use url::Url;
 
-use crate::{InitError, ledger::Ledger, redact, semconv};
-use courier::Courier;
+use crate::{InitError, grafana::GrafanaLinks, pipeline_stats::PipelineStats, redact, semconv};
+use event::TRACE_ID;
 pub(crate) use layer::layers;
-use report::TRACE_ID;
+use transport::ThreadTransport;
 
 /// How errors are reported.
 #[derive(Args, Clone, Debug)]
@@ -45,10 +44,6 @@ pub struct SentryConfig {
     /// Whether warnings are reported like errors; else they are breadcrumbs.
     #[arg(long, env, action = ArgAction::Set, default_value_t = false, value_name = "BOOL")]
     pub sentry_warnings: bool,
-
-    /// Grafana, as the reader of an event reaches it.
-    #[arg(long, env, default_value = "http://localhost:3000", value_name = "URL")]
-    pub grafana_url: Url,
 }
 
 /// A text that is not printed.
@@ -79,23 +74,25 @@ static ENABLED: AtomicBool = AtomicBool::new(false);
 #[derive(Debug)]
 pub(crate) struct Reporter {
     client: Arc<Client>,
-    pub(crate) links: links::Links,
+    pub(crate) service: String,
+    pub(crate) links: Option<GrafanaLinks>,
     pub(crate) warnings: bool,
     /// What became of the events.
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) stats: Arc<PipelineStats>,
 }
 
 impl Reporter {
     /// A client that is the process's own; `None` without a DSN.
     pub(crate) fn build(
         config: &SentryConfig,
+        grafana: Option<&Url>,
         resource: &Resource,
     ) -> Result<Option<Self>, InitError> {
         let Some(Secret(dsn)) = config.sentry_dsn.as_ref().filter(|dsn| !dsn.0.is_empty()) else {
             return Ok(None);
         };
         let address = Dsn::from_str(dsn).map_err(|_| InitError::SentryDsn)?;
-        let (courier, ledger) = Courier::start(&address).map_err(InitError::Sentry)?;
+        let (transport, stats) = ThreadTransport::start(&address).map_err(InitError::Sentry)?;
         let of_resource = |key| {
             let value = resource.get(&Key::from_static_str(key));
             value.map(|value| value.to_string())
@@ -111,16 +108,17 @@ impl Reporter {
             .max_breadcrumbs(BREADCRUMBS)
             .send_default_pii(false)
             .default_integrations(false)
-            .transport(courier);
-        let client = Arc::new(Client::from(with_truth(options)));
+            .transport(transport);
+        let client = Arc::new(Client::from(with_hooks(options)));
         Hub::main().bind_client(Some(Arc::clone(&client)));
         Hub::main().configure_scope(|scope| scope.set_tag("service", &name));
         ENABLED.store(true, Ordering::Relaxed);
         Ok(Some(Self {
             client,
-            links: links::Links::new(config.grafana_url.clone(), &name),
+            links: grafana.map(|grafana| GrafanaLinks::new(grafana, &name)),
+            service: name,
             warnings: config.sentry_warnings,
-            ledger,
+            stats,
         }))
     }
 
@@ -132,7 +130,7 @@ impl Reporter {
 }
 
 /// Mends events, and what leads to them, on their way.
-fn with_truth(options: ClientOptions) -> ClientOptions {
+fn with_hooks(options: ClientOptions) -> ClientOptions {
     let options = options.before_breadcrumb(|crumb| Some(without_credentials(crumb)));
     options.before_send(|mut event| {
         // It invents a trace where there is none.

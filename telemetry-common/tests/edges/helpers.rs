@@ -65,5 +65,5 @@ pub(crate) fn client() -> ClientWithMiddleware {
 
 pub(crate) fn client_with(timeout: Duration) -> ClientWithMiddleware {
     let client = reqwest::Client::builder().timeout(timeout).build();
-    client::traced(client.unwrap())
+    client::with_tracing(client.unwrap())
 }

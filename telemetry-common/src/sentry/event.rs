@@ -11,9 +11,10 @@ use tracing::{
     field::{Field, Visit},
 };
 
-use super::links::Links;
 use crate::{
-    Explained, RequestId, redact,
+    ErrorChain, RequestId,
+    grafana::GrafanaLinks,
+    redact,
     semconv::{
         CODE_FILE_PATH, CODE_LINE_NUMBER, EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, EXCEPTION_TYPE,
         REQUEST_ID,
@@ -25,7 +26,7 @@ pub(super) const TRACE_ID: &str = "otel.trace_id";
 
 /// What an event's fields say.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct EventVisitor {
     message: String,
     /// The error and its causes, outermost first.
     chain: Vec<String>,
@@ -37,7 +38,7 @@ pub(super) struct Told {
     extra: Map<String, Value>,
 }
 
-impl Visit for Told {
+impl Visit for EventVisitor {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             EXCEPTION_TYPE => self.kind = Some(value.to_owned()),
@@ -64,8 +65,8 @@ impl Visit for Told {
     }
 
     fn record_error(&mut self, _: &Field, error: &(dyn Error + 'static)) {
-        let texts = match error.downcast_ref::<Explained>() {
-            Some(explained) => explained.chain().to_vec(),
+        let texts = match error.downcast_ref::<ErrorChain>() {
+            Some(error_chain) => error_chain.chain().to_vec(),
             None => vec![error.to_string()],
         };
         let texts = texts.iter().map(|text| redact::text(text).into_owned());
@@ -85,13 +86,13 @@ impl Visit for Told {
     }
 }
 
-impl Told {
-    pub(super) fn report(
+impl EventVisitor {
+    pub(super) fn into_event(
         mut self,
         metadata: &Metadata<'_>,
         level: sentry::Level,
         trace: &Trace,
-        links: &Links,
+        service: &str,
     ) -> Event<'static> {
         let mut event = Event::new();
         event.level = level;
@@ -109,7 +110,7 @@ impl Told {
             (Some(file), Some(line)) => format!("{file}:{line}"),
             _ => metadata.target().to_owned(),
         };
-        let group = [links.service(), metadata.name(), &kind, &place];
+        let group = [service, metadata.name(), &kind, &place];
         let group = group.map(|part| Cow::Owned(part.to_owned()));
         event.fingerprint = Cow::Owned(group.to_vec());
         event.exception = exceptions(&self.chain, &kind, &frame);
@@ -118,7 +119,7 @@ impl Told {
         if let Some(id) = RequestId::current() {
             event.tags.insert(REQUEST_ID.to_owned(), id.to_string());
         }
-        correlate(&mut event, trace, links);
+        correlate(&mut event, trace);
         event
     }
 
@@ -158,15 +159,14 @@ fn exceptions(chain: &[String], kind: &str, frame: &Frame) -> Values<Exception> 
 }
 
 /// The ids of the event's own span, in the places where Sentry and people look for them.
-fn correlate(event: &mut Event<'static>, trace: &Trace, links: &Links) {
+fn correlate(event: &mut Event<'static>, trace: &Trace) {
     let span = trace.span();
     let span = span.span_context();
     if !span.is_valid() {
         return;
     }
-    let id = span.trace_id().to_string();
     let mut tag = |key: &str, value: String| event.tags.insert(key.to_owned(), value);
-    tag(TRACE_ID, id.clone());
+    tag(TRACE_ID, span.trace_id().to_string());
     tag("otel.span_id", span.span_id().to_string());
     tag("otel.sampled", span.is_sampled().to_string());
     // Sentry puts a random one there, before this.
@@ -177,7 +177,15 @@ fn correlate(event: &mut Event<'static>, trace: &Trace, links: &Links) {
     };
     let context = Context::Trace(Box::new(context));
     event.contexts.insert("trace".to_owned(), context);
-    let url = Value::from(links.trace(&id));
-    let grafana = Context::Other(Map::from_iter([("url".to_owned(), url)]));
-    event.contexts.insert("grafana".to_owned(), grafana);
+}
+
+/// Adds the link that opens the event's trace and logs in Grafana.
+pub(super) fn link(event: &mut Event<'static>, trace: &Trace, links: &GrafanaLinks) {
+    let span = trace.span();
+    let span = span.span_context();
+    if span.is_valid() {
+        let url = Value::from(links.trace(&span.trace_id().to_string()));
+        let grafana = Context::Other(Map::from_iter([("url".to_owned(), url)]));
+        event.contexts.insert("grafana".to_owned(), grafana);
+    }
 }

@@ -30,29 +30,29 @@ use opentelemetry_sdk::{
 };
 use tracing::warn;
 
-use crate::{RequestId, ledger::Ledger, scope, semconv};
+use crate::{RequestId, pipeline_stats::PipelineStats, scope, semconv};
 
 /// A span exporter that tidies each span on its way, and keeps account.
 #[derive(Debug)]
-pub(crate) struct TidySpans<E> {
+pub(crate) struct NormalizingSpanExporter<E> {
     pub(crate) exporter: E,
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) stats: Arc<PipelineStats>,
     /// How long a text may be, in characters.
     pub(crate) length_limit: Option<usize>,
 }
 
-impl<E: SpanExporter> SpanExporter for TidySpans<E> {
+impl<E: SpanExporter> SpanExporter for NormalizingSpanExporter<E> {
     async fn export(&self, mut batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
-        self.ledger.take(count);
+        self.stats.count_dequeued(count);
         for span in &mut batch {
-            tidy(span);
+            normalize(span);
             if let Some(limit) = self.length_limit {
-                shorten(span, limit);
+                truncate(span, limit);
             }
         }
         let outcome = self.exporter.export(batch).await;
-        self.ledger.settle(count, &outcome);
+        self.stats.count_exported(count, &outcome);
         outcome
     }
 
@@ -69,7 +69,7 @@ impl<E: SpanExporter> SpanExporter for TidySpans<E> {
     }
 }
 
-fn tidy(span: &mut SpanData) {
+fn normalize(span: &mut SpanData) {
     let attributes = &mut span.attributes;
     // They are few: comparing is quicker than hashing.
     for index in (0..attributes.len()).rev() {
@@ -81,7 +81,7 @@ fn tidy(span: &mut SpanData) {
     }
 }
 
-fn shorten(span: &mut SpanData, limit: usize) {
+fn truncate(span: &mut SpanData, limit: usize) {
     for attribute in &mut span.attributes {
         if let Value::String(text) = &attribute.value
             && let Some((end, _)) = text.as_str().char_indices().nth(limit)
@@ -93,17 +93,17 @@ fn shorten(span: &mut SpanData, limit: usize) {
 
 /// A log exporter that keeps account.
 #[derive(Debug)]
-pub(crate) struct CountLogs<E> {
+pub(crate) struct CountingLogExporter<E> {
     pub(crate) exporter: E,
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) stats: Arc<PipelineStats>,
 }
 
-impl<E: LogExporter> LogExporter for CountLogs<E> {
+impl<E: LogExporter> LogExporter for CountingLogExporter<E> {
     async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
         let count = batch.iter().count();
-        self.ledger.take(count);
+        self.stats.count_dequeued(count);
         let outcome = self.exporter.export(batch).await;
-        self.ledger.settle(count, &outcome);
+        self.stats.count_exported(count, &outcome);
         outcome
     }
 
@@ -118,9 +118,9 @@ impl<E: LogExporter> LogExporter for CountLogs<E> {
 
 /// Takes made-up event names off log records, and writes the current [`RequestId`] on them.
 #[derive(Debug)]
-pub(crate) struct TidyLogs;
+pub(crate) struct NormalizingLogProcessor;
 
-impl LogProcessor for TidyLogs {
+impl LogProcessor for NormalizingLogProcessor {
     fn emit(&self, record: &mut SdkLogRecord, _: &InstrumentationScope) {
         if record
             .event_name()
@@ -145,13 +145,13 @@ impl LogProcessor for TidyLogs {
 /// A metric exporter that keeps account, and says once for each instrument when its series are
 /// capped.
 #[derive(Debug)]
-pub(crate) struct TidyMetrics<E> {
+pub(crate) struct CountingMetricExporter<E> {
     exporter: E,
     capped: Mutex<HashSet<String>>,
     exported: OnceLock<Counter<u64>>,
 }
 
-impl<E> TidyMetrics<E> {
+impl<E> CountingMetricExporter<E> {
     pub(crate) fn new(exporter: E) -> Self {
         Self {
             exporter,
@@ -161,7 +161,7 @@ impl<E> TidyMetrics<E> {
     }
 
     /// How many points there are; says which metrics are capped.
-    fn survey(&self, metrics: &ResourceMetrics) -> u64 {
+    fn count_points(&self, metrics: &ResourceMetrics) -> u64 {
         let mut count = 0;
         let mut capped = self.capped.lock().unwrap_or_else(PoisonError::into_inner);
         for metric in metrics.scope_metrics().flat_map(ScopeMetrics::metrics) {
@@ -172,16 +172,16 @@ impl<E> TidyMetrics<E> {
             };
             count += points;
             if is_capped && capped.insert(metric.name().to_owned()) {
-                say_capped(metric.name().to_owned());
+                warn_capped(metric.name().to_owned());
             }
         }
         count
     }
 }
 
-impl<E: PushMetricExporter> PushMetricExporter for TidyMetrics<E> {
+impl<E: PushMetricExporter> PushMetricExporter for CountingMetricExporter<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        let points = self.survey(metrics);
+        let points = self.count_points(metrics);
         let outcome = self.exporter.export(metrics).await;
         let failed = KeyValue::new(semconv::ERROR_TYPE, "_OTHER");
         let labels = outcome.is_err().then_some(failed);
@@ -213,7 +213,7 @@ fn points_exported() -> Counter<u64> {
 }
 
 /// On a thread of its own: what an exporter's thread says is not exported.
-fn say_capped(name: String) {
+fn warn_capped(name: String) {
     thread::spawn(move || {
         warn!(
             name: "telemetry.metric.capped",

@@ -1,6 +1,6 @@
 //! Telemetry about telemetry: what became of everything one signal made.
 //!
-//! A [`Gate`] in front of the SDK's queue counts what is made, and drops what finds the queue full,
+//! A [`BoundedProcessor`] in front of the SDK's queue counts what is made, and drops what finds the queue full,
 //! so that the number is ours to tell; the exporters in `tidy` count what leaves.
 //!
 //! Names: <https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/>.
@@ -26,14 +26,14 @@ use crate::scope;
 
 /// The account of one signal.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct PipelineStats {
     signal: &'static Signal,
     capacity: u64,
     started: AtomicU64,
     created: AtomicU64,
     dropped: AtomicU64,
     /// Taken out of the queue, to be exported.
-    taken: AtomicU64,
+    dequeued: AtomicU64,
     exported: AtomicU64,
     failed: AtomicU64,
 }
@@ -80,7 +80,7 @@ pub(crate) static SENTRY_EVENTS: Signal = Signal {
     exported: "telemetry.sentry.event.exported",
 };
 
-impl Ledger {
+impl PipelineStats {
     pub(crate) fn new(signal: &'static Signal, capacity: usize) -> Arc<Self> {
         Arc::new(Self {
             signal,
@@ -88,36 +88,36 @@ impl Ledger {
             started: AtomicU64::new(0),
             created: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
-            taken: AtomicU64::new(0),
+            dequeued: AtomicU64::new(0),
             exported: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
     }
 
-    pub(crate) fn start(&self) {
+    pub(crate) fn count_started(&self) {
         self.started.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether there is room for one more; else it is counted as dropped.
-    pub(crate) fn admits(&self) -> bool {
+    pub(crate) fn admit(&self) -> bool {
         self.created.fetch_add(1, Ordering::Relaxed);
-        let admits = self.waiting() <= self.capacity;
-        if !admits {
+        let admitted = self.queued() <= self.capacity;
+        if !admitted {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        admits
+        admitted
     }
 
-    fn waiting(&self) -> u64 {
-        let gone = read(&self.taken) + read(&self.dropped);
+    fn queued(&self) -> u64 {
+        let gone = read(&self.dequeued) + read(&self.dropped);
         read(&self.created).saturating_sub(gone)
     }
 
-    pub(crate) fn take(&self, count: usize) {
-        self.taken.fetch_add(count as u64, Ordering::Relaxed);
+    pub(crate) fn count_dequeued(&self, count: usize) {
+        self.dequeued.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn settle(&self, count: usize, outcome: &OTelSdkResult) {
+    pub(crate) fn count_exported(&self, count: usize, outcome: &OTelSdkResult) {
         let account = if outcome.is_ok() {
             &self.exported
         } else {
@@ -127,7 +127,7 @@ impl Ledger {
     }
 
     /// How many were made, and how many of them were not delivered.
-    pub(crate) fn lost(&self) -> (u64, u64) {
+    pub(crate) fn created_and_lost(&self) -> (u64, u64) {
         let created = read(&self.created);
         (created, created.saturating_sub(read(&self.exported)))
     }
@@ -137,13 +137,13 @@ impl Ledger {
         let meter = scope::meter();
         let signal = self.signal;
         let count = |name, description, read: fn(&Self) -> Split| {
-            let ledger = Arc::clone(self);
+            let stats = Arc::clone(self);
             meter
                 .u64_observable_counter(name)
                 .with_unit(signal.unit)
                 .with_description(description)
                 .with_callback(move |seen| {
-                    for (error_type, count) in read(&ledger) {
+                    for (error_type, count) in read(&stats) {
                         let error_type = error_type.map(|name| KeyValue::new("error.type", name));
                         seen.observe(count, error_type.as_slice());
                     }
@@ -153,42 +153,42 @@ impl Ledger {
         count(
             signal.processed,
             "Left the queue, or found it full",
-            |ledger| {
+            |stats| {
                 [
-                    (None, read(&ledger.taken)),
-                    (Some("queue_full"), read(&ledger.dropped)),
+                    (None, read(&stats.dequeued)),
+                    (Some("queue_full"), read(&stats.dropped)),
                 ]
             },
         );
-        count(signal.exported, "Delivered, or given up", |ledger| {
+        count(signal.exported, "Delivered, or given up", |stats| {
             [
-                (None, read(&ledger.exported)),
-                (Some("_OTHER"), read(&ledger.failed)),
+                (None, read(&stats.exported)),
+                (Some("_OTHER"), read(&stats.failed)),
             ]
         });
-        let ledger = Arc::clone(self);
+        let stats = Arc::clone(self);
         meter
             .u64_observable_counter(signal.created)
             .with_unit(signal.unit)
             .with_description("Made")
-            .with_callback(move |seen| seen.observe(read(&ledger.started), &[]))
+            .with_callback(move |seen| seen.observe(read(&stats.started), &[]))
             .build();
         for (name, description, read) in [
             (
                 signal.queue_size,
                 "Wait for export",
-                Self::waiting as fn(&Self) -> u64,
+                Self::queued as fn(&Self) -> u64,
             ),
-            (signal.queue_capacity, "May wait for export", |ledger| {
-                ledger.capacity
+            (signal.queue_capacity, "May wait for export", |stats| {
+                stats.capacity
             }),
         ] {
-            let ledger = Arc::clone(self);
+            let stats = Arc::clone(self);
             meter
                 .i64_observable_up_down_counter(name)
                 .with_unit(signal.unit)
                 .with_description(description)
-                .with_callback(move |seen| seen.observe(read(&ledger).cast_signed(), &[]))
+                .with_callback(move |seen| seen.observe(read(&stats).cast_signed(), &[]))
                 .build();
         }
     }
@@ -198,21 +198,21 @@ fn read(count: &AtomicU64) -> u64 {
     count.load(Ordering::Relaxed)
 }
 
-/// A processor behind a ledger.
+/// A processor behind a stats.
 #[derive(Debug)]
-pub(crate) struct Gate<P> {
+pub(crate) struct BoundedProcessor<P> {
     pub(crate) processor: P,
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) stats: Arc<PipelineStats>,
 }
 
-impl<P: SpanProcessor> SpanProcessor for Gate<P> {
+impl<P: SpanProcessor> SpanProcessor for BoundedProcessor<P> {
     fn on_start(&self, span: &mut Span, context: &Context) {
-        self.ledger.start();
+        self.stats.count_started();
         self.processor.on_start(span, context);
     }
 
     fn on_end(&self, span: SpanData) {
-        if span.span_context.is_sampled() && self.ledger.admits() {
+        if span.span_context.is_sampled() && self.stats.admit() {
             self.processor.on_end(span);
         }
     }
@@ -230,10 +230,10 @@ impl<P: SpanProcessor> SpanProcessor for Gate<P> {
     }
 }
 
-impl<P: LogProcessor> LogProcessor for Gate<P> {
+impl<P: LogProcessor> LogProcessor for BoundedProcessor<P> {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        self.ledger.start();
-        if self.ledger.admits() {
+        self.stats.count_started();
+        if self.stats.admit() {
             self.processor.emit(record, scope);
         }
     }
@@ -261,19 +261,20 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_and_the_account_adds_up() {
-        let ledger = Ledger::new(&SPANS, 3);
-        let admitted = (0..5).filter(|_| ledger.admits()).count();
-        assert_eq!(
-            (admitted, read(&ledger.dropped), ledger.waiting()),
-            (3, 2, 3)
-        );
-        ledger.take(3);
-        ledger.settle(2, &Ok(()));
-        ledger.settle(
+        let stats = PipelineStats::new(&SPANS, 3);
+        let admitted = (0..5).filter(|_| stats.admit()).count();
+        assert_eq!((admitted, read(&stats.dropped), stats.queued()), (3, 2, 3));
+        stats.count_dequeued(3);
+        stats.count_exported(2, &Ok(()));
+        stats.count_exported(
             1,
             &Err(opentelemetry_sdk::error::OTelSdkError::AlreadyShutdown),
         );
-        assert!(ledger.admits(), "there is room again");
-        assert_eq!(ledger.lost(), (6, 4), "two dropped, one failed, one waits");
+        assert!(stats.admit(), "there is room again");
+        assert_eq!(
+            stats.created_and_lost(),
+            (6, 4),
+            "two dropped, one failed, one waits"
+        );
     }
 }

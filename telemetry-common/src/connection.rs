@@ -19,7 +19,7 @@ use crate::{scope, semconv};
 
 /// A connection that is measured, from its opening to its drop.
 #[derive(Debug)]
-pub struct Measured<S> {
+pub struct MeasuredConnection<S> {
     inner: S,
     opened: Instant,
     listener: [KeyValue; 1],
@@ -27,7 +27,7 @@ pub struct Measured<S> {
     transmitted: u64,
 }
 
-impl<S> Measured<S> {
+impl<S> MeasuredConnection<S> {
     /// A connection that `listener`, a word from a fixed set, has just accepted.
     pub fn accepted(inner: S, listener: &'static str) -> Self {
         let listener = [KeyValue::new(semconv::LISTENER, listener)];
@@ -43,7 +43,7 @@ impl<S> Measured<S> {
     }
 }
 
-impl<S> Drop for Measured<S> {
+impl<S> Drop for MeasuredConnection<S> {
     fn drop(&mut self) {
         let [listener] = &self.listener;
         METRICS.open.add(-1, &self.listener);
@@ -56,7 +56,7 @@ impl<S> Drop for Measured<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Measured<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MeasuredConnection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -69,7 +69,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Measured<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Measured<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MeasuredConnection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

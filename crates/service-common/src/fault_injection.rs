@@ -37,7 +37,7 @@ pub const FAULT_RULE: &str = "bookapp.fault.rule.id";
 )]
 #[serde(rename_all = "lowercase", try_from = "String")]
 #[sqlx(type_name = "fault_kind", rename_all = "lowercase")]
-pub enum Kind {
+pub enum FaultKind {
     /// An answer with an error's status.
     #[default]
     Error,
@@ -48,7 +48,7 @@ pub enum Kind {
 }
 
 /// By way of a text: read directly, a number or null would count as malformed JSON.
-impl TryFrom<String> for Kind {
+impl TryFrom<String> for FaultKind {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, &'static str> {
@@ -58,7 +58,7 @@ impl TryFrom<String> for Kind {
     }
 }
 
-impl Kind {
+impl FaultKind {
     /// Its name, as the API and telemetry have it.
     pub fn name(self) -> &'static str {
         match self {
@@ -74,7 +74,7 @@ struct Rule {
     id: i32,
     endpoint_pattern: String,
     http_method: String,
-    kind: Kind,
+    kind: FaultKind,
     error_rate: f64,
     error_code: Option<i32>,
     error_message: Option<String>,
@@ -85,12 +85,12 @@ struct Rule {
 /// A failure that a rule asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Injected {
+pub struct InjectedFault {
     code: u16,
     message: String,
 }
 
-impl Injected {
+impl InjectedFault {
     /// The status to answer with.
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
@@ -99,7 +99,7 @@ impl Injected {
 
 /// The rules for one service, as they are now.
 #[derive(Clone)]
-pub struct Faults(Arc<Inner>);
+pub struct FaultInjector(Arc<Inner>);
 
 struct Inner {
     service: &'static str,
@@ -108,15 +108,15 @@ struct Inner {
     injected: Counter<u64>,
 }
 
-impl Faults {
+impl FaultInjector {
     /// No rules yet; [`watch`](Self::watch) reads them. Call it after telemetry has started.
-    pub fn of(service: &'static str) -> Self {
+    pub fn new(service: &'static str) -> Self {
         let injected = global::meter("service-common")
             .u64_counter("bookapp.faults.injected")
             .with_unit("{fault}")
             .with_description("Failures on purpose")
             .build();
-        for kind in [Kind::Error, Kind::Latency, Kind::Panic] {
+        for kind in [FaultKind::Error, FaultKind::Latency, FaultKind::Panic] {
             injected.add(0, &[KeyValue::new(FAULT_TYPE, kind.name())]);
         }
         Self(Arc::new(Inner {
@@ -178,20 +178,20 @@ impl Faults {
 
     /// Lets the work pass, holds it up, fails it or panics, as the rules for this method and route
     /// have it. It marks the current span, counts, and tags what becomes of it.
-    pub async fn strike(&self, method: &str, route: &str) -> Result<(), Injected> {
+    pub async fn inject(&self, method: &str, route: &str) -> Result<(), InjectedFault> {
         if !self.0.any.load(Ordering::Relaxed) {
             return Ok(());
         }
-        for rule in self.drawn(method, route) {
+        for rule in self.matching(method, route) {
             self.mark(&rule);
             match rule.kind {
-                Kind::Latency => {
+                FaultKind::Latency => {
                     let millis = rule.latency_ms.unwrap_or_default();
                     sleep(Duration::from_millis(millis.unsigned_abs().into())).await;
                 }
-                Kind::Panic => panic!("injected: {}", rule.message()),
-                Kind::Error => {
-                    return Err(Injected {
+                FaultKind::Panic => panic!("injected: {}", rule.message()),
+                FaultKind::Error => {
+                    return Err(InjectedFault {
                         code: u16::try_from(rule.error_code.unwrap_or(500)).unwrap_or(500),
                         message: rule.message(),
                     });
@@ -202,18 +202,18 @@ impl Faults {
     }
 
     /// The rules that strike this time: latency first, for nothing comes after the others.
-    fn drawn(&self, method: &str, route: &str) -> Vec<Rule> {
+    fn matching(&self, method: &str, route: &str) -> Vec<Rule> {
         let rules = self.0.rules.read().unwrap_or_else(PoisonError::into_inner);
         let now = Timestamp::now();
-        let strikes = |rule: &&Rule| {
+        let matches = |rule: &&Rule| {
             rule.http_method == method
                 && rule.endpoint_pattern == route
                 && rule.ends_at.is_none_or(|end| now < end.to_jiff())
                 && fastrand::f64() < rule.error_rate
         };
-        let mut drawn: Vec<_> = rules.iter().filter(strikes).cloned().collect();
-        drawn.sort_by_key(|rule| rule.kind != Kind::Latency);
-        drawn
+        let mut matching: Vec<_> = rules.iter().filter(matches).cloned().collect();
+        matching.sort_by_key(|rule| rule.kind != FaultKind::Latency);
+        matching
     }
 
     fn mark(&self, rule: &Rule) {

@@ -1,25 +1,28 @@
-//! From an event to Grafana: trace and logs side by side in Explore.
+//! Links into Grafana's Explore page: a trace and its logs side by side.
 //!
-//! See <https://grafana.com/docs/grafana/latest/explore/get-started-with-explore/>.
+//! Tempo's and Loki's data sources have the uids `tempo` and `loki`. See
+//! <https://grafana.com/docs/grafana/latest/explore/get-started-with-explore/>.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use url::Url;
 
-/// How far from the event is looked.
-const AROUND: Duration = Duration::from_hours(1);
+/// The time range of a link reaches this far before and after now.
+const RANGE: Duration = Duration::from_hours(1);
 
 #[derive(Clone, Debug)]
-pub(crate) struct Links {
-    /// Of its Explore page.
+pub(crate) struct GrafanaLinks {
+    /// URL of the Explore page.
     explore: Url,
+    /// `service.name` of the service whose logs are shown.
     service: String,
 }
 
-impl Links {
-    pub(super) fn new(grafana: Url, service: &str) -> Self {
-        let mut explore = grafana;
+impl GrafanaLinks {
+    /// Links into the Grafana whose base URL is `grafana`.
+    pub(crate) fn new(grafana: &Url, service: &str) -> Self {
+        let mut explore = grafana.clone();
         let path = format!("{}/explore", explore.path().trim_end_matches('/'));
         explore.set_path(&path);
         Self {
@@ -28,15 +31,10 @@ impl Links {
         }
     }
 
-    /// Whose events these are.
-    pub(super) fn service(&self) -> &str {
-        &self.service
-    }
-
-    /// Opens a trace and the logs of it, around now.
-    pub(super) fn trace(&self, trace: &str) -> String {
+    /// The URL that opens a trace, 32 hex digits, and its logs.
+    pub(crate) fn trace(&self, trace: &str) -> String {
         let now = SystemTime::now();
-        let range = json!({"from": millis(now - AROUND), "to": millis(now + AROUND)});
+        let range = json!({"from": millis(now - RANGE), "to": millis(now + RANGE)});
         let pane = |uid: &str, mut query: Value| {
             query["refId"] = json!("A");
             query["datasource"] = json!({"type": uid, "uid": uid});
@@ -54,7 +52,7 @@ impl Links {
         let query = [("schemaVersion", "1"), ("orgId", "1"), ("panes", &panes)];
         let mut url = self.explore.clone();
         url.query_pairs_mut().extend_pairs(query);
-        // A space as %20: a plus is one in forms alone.
+        // A space must be %20: a plus means a space in HTML forms only.
         url.as_str().replace('+', "%20")
     }
 }

@@ -1,0 +1,34 @@
+//! What the handlers share.
+
+use anyhow::{Context, Result};
+use service_common::fault_injection::FaultInjector;
+use telemetry_common::db::Database;
+
+use crate::{config::Config, metrics::Metrics, outbox::Outbox};
+
+/// What the handlers share; a clone refers to the same database, clients and instruments.
+#[derive(Clone)]
+pub(crate) struct AppState {
+    pub(crate) db: Database,
+    pub(crate) outbox: Outbox,
+    pub(crate) backend: backend_client::Client,
+    pub(crate) metrics: Metrics,
+    pub(crate) faults: FaultInjector,
+}
+
+impl AppState {
+    pub(crate) fn new(config: &Config, db: Database) -> Result<Self> {
+        let http = reqwest::Client::builder()
+            .timeout(config.backend_timeout)
+            .build()
+            .context("could not build the HTTP client")?;
+        let base_url = config.backend_url.as_str().trim_end_matches('/');
+        Ok(Self {
+            db,
+            outbox: Outbox::default(),
+            backend: backend_client::new(base_url, http),
+            metrics: Metrics::new(),
+            faults: FaultInjector::new("bookapp"),
+        })
+    }
+}

@@ -1,0 +1,58 @@
+//! The layers around a service's routes, outermost first.
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+};
+use telemetry_common::http::server as http;
+use tower::ServiceBuilder;
+
+use crate::{
+    fault_injection::{FaultInjector, FaultKind},
+    problem::{self, Problem, respond},
+    server::{self, Limits},
+};
+
+/// Adds the layers that every route of a service has, and the responses to unknown paths and methods.
+///
+/// `max_body` is the largest request body that an extractor reads, in bytes. Routes whose requests
+/// must leave no trace, health checks, are merged into the result.
+pub fn with_layers<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    limits: Limits,
+    faults: FaultInjector,
+    max_body: usize,
+) -> Router<S> {
+    let layers = ServiceBuilder::new()
+        .layer(from_fn(http::identify)) // the request's id, known to everything below
+        .layer(http::span()) // the server span: everything below is inside it
+        .layer(from_fn(http::observe)) // the rest of the span, the metrics, the access log
+        .layer(from_fn_with_state(limits, server::limit)) // number and duration of requests
+        .layer(problem::catch_panic()) // a panic becomes a 500 on that span
+        .layer(DefaultBodyLimit::max(max_body)) // what an extractor may read
+        .layer(from_fn_with_state(faults, inject_fault)); // innermost: a fault looks like a real one
+    routes
+        .fallback(|| async { Problem::unknown_path() })
+        .method_not_allowed_fallback(|| async { Problem::unknown_method() })
+        .layer(layers)
+}
+
+/// Fails the request when a fault rule matches its method and route.
+async fn inject_fault(
+    State(faults): State<FaultInjector>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    // The calls that remove the rules must not fail.
+    if route.starts_with("/error-injection") {
+        return next.run(request).await;
+    }
+    match faults.inject(request.method().as_str(), route).await {
+        Ok(()) => next.run(request).await,
+        Err(injected) => respond(&injected, injected.status(), Some(FaultKind::Error)),
+    }
+}

@@ -1,0 +1,151 @@
+//! The transport that sends events to Sentry from a thread of its own, and counts them.
+//!
+//! The transports of the sentry crate wait without limit for a server that accepts a connection and
+//! does not respond, even at the end of the process, and do not report what they drop.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use sentry::{
+    Envelope, Transport,
+    transports::{RateLimiter, RateLimitingCategory},
+    types::Dsn,
+};
+use ureq::{
+    Agent,
+    http::{Response, StatusCode},
+    tls::{RootCerts, TlsConfig},
+};
+
+use crate::pipeline_stats::{PipelineStats, SENTRY_EVENTS};
+
+/// The most events that the queue holds.
+const CAPACITY: usize = 100;
+/// The time limit for sending one event.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A bounded queue in front of the thread that sends.
+pub(super) struct ThreadTransport {
+    jobs: Sender<Job>,
+    stats: Arc<PipelineStats>,
+}
+
+enum Job {
+    Send(Box<Envelope>),
+    /// Notifies the sender once every job before this one is done.
+    Flush(Sender<()>),
+}
+
+impl ThreadTransport {
+    /// Starts the thread; returns the transport and its statistics.
+    pub(super) fn start(dsn: &Dsn) -> io::Result<(Arc<Self>, Arc<PipelineStats>)> {
+        let stats = PipelineStats::new(&SENTRY_EVENTS, CAPACITY);
+        let (jobs, queue) = channel();
+        let (endpoint, counted) = (Endpoint::new(dsn), Arc::clone(&stats));
+        thread::Builder::new()
+            .name("sentry".to_owned())
+            .spawn(move || run(&queue, endpoint, &counted))?;
+        let transport = Self {
+            jobs,
+            stats: Arc::clone(&stats),
+        };
+        Ok((Arc::new(transport), stats))
+    }
+}
+
+/// Works on jobs until the transport is dropped.
+fn run(queue: &Receiver<Job>, mut endpoint: Endpoint, stats: &PipelineStats) {
+    for job in queue {
+        match job {
+            Job::Send(envelope) => {
+                stats.count_dequeued(1);
+                stats.count_exported(1, &endpoint.send(&envelope));
+            }
+            // The flush may have timed out.
+            Job::Flush(done) => drop(done.send(())),
+        }
+    }
+}
+
+impl Transport for ThreadTransport {
+    fn send_envelope(&self, envelope: Envelope) {
+        self.stats.count_started();
+        if self.stats.admit() {
+            // The thread lives as long as this sender.
+            let _ = self.jobs.send(Job::Send(Box::new(envelope)));
+        }
+    }
+
+    fn flush(&self, budget: Duration) -> bool {
+        let (done, finished) = channel();
+        self.jobs.send(Job::Flush(done)).is_ok() && finished.recv_timeout(budget).is_ok()
+    }
+}
+
+/// The server that receives the events, and its rate limits.
+struct Endpoint {
+    agent: Agent,
+    url: String,
+    auth: String,
+    limits: RateLimiter,
+}
+
+impl Endpoint {
+    fn new(dsn: &Dsn) -> Self {
+        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
+        let agent = Agent::config_builder()
+            .tls_config(tls.build())
+            .timeout_global(Some(SEND_TIMEOUT))
+            .http_status_as_error(false)
+            .build();
+        Self {
+            agent: agent.into(),
+            url: dsn.envelope_api_url().to_string(),
+            auth: dsn.to_auth(Some(env!("CARGO_PKG_NAME"))).to_string(),
+            limits: RateLimiter::new(),
+        }
+    }
+
+    fn send(&mut self, envelope: &Envelope) -> OTelSdkResult {
+        if !self.limits.is_enabled(RateLimitingCategory::Error) {
+            return Err(failed("rate limit"));
+        }
+        let mut body = Vec::new();
+        envelope
+            .to_writer(&mut body)
+            .map_err(|error| failed(error.to_string()))?;
+        let request = self.agent.post(&self.url);
+        let response = request.header("x-sentry-auth", &self.auth).send(&body);
+        let response = response.map_err(|error| failed(error.to_string()))?;
+        self.apply_rate_limits(&response);
+        if response.status().is_success() {
+            Ok(())
+        } else {
+            Err(failed(response.status().as_str()))
+        }
+    }
+
+    /// Stores the limits that the response sets for the events to come.
+    fn apply_rate_limits<B>(&mut self, response: &Response<B>) {
+        let header = |name| response.headers().get(name)?.to_str().ok();
+        if let Some(limits) = header("x-sentry-rate-limits") {
+            self.limits.update_from_sentry_header(limits);
+        } else if let Some(pause) = header("retry-after") {
+            self.limits.update_from_retry_after(pause);
+        } else if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            self.limits.update_from_429();
+        }
+    }
+}
+
+fn failed(reason: impl Into<String>) -> OTelSdkError {
+    OTelSdkError::InternalFailure(reason.into())
+}
