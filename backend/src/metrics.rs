@@ -3,10 +3,10 @@
 use book_events::BookAdded;
 use jiff::Timestamp;
 use opentelemetry::{
-    KeyValue, global,
+    KeyValue,
     metrics::{Counter, Histogram},
 };
-use telemetry_common::semconv;
+use telemetry_common::{meter_of, semconv, service};
 
 use crate::ingestion::IngestionError;
 
@@ -25,7 +25,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let meter = global::meter("backend");
+        let meter = meter_of(service!());
         let metrics = Self {
             retries: meter
                 .u64_counter("bookapp.consumer.retries")

@@ -7,6 +7,7 @@ use axum::{
 };
 use service_common::{postgres::is_transient, problem::respond};
 use sqlx::error::DatabaseError;
+use telemetry_common::record_failure;
 
 use crate::{books::Invalid, fault_injection::InvalidFault};
 
@@ -82,6 +83,18 @@ impl ApiError {
             } else {
                 Self::Database { action, source }
             }
+        }
+    }
+
+    /// Marks the current span as failed, where the failure is the server's.
+    pub(crate) fn mark_span(&self) {
+        if self.status().is_server_error() {
+            let error_type = match self {
+                Self::Database { .. } => "database",
+                Self::Backend(_) => "backend",
+                _ => "_OTHER",
+            };
+            record_failure(error_type, self);
         }
     }
 

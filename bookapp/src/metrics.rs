@@ -1,6 +1,7 @@
 //! The instruments of this service; ids go to spans, never here.
 
-use opentelemetry::{KeyValue, global, metrics::Counter};
+use opentelemetry::{KeyValue, metrics::Counter};
+use telemetry_common::{meter_of, service};
 
 /// Built once, after telemetry; every known series begins at zero, and so does a dashboard.
 #[derive(Clone)]
@@ -31,7 +32,7 @@ impl AddedBy {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let meter = global::meter("bookapp");
+        let meter = meter_of(service!());
         let metrics = Self {
             books_added: meter
                 .u64_counter("bookapp.books.added")

@@ -63,6 +63,11 @@ pub struct TelemetryConfig {
     )]
     pub otel_propagators: Vec<Propagator>,
 
+    /// The HTTP methods that are recorded by name, separated by commas; any other one is `_OTHER`
+    /// [default: the convention's list].
+    #[arg(long, env, value_delimiter = ',', value_name = "LIST")]
+    pub otel_instrumentation_http_known_methods: Option<Vec<String>>,
+
     /// The console's lines: text for people, json for machines [default: text on a terminal].
     #[arg(long, env, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,

@@ -1,16 +1,25 @@
-//! The console's lines: text for people, JSON for machines, both with the ids that find the rest.
+//! The console's log records: text for people or JSON for machines, with trace, span and request id.
 //!
-//! They go to stderr; stdout belongs to what the program answers.
+//! They go to stderr; stdout is for the program's own output.
 
-use std::{collections::BTreeMap, error::Error, fmt, io::IsTerminal};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fmt::{self, Write as _},
+    io::IsTerminal,
+    sync::OnceLock,
+};
 
 use jiff::Timestamp;
 use opentelemetry::{Context, trace::TraceContextExt};
 use serde_json::{Value, json};
 use tracing::{
     Event, Level, Subscriber,
+    dispatcher::{self, WeakDispatch},
     field::{Field, Visit},
 };
+use tracing_log::NormalizeEvent;
+use tracing_opentelemetry::get_otel_context;
 use tracing_subscriber::{
     Layer,
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
@@ -35,16 +44,51 @@ where
     }
 }
 
-/// The ids of the work in hand: `trace_id`, `span_id`, `request_id`.
-fn ids() -> Vec<(&'static str, String)> {
+/// The process's subscriber, which knows the OpenTelemetry context of each span.
+static DISPATCH: OnceLock<WeakDispatch> = OnceLock::new();
+
+/// Stores the default subscriber; call it once that is installed.
+pub(crate) fn store_dispatch() {
+    dispatcher::get_default(|dispatch| {
+        let _ = DISPATCH.set(dispatch.downgrade());
+    });
+}
+
+/// `trace_id`, `span_id` and `request_id` of an event, as far as there are any.
+fn ids(event: &Event<'_>) -> Vec<(&'static str, String)> {
     let mut ids = Vec::with_capacity(3);
-    let span = Context::map_current(|context| context.span().span_context().clone());
-    if span.is_valid() {
+    let span = match event.parent() {
+        // `error!(parent: &span, …)`: the span that the event names, not the current one.
+        Some(parent) => {
+            // Not `dispatcher::get_default`: within an event it returns no subscriber.
+            let dispatch = DISPATCH.get().and_then(WeakDispatch::upgrade);
+            let context = dispatch.and_then(|dispatch| get_otel_context(parent, &dispatch));
+            context.map(|context| context.span().span_context().clone())
+        }
+        None if event.is_root() => None,
+        None => Some(Context::map_current(|context| {
+            context.span().span_context().clone()
+        })),
+    };
+    if let Some(span) = span.filter(opentelemetry::trace::SpanContext::is_valid) {
         ids.push(("trace_id", span.trace_id().to_string()));
         ids.push(("span_id", span.span_id().to_string()));
     }
     ids.extend(RequestId::current().map(|id| ("request_id", id.to_string())));
     ids
+}
+
+/// Whether a field is the bridge's from the `log` crate: its target and location are in the metadata.
+fn is_from_log_crate(name: &str) -> bool {
+    name.starts_with("log.")
+}
+
+/// The target of an event; behind the bridge from the `log` crate, that of the log record.
+fn target(event: &Event<'_>) -> String {
+    match event.normalized_metadata() {
+        Some(metadata) => metadata.target().to_owned(),
+        None => event.metadata().target().to_owned(),
+    }
 }
 
 struct Text;
@@ -75,41 +119,61 @@ where
             "{dim}{:.3}{plain} {tint}{level:>5}{plain} ",
             Timestamp::now()
         )?;
-        write!(out, "{dim}{}:{plain} ", event.metadata().target())?;
-        event.record(&mut Words(&mut out));
-        for (name, id) in ids() {
+        write!(out, "{dim}{}:{plain} ", target(event))?;
+        event.record(&mut TextFields(&mut out));
+        for (name, id) in ids(event) {
             write!(out, " {dim}{name}={id}{plain}")?;
         }
         writeln!(out)
     }
 }
 
-/// An event's text and fields as words. What kind of error it was and the trace of its stack are
-/// for machines; a person reads why, in one line.
-struct Words<'out, 'writer>(&'out mut Writer<'writer>);
+/// Writes an event's message and fields as `name=value`. `exception.type` and stack traces are for
+/// machines and left out: the message says in one line what failed.
+struct TextFields<'out, 'writer>(&'out mut Writer<'writer>);
 
-impl Words<'_, '_> {
-    fn put(&mut self, field: &Field, value: impl fmt::Display) {
-        // A console that cannot be written to can be told nothing.
+impl TextFields<'_, '_> {
+    fn write(&mut self, field: &Field, value: impl fmt::Display) {
+        // A console that cannot be written to has no place for an error either.
         let _ = match field.name() {
-            "message" => write!(self.0, "{value}"),
+            "message" => write!(Escape(self.0), "{value}"),
             EXCEPTION_TYPE | EXCEPTION_STACKTRACE => Ok(()),
-            name => write!(self.0, " {name}={value}"),
+            name if is_from_log_crate(name) => Ok(()),
+            name => write!(Escape(self.0), " {name}={value}"),
         };
     }
 }
 
-impl Visit for Words<'_, '_> {
+/// Escapes control characters, which could move a terminal's cursor or forge a log record.
+struct Escape<'out, 'writer>(&'out mut Writer<'writer>);
+
+impl fmt::Write for Escape<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if !text.contains(|c: char| c.is_control() && c != '\t') {
+            return self.0.write_str(text);
+        }
+        for c in text.chars() {
+            if c.is_control() && c != '\t' {
+                write!(self.0, "{}", c.escape_default())?;
+            } else {
+                self.0.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Visit for TextFields<'_, '_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, format_args!("{value:?}"));
+        self.write(field, format_args!("{value:?}"));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.put(field, error_chain(value));
+        self.write(field, error_chain(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format_args!("{value:?}"));
+        self.write(field, format_args!("{value:?}"));
     }
 }
 
@@ -126,53 +190,167 @@ where
         mut out: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut line = Line(BTreeMap::new());
-        event.record(&mut line);
+        let mut fields = JsonFields(BTreeMap::new());
+        event.record(&mut fields);
+        let JsonFields(mut fields) = fields;
         let name = event.metadata().name();
-        if !name.starts_with("event ") {
-            line.0.insert("event", json!(name));
+        // tracing names an unnamed event after its location, the `log` crate's bridge "log event".
+        if !name.starts_with("event ") && name != "log event" {
+            fields.insert("event", json!(name));
         }
-        line.0
-            .insert("timestamp", json!(format!("{:.3}", Timestamp::now())));
-        line.0
-            .insert("level", json!(event.metadata().level().as_str()));
-        line.0.insert("target", json!(event.metadata().target()));
-        line.0
-            .extend(ids().into_iter().map(|(name, id)| (name, json!(id))));
-        writeln!(out, "{}", json!(line.0))
+        fields.insert("timestamp", json!(format!("{:.3}", Timestamp::now())));
+        fields.insert("level", json!(event.metadata().level().as_str()));
+        fields.insert("target", json!(target(event)));
+        fields.extend(ids(event).into_iter().map(|(name, id)| (name, json!(id))));
+        let line = serde_json::to_string(&fields).map_err(|_| fmt::Error)?;
+        writeln!(out, "{line}")
     }
 }
 
 /// An event's fields as JSON, numbers as numbers.
-struct Line(BTreeMap<&'static str, Value>);
+struct JsonFields(BTreeMap<&'static str, Value>);
 
-impl Visit for Line {
+impl JsonFields {
+    fn insert(&mut self, field: &Field, value: impl Into<Value>) {
+        if !is_from_log_crate(field.name()) {
+            self.0.insert(field.name(), value.into());
+        }
+    }
+}
+
+impl Visit for JsonFields {
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.0.insert(field.name(), json!(value));
+        self.insert(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.0.insert(field.name(), json!(value));
+        self.insert(field, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.0.insert(field.name(), json!(value));
+        self.insert(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.0.insert(field.name(), json!(value));
+        self.insert(field, value);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name(), json!(value));
+        self.insert(field, value);
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.0
-            .insert(field.name(), json!(error_chain(value).to_string()));
+        self.insert(field, error_chain(value).to_string());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.insert(field.name(), json!(format!("{value:?}")));
+        self.insert(field, format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use opentelemetry::trace::TracerProvider as _;
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use tracing::{error, info, info_span, subscriber::with_default};
+    use tracing_opentelemetry::OpenTelemetrySpanExt;
+    use tracing_subscriber::{fmt::layer, layer::SubscriberExt, registry};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Output(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What a format prints while `work` runs.
+    fn printed<E>(format: E, work: impl FnOnce()) -> String
+    where
+        E: FormatEvent<Spans, tracing_subscriber::fmt::format::DefaultFields>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let output = Output::default();
+        let written = output.clone();
+        let tracer = SdkTracerProvider::builder().build().tracer("test");
+        let spans: Spans = registry().with(tracing_opentelemetry::layer().with_tracer(tracer));
+        let console = layer()
+            .with_writer(move || output.clone())
+            .with_ansi(false)
+            .event_format(format);
+        with_default(spans.with(console), work);
+        let written = written.0.lock().unwrap();
+        String::from_utf8(written.clone()).unwrap()
+    }
+
+    type Spans = tracing_subscriber::layer::Layered<
+        tracing_opentelemetry::OpenTelemetryLayer<
+            tracing_subscriber::Registry,
+            opentelemetry_sdk::trace::SdkTracer,
+        >,
+        tracing_subscriber::Registry,
+    >;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let line = printed(Text, || {
+            info!(title = %"\u{1b}[2J", "forged\nERROR: not a record");
+        });
+        assert_eq!(line.lines().count(), 1, "{line:?}");
+        assert!(!line.contains('\u{1b}'), "{line:?}");
+        assert!(line.contains(r"forged\nERROR"), "{line:?}");
+    }
+
+    #[test]
+    fn an_event_with_a_parent_of_its_own_has_that_span_s_ids() {
+        let mut id = String::new();
+        let line = printed(Json, || {
+            store_dispatch();
+            let given = info_span!(parent: None, "given");
+            let context = given.context();
+            id = context.span().span_context().span_id().to_string();
+            let _current = info_span!("current").entered();
+            error!(parent: &given, "it failed");
+        });
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["span_id"], id);
+    }
+
+    #[test]
+    fn a_record_of_the_log_crate_has_its_own_target_and_no_event_name() {
+        for is_json in [false, true] {
+            let log = || {
+                let record = log::Record::builder()
+                    .target("other_crate")
+                    .level(log::Level::Warn)
+                    .args(format_args!("from afar"))
+                    .build();
+                tracing_log::format_trace(&record).unwrap();
+            };
+            let line = if is_json {
+                printed(Json, log)
+            } else {
+                printed(Text, log)
+            };
+            assert!(line.contains("other_crate"), "{line}");
+            assert!(
+                !line.contains("log event") && !line.contains("log.target"),
+                "{line}"
+            );
+        }
     }
 }

@@ -6,7 +6,8 @@ use std::env;
 use tracing::warn;
 
 /// Read by the SDK or by us.
-const READ: [&str; 23] = [
+const READ: [&str; 24] = [
+    "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS",
     "OTEL_SDK_DISABLED",
     "OTEL_SERVICE_NAME",
     "OTEL_RESOURCE_ATTRIBUTES",

@@ -1,4 +1,4 @@
-//! A failure is marked where it happens and logged once where it is answered.
+//! Failures: marked on the span where they happen, logged once where they are handled.
 
 use std::{any::type_name, borrow::Cow, error::Error, fmt, iter};
 
@@ -8,9 +8,10 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::semconv;
 
-/// Marks the current span as failed: status `Error`, and `error_type`, a word from a fixed set.
+/// Marks the current span as failed: status `Error`, and `error.type`, a low-cardinality value.
 ///
-/// Call it inside the instrumented future, else it marks the parent. It logs nothing.
+/// Call it inside the instrumented future; outside of it, the parent would be marked. It logs
+/// nothing.
 pub fn record_failure(error_type: &'static str, error: &dyn Error) {
     mark(&Span::current(), error_type, error.to_string());
 }
@@ -25,10 +26,11 @@ pub(crate) fn mark(
     span.set_status(Status::error(description));
 }
 
-/// Logs an error where it is answered: a log record that is an exception by convention.
+/// Logs an error where it is handled: a log record that is an exception by convention.
 ///
-/// `exception!(warn, "bookapp.list.degraded", &error, "the list goes without details")`: level,
-/// event name, error, then the text, before it other fields in braces if there are any.
+/// `exception!(warn, "bookapp.list.degraded", &error, "the list has no details")`: level, event name,
+/// error, message; further fields come in braces before the message. Besides `exception.type` and
+/// `exception.message`, with the messages of all causes, nothing of the error is recorded.
 ///
 /// Convention: <https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-logs/>.
 #[macro_export]
@@ -39,8 +41,7 @@ macro_rules! exception {
             {
                 // The exporter names this field `exception.message`.
                 error = &$crate::error_chain($error) as &dyn ::std::error::Error,
-                { $crate::semconv::EXCEPTION_TYPE } = $crate::exception_type($error),
-                { $crate::semconv::EXCEPTION_STACKTRACE } = $crate::causes($error),
+                { $crate::semconv::EXCEPTION_TYPE } = $crate::ExceptionType::exception_type($error),
                 $($fields)*
             },
             $($text)+
@@ -51,49 +52,92 @@ macro_rules! exception {
     };
 }
 
-/// `exception.type`: the error's own type, as its crate calls it, and which of its variants.
+/// `exception.type`: the error's type, and its variant where it is an enumeration.
+///
+/// Through `dyn Error`, and so through anyhow, a type has no name: there it is the innermost cause
+/// whose type is known here, and `None` where there is none.
 #[doc(hidden)]
-pub fn exception_type<E: Error + ?Sized>(error: &E) -> String {
-    let name = match type_name::<E>() {
-        name if name.starts_with("dyn ") => "dyn Error",
-        name => name,
-    };
-    // Derived, `Debug` begins with the variant, or with the type itself.
+pub trait ExceptionType {
+    /// The type's path, such as `sqlx_core::error::Error::PoolTimedOut`.
+    fn exception_type(&self) -> Option<String>;
+}
+
+impl<E: Error> ExceptionType for E {
+    fn exception_type(&self) -> Option<String> {
+        Some(with_variant(type_name::<E>(), self))
+    }
+}
+
+impl ExceptionType for dyn Error + 'static {
+    fn exception_type(&self) -> Option<String> {
+        let causes = iter::successors(Some(self), |&cause| cause.source());
+        causes.filter_map(known_type).last()
+    }
+}
+
+impl ExceptionType for dyn Error + Send + Sync + 'static {
+    fn exception_type(&self) -> Option<String> {
+        let error: &(dyn Error + 'static) = self;
+        error.exception_type()
+    }
+}
+
+/// The type of an error that is one of those that the features of this crate know.
+fn known_type(error: &(dyn Error + 'static)) -> Option<String> {
+    fn name<E: Error + 'static>(error: &(dyn Error + 'static)) -> Option<String> {
+        error.downcast_ref::<E>()?.exception_type()
+    }
+    let known = [
+        name::<std::io::Error>,
+        name::<std::num::ParseIntError>,
+        name::<serde_json::Error>,
+        #[cfg(feature = "sqlx")]
+        name::<sqlx::Error>,
+        #[cfg(feature = "sqlx")]
+        name::<sqlx::migrate::MigrateError>,
+        #[cfg(feature = "kafka")]
+        name::<rdkafka::error::KafkaError>,
+        #[cfg(feature = "reqwest")]
+        name::<reqwest::Error>,
+    ];
+    known.iter().find_map(|name| name(error))
+}
+
+/// The type's path with the variant of `error`: a derived `Debug` begins with the variant, or with
+/// the type itself.
+fn with_variant(name: &str, error: &dyn Error) -> String {
     let debug = format!("{error:?}");
     let end = debug.find(|c: char| !c.is_alphanumeric());
     let variant = &debug[..end.unwrap_or(debug.len())];
-    let is_variant = variant.starts_with(char::is_uppercase) && !name.ends_with(variant);
-    if is_variant {
+    let type_itself = name.split('<').next().unwrap_or(name).ends_with(variant);
+    if variant.starts_with(char::is_uppercase) && !type_itself {
         format!("{name}::{variant}")
     } else {
         name.to_owned()
     }
 }
 
-/// `exception.stacktrace`: the chain of causes, one a line; `None` where there is none.
-#[doc(hidden)]
-pub fn causes(error: &dyn Error) -> Option<String> {
-    let causes = iter::successors(error.source(), |&cause| cause.source());
-    let lines: Vec<_> = causes.map(|cause| format!("caused by: {cause}")).collect();
-    (!lines.is_empty()).then(|| format!("{error}\n{}", lines.join("\n")))
-}
-
-/// An error as a log line tells it: what failed, and then why, all the way down.
-///
-/// Exporters write an error's own text alone; its sources would stay on the console.
+/// The error's message with those of its causes, for a log record: exporters write the error's own
+/// message only.
 pub fn error_chain(error: &dyn Error) -> ErrorChain {
     let causes = iter::successors(error.source(), |&cause| cause.source());
-    let chain = iter::once(error).chain(causes).map(ToString::to_string);
-    ErrorChain(chain.collect())
+    let mut messages: Vec<String> = Vec::new();
+    for message in iter::once(error).chain(causes).map(ToString::to_string) {
+        // Many libraries repeat their cause's message at the end of their own.
+        if messages.last().is_none_or(|last| !last.ends_with(&message)) {
+            messages.push(message);
+        }
+    }
+    ErrorChain(messages)
 }
 
-/// Made by [`error_chain`]: the error's text and those of its causes.
+/// The messages of an error and of its causes; [`error_chain`] makes it.
 #[derive(Debug)]
 pub struct ErrorChain(Vec<String>);
 
 impl ErrorChain {
-    /// The texts, the error's own first.
-    pub fn chain(&self) -> &[String] {
+    /// The messages, the error's own first.
+    pub fn messages(&self) -> &[String] {
         &self.0
     }
 }
@@ -114,12 +158,36 @@ mod tests {
     #[error("could not add the book")]
     struct Outer(#[source] std::io::Error);
 
+    #[derive(Debug, thiserror::Error)]
+    #[error("wrapped: {0}")]
+    struct Repeating(#[source] Outer);
+
+    fn full_disk() -> Outer {
+        Outer(std::io::Error::other("disk full"))
+    }
+
     #[test]
-    fn an_explanation_says_what_failed_and_then_why() {
-        let error = Outer(std::io::Error::other("disk full"));
-        assert_eq!(
-            error_chain(&error).to_string(),
-            "could not add the book: disk full"
-        );
+    fn a_chain_says_what_failed_and_then_why() {
+        let chain = error_chain(&full_disk()).to_string();
+        assert_eq!(chain, "could not add the book: disk full");
+    }
+
+    #[test]
+    fn a_message_that_repeats_its_cause_is_not_repeated_again() {
+        let chain = error_chain(&Repeating(full_disk())).to_string();
+        assert_eq!(chain, "wrapped: could not add the book: disk full");
+    }
+
+    #[test]
+    fn an_exception_has_a_type_that_exists() {
+        let error = full_disk();
+        let name = "telemetry_common::failure::tests::Outer";
+        assert_eq!(error.exception_type().as_deref(), Some(name));
+        let boxed: Box<dyn Error + Send + Sync> = Box::new(error);
+        let cause = "std::io::error::Error";
+        let found = boxed.exception_type().unwrap();
+        assert!(found.starts_with(cause), "{found}");
+        let unknown: Box<dyn Error> = Box::new(fmt::Error);
+        assert_eq!((*unknown).exception_type(), None);
     }
 }

@@ -20,6 +20,7 @@
 //! them [`RequestId`], [`record_failure`] and the names in [`semconv`]; underneath `providers`,
 //! `subscriber`, `console`, `resource`; for tests `testing`. Each edge is a cargo feature.
 
+mod bounded;
 mod config;
 pub mod connection;
 mod console;
@@ -41,8 +42,10 @@ mod propagation;
 mod providers;
 #[cfg(any(feature = "axum", feature = "reqwest", feature = "sentry"))]
 mod redact;
+mod rejected;
 mod request_id;
 mod resource;
+mod sampler;
 mod scope;
 #[cfg(feature = "prometheus")]
 mod scrape;
@@ -56,13 +59,14 @@ pub mod testing;
 use opentelemetry::{Context, TraceFlags, trace::TraceContextExt};
 
 pub use config::{Exporter, LogFormat, Processor, Propagator, TelemetryConfig};
-pub use failure::{ErrorChain, error_chain, record_failure};
 #[doc(hidden)]
-pub use failure::{causes, exception_type};
+pub use failure::ExceptionType;
+pub use failure::{ErrorChain, error_chain, record_failure};
 pub use opentelemetry;
 pub use providers::Telemetry;
 pub use request_id::RequestId;
 pub use resource::Service;
+pub use scope::meter_of;
 #[cfg(feature = "prometheus")]
 pub use scrape::Scrape;
 pub use subscriber::{BadFilter, ConsoleFilter};
@@ -75,6 +79,10 @@ pub use tracing;
 /// stays silent for ever.
 pub fn init(config: &TelemetryConfig, service: Service) -> Result<Telemetry, InitError> {
     let mut telemetry = subscriber::while_starting(|| Telemetry::build(config, service))?;
+    #[cfg(any(feature = "axum", feature = "reqwest"))]
+    if let Some(methods) = &config.otel_instrumentation_http_known_methods {
+        http::method::set_known(methods);
+    }
     subscriber::install(config, &mut telemetry)?;
     environment::warn_about_ignored();
     panics::observe();

@@ -1,17 +1,23 @@
-//! Spans, log records and metrics as the specification wants them, whatever an instrumentation
-//! wrote.
+//! Normalizes spans, log records and metrics before they are exported, and counts the exports.
 //!
-//! - The specification says that setting an attribute again overwrites it; the SDK keeps both.
-//!   axum-tracing-opentelemetry writes empty strings for what it does not know and a vendor's
-//!   `span.type`. Here the last value of a key wins, and the empty ones and the vendor's go.
-//! - tracing names an event without a name after its place in the code, which is no event name.
-//! - The SDK caps the series of an instrument in silence. Here it is said, once.
+//! - Spans: the specification says that setting an attribute again overwrites it; the SDK keeps both.
+//!   axum-tracing-opentelemetry writes empty strings for unknown values, and a vendor's `span.type`.
+//!   Here the last value of a key wins; empty values and the vendor's attribute are removed.
+//! - Scopes: the tracing layer and the log appender give every item one scope. Here an item gets the
+//!   scope of the crate that made it.
+//! - Log records: tracing names an unnamed event after its location in the code, which is no event
+//!   name. Here such a name is removed. Each record gets a timestamp and the current [`RequestId`].
+//! - Metrics: the SDK caps the series of an instrument without a message. Here the first capped
+//!   export of an instrument is logged.
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use opentelemetry::{
@@ -30,14 +36,23 @@ use opentelemetry_sdk::{
 };
 use tracing::warn;
 
-use crate::{RequestId, pipeline_stats::PipelineStats, scope, semconv};
+use crate::{
+    RequestId,
+    pipeline_stats::{PipelineStats, component},
+    rejected,
+    scope::{self, Scopes},
+    semconv,
+};
 
-/// A span exporter that tidies each span on its way, and keeps account.
+/// The attribute under which the tracing layer passes on the module that made a span.
+const TARGET: &str = "target";
+
+/// A span exporter that normalizes each span and counts the exports.
 #[derive(Debug)]
 pub(crate) struct NormalizingSpanExporter<E> {
     pub(crate) exporter: E,
     pub(crate) stats: Arc<PipelineStats>,
-    /// How long a text may be, in characters.
+    /// The longest string value of an attribute, in characters.
     pub(crate) length_limit: Option<usize>,
 }
 
@@ -52,7 +67,7 @@ impl<E: SpanExporter> SpanExporter for NormalizingSpanExporter<E> {
             }
         }
         let outcome = self.exporter.export(batch).await;
-        self.stats.count_exported(count, &outcome);
+        self.stats.count_exported(count, rejected::take(), &outcome);
         outcome
     }
 
@@ -71,9 +86,16 @@ impl<E: SpanExporter> SpanExporter for NormalizingSpanExporter<E> {
 
 fn normalize(span: &mut SpanData) {
     let attributes = &mut span.attributes;
-    // They are few: comparing is quicker than hashing.
+    // There are few attributes: comparing is quicker than hashing.
     for index in (0..attributes.len()).rev() {
         let KeyValue { key, value, .. } = &attributes[index];
+        if key.as_str() == TARGET {
+            if let Some(scope) = Scopes::of_span(&value.as_str()) {
+                span.instrumentation_scope = scope.clone();
+            }
+            attributes.remove(index);
+            continue;
+        }
         let mut later = attributes[index + 1..].iter();
         if key.as_str() == "span.type" || value.as_str() == "" || later.any(|it| it.key == *key) {
             attributes.remove(index);
@@ -91,7 +113,7 @@ fn truncate(span: &mut SpanData, limit: usize) {
     }
 }
 
-/// A log exporter that keeps account.
+/// A log exporter that sets the scope of each record and counts the exports.
 #[derive(Debug)]
 pub(crate) struct CountingLogExporter<E> {
     pub(crate) exporter: E,
@@ -100,10 +122,18 @@ pub(crate) struct CountingLogExporter<E> {
 
 impl<E: LogExporter> LogExporter for CountingLogExporter<E> {
     async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
-        let count = batch.iter().count();
-        self.stats.count_dequeued(count);
-        let outcome = self.exporter.export(batch).await;
-        self.stats.count_exported(count, &outcome);
+        let records: Vec<_> = batch
+            .iter()
+            .map(|(record, scope)| {
+                let is_event = record.event_name().is_some_and(|name| !name.is_empty());
+                let target = record.target().map_or("", |target| target.as_ref());
+                (record, Scopes::of_log(target, is_event).unwrap_or(scope))
+            })
+            .collect();
+        self.stats.count_dequeued(records.len());
+        let outcome = self.exporter.export(LogBatch::new(&records)).await;
+        let rejected = rejected::take();
+        self.stats.count_exported(records.len(), rejected, &outcome);
         outcome
     }
 
@@ -116,18 +146,20 @@ impl<E: LogExporter> LogExporter for CountingLogExporter<E> {
     }
 }
 
-/// Takes made-up event names off log records, and writes the current [`RequestId`] on them.
+/// Removes event names that tracing made up, and adds the timestamp and the current [`RequestId`].
 #[derive(Debug)]
 pub(crate) struct NormalizingLogProcessor;
 
 impl LogProcessor for NormalizingLogProcessor {
     fn emit(&self, record: &mut SdkLogRecord, _: &InstrumentationScope) {
+        // "event file:line" is tracing's, "log event" the log crate's bridge.
         if record
             .event_name()
-            .is_some_and(|name| name.starts_with("event "))
+            .is_some_and(|name| name.starts_with("event ") || name == "log event")
         {
             record.set_event_name("");
         }
+        record.set_timestamp(SystemTime::now());
         if let Some(id) = RequestId::current() {
             record.add_attribute(semconv::REQUEST_ID, id.to_string());
         }
@@ -142,25 +174,32 @@ impl LogProcessor for NormalizingLogProcessor {
     }
 }
 
-/// A metric exporter that keeps account, and says once for each instrument when its series are
+/// A metric exporter that counts the exports, and logs once for each instrument when its series are
 /// capped.
 #[derive(Debug)]
 pub(crate) struct CountingMetricExporter<E> {
     exporter: E,
     capped: Mutex<HashSet<String>>,
     exported: OnceLock<Counter<u64>>,
+    rejected: Arc<AtomicU64>,
+    /// `otel.component.type` of the exporter.
+    component: &'static str,
 }
 
 impl<E> CountingMetricExporter<E> {
-    pub(crate) fn new(exporter: E) -> Self {
+    /// `rejected` counts the data points that the receiver rejected; `component` is the exporter's
+    /// `otel.component.type`.
+    pub(crate) fn new(exporter: E, component: &'static str, rejected: Arc<AtomicU64>) -> Self {
         Self {
             exporter,
             capped: Mutex::default(),
             exported: OnceLock::new(),
+            rejected,
+            component,
         }
     }
 
-    /// How many points there are; says which metrics are capped.
+    /// Returns the number of data points; logs which metrics are capped.
     fn count_points(&self, metrics: &ResourceMetrics) -> u64 {
         let mut count = 0;
         let mut capped = self.capped.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,11 +222,22 @@ impl<E: PushMetricExporter> PushMetricExporter for CountingMetricExporter<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let points = self.count_points(metrics);
         let outcome = self.exporter.export(metrics).await;
-        let failed = KeyValue::new(semconv::ERROR_TYPE, "_OTHER");
-        let labels = outcome.is_err().then_some(failed);
-        // Made here and not before: the meter's provider is built around this exporter.
+        let rejected = rejected::take().min(points);
+        self.rejected.fetch_add(rejected, Ordering::Relaxed);
+        // Made here and not before: the meter provider is built around this exporter.
         let exported = self.exported.get_or_init(points_exported);
-        exported.add(points, labels.as_slice());
+        let count = |points, error_type: Option<&'static str>| {
+            let mut attributes = component(self.component);
+            attributes.extend(error_type.map(|name| KeyValue::new(semconv::ERROR_TYPE, name)));
+            exported.add(points, &attributes);
+        };
+        match outcome {
+            Ok(()) => {
+                count(points - rejected, None);
+                count(rejected, Some("rejected"));
+            }
+            Err(_) => count(points, Some("_OTHER")),
+        }
         outcome
     }
 
@@ -208,22 +258,22 @@ fn points_exported() -> Counter<u64> {
     scope::meter()
         .u64_counter("otel.sdk.exporter.metric_data_point.exported")
         .with_unit("{data_point}")
-        .with_description("Delivered, or given up after retries")
+        .with_description("Data points whose export ended: delivered, failed or rejected")
         .build()
 }
 
-/// On a thread of its own: what an exporter's thread says is not exported.
+/// Logs from a thread of its own: what an exporter's thread logs is not exported.
 fn warn_capped(name: String) {
     thread::spawn(move || {
         warn!(
             name: "telemetry.metric.capped",
             { { semconv::METRIC_NAME } = name },
-            "{name} has too many series, what exceeds them is counted together"
+            "{name} has too many series: those beyond the limit are counted together"
         );
     });
 }
 
-/// How many points there are, and whether one of them stands for all series beyond the cap.
+/// Returns the number of points, and whether one of them holds all series beyond the cap.
 fn points<T>(data: &MetricData<T>) -> (u64, bool) {
     let (mut count, mut is_capped) = (0, false);
     let mut see = |mut attributes: Box<dyn Iterator<Item = &KeyValue> + '_>| {

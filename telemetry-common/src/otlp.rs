@@ -58,7 +58,15 @@ fn setting(signal: &str, name: &str) -> Option<String> {
     setting.ok().filter(|value| !value.is_empty())
 }
 
-/// How a signal travels, where the SDK must be told.
+/// `otel.component.type` of a signal's exporter: one of the pair, for HTTP or for gRPC.
+pub(crate) fn component(signal: &str, types: (&'static str, &'static str)) -> &'static str {
+    match setting(signal, "PROTOCOL").as_deref() {
+        Some("grpc") => types.1,
+        _ => types.0,
+    }
+}
+
+/// The client of an exporter, where the SDK's default does not serve.
 enum Transport {
     Plain,
     #[cfg(feature = "tls")]

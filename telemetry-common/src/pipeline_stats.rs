@@ -1,47 +1,41 @@
-//! Telemetry about telemetry: what became of everything one signal made.
+//! Pipeline statistics: what became of all spans, log records or Sentry events of this process.
 //!
-//! A [`BoundedProcessor`] in front of the SDK's queue counts what is made, and drops what finds the queue full,
-//! so that the number is ours to tell; the exporters in `tidy` count what leaves.
+//! The processors and exporters of this crate count; [`PipelineStats::observe`] makes metrics of the
+//! counts, and the end of the process reports what was lost.
 //!
 //! Names: <https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/>.
 
-use std::{
-    fmt::Debug,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
-use opentelemetry::{Context, InstrumentationScope, KeyValue, logs::Severity};
-use opentelemetry_sdk::{
-    Resource,
-    error::OTelSdkResult,
-    logs::{LogProcessor, SdkLogRecord},
-    trace::{Span, SpanData, SpanProcessor},
-};
+use opentelemetry::{KeyValue, metrics::ObservableCounter};
+use opentelemetry_sdk::error::OTelSdkResult;
 
-use crate::scope;
+use crate::{scope, semconv};
 
-/// The account of one signal.
+/// The counts of one signal.
 #[derive(Debug)]
 pub(crate) struct PipelineStats {
     signal: &'static Signal,
     capacity: u64,
-    started: AtomicU64,
+    /// `otel.component.type` of the exporter; empty for Sentry.
+    exporter: &'static str,
+    /// One count for each pair of [`Started`].
+    started: [AtomicU64; Started::SERIES],
     created: AtomicU64,
     dropped: AtomicU64,
-    /// Taken out of the queue, to be exported.
+    /// Taken out of the queue for export.
     dequeued: AtomicU64,
     exported: AtomicU64,
+    /// Not delivered: the request failed.
     failed: AtomicU64,
+    /// Not accepted by a receiver that accepted the request.
+    rejected: AtomicU64,
 }
 
-/// A number without an `error.type`, and one with it.
-type Split = [(Option<&'static str>, u64); 2];
-
-/// What a signal's metrics are called.
+/// The names of a signal's metrics, and what makes them.
 #[derive(Debug)]
 pub(crate) struct Signal {
     unit: &'static str,
@@ -50,6 +44,8 @@ pub(crate) struct Signal {
     queue_size: &'static str,
     queue_capacity: &'static str,
     exported: &'static str,
+    /// `otel.component.type` of the processor; empty for Sentry, which has none.
+    processor: &'static str,
 }
 
 pub(crate) static SPANS: Signal = Signal {
@@ -59,6 +55,7 @@ pub(crate) static SPANS: Signal = Signal {
     queue_size: "otel.sdk.processor.span.queue.size",
     queue_capacity: "otel.sdk.processor.span.queue.capacity",
     exported: "otel.sdk.exporter.span.exported",
+    processor: "batching_span_processor",
 };
 
 pub(crate) static LOGS: Signal = Signal {
@@ -68,6 +65,7 @@ pub(crate) static LOGS: Signal = Signal {
     queue_size: "otel.sdk.processor.log.queue.size",
     queue_capacity: "otel.sdk.processor.log.queue.capacity",
     exported: "otel.sdk.exporter.log.exported",
+    processor: "batching_log_processor",
 };
 
 #[cfg(feature = "sentry")]
@@ -78,27 +76,86 @@ pub(crate) static SENTRY_EVENTS: Signal = Signal {
     queue_size: "telemetry.sentry.event.queue.size",
     queue_capacity: "telemetry.sentry.event.queue.capacity",
     exported: "telemetry.sentry.event.exported",
+    processor: "",
 };
 
+/// How a span started: the origin of its parent, and the sampling decision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Started {
+    pub(crate) origin: ParentOrigin,
+    pub(crate) sampling: Sampling,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ParentOrigin {
+    None,
+    Local,
+    Remote,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sampling {
+    Drop,
+    RecordOnly,
+    RecordAndSample,
+}
+
+impl Started {
+    const SERIES: usize = 9;
+    /// What is counted for a signal that has neither parents nor sampling.
+    const PLAIN: Self = Self {
+        origin: ParentOrigin::None,
+        sampling: Sampling::Drop,
+    };
+
+    fn index(self) -> usize {
+        self.origin as usize * 3 + self.sampling as usize
+    }
+
+    /// The attributes of the series at `index`.
+    fn attributes(index: usize) -> [KeyValue; 2] {
+        const ORIGINS: [&str; 3] = ["none", "local", "remote"];
+        const RESULTS: [&str; 3] = ["DROP", "RECORD_ONLY", "RECORD_AND_SAMPLE"];
+        [
+            KeyValue::new(semconv::OTEL_SPAN_PARENT_ORIGIN, ORIGINS[index / 3]),
+            KeyValue::new(semconv::OTEL_SPAN_SAMPLING_RESULT, RESULTS[index % 3]),
+        ]
+    }
+}
+
 impl PipelineStats {
-    pub(crate) fn new(signal: &'static Signal, capacity: usize) -> Arc<Self> {
+    /// `capacity` is the most items that the queue holds, `exporter` the `otel.component.type` of
+    /// what takes them out.
+    pub(crate) fn new(
+        signal: &'static Signal,
+        capacity: usize,
+        exporter: &'static str,
+    ) -> Arc<Self> {
         Arc::new(Self {
             signal,
+            exporter,
             capacity: capacity as u64,
-            started: AtomicU64::new(0),
+            started: Default::default(),
             created: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             dequeued: AtomicU64::new(0),
             exported: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
         })
     }
 
-    pub(crate) fn count_started(&self) {
-        self.started.fetch_add(1, Ordering::Relaxed);
+    /// Counts an item that was made.
+    pub(crate) fn count_created(&self) {
+        self.count_started(Started::PLAIN);
     }
 
-    /// Whether there is room for one more; else it is counted as dropped.
+    /// Counts a span that started, recorded or not.
+    pub(crate) fn count_started(&self, started: Started) {
+        self.started[started.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the queue has room for one more item; otherwise the item is counted as dropped.
     pub(crate) fn admit(&self) -> bool {
         self.created.fetch_add(1, Ordering::Relaxed);
         let admitted = self.queued() <= self.capacity;
@@ -117,164 +174,158 @@ impl PipelineStats {
         self.dequeued.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_exported(&self, count: usize, outcome: &OTelSdkResult) {
-        let account = if outcome.is_ok() {
-            &self.exported
+    /// Counts a batch whose export ended; the receiver rejected `rejected` items of it.
+    pub(crate) fn count_exported(&self, count: usize, rejected: u64, outcome: &OTelSdkResult) {
+        let count = count as u64;
+        if outcome.is_ok() {
+            let rejected = rejected.min(count);
+            self.rejected.fetch_add(rejected, Ordering::Relaxed);
+            self.exported.fetch_add(count - rejected, Ordering::Relaxed);
         } else {
-            &self.failed
-        };
-        account.fetch_add(count as u64, Ordering::Relaxed);
+            self.failed.fetch_add(count, Ordering::Relaxed);
+        }
     }
 
-    /// How many were made, and how many of them were not delivered.
+    /// How many items were queued or dropped, and how many of them were not delivered.
     pub(crate) fn created_and_lost(&self) -> (u64, u64) {
         let created = read(&self.created);
         (created, created.saturating_sub(read(&self.exported)))
     }
 
-    /// Metrics that read this account whenever they are exported.
+    /// Makes metrics that read the counts whenever they are exported.
     pub(crate) fn observe(self: &Arc<Self>) {
-        let meter = scope::meter();
-        let signal = self.signal;
-        let count = |name, description, read: fn(&Self) -> Split| {
-            let stats = Arc::clone(self);
-            meter
-                .u64_observable_counter(name)
-                .with_unit(signal.unit)
-                .with_description(description)
-                .with_callback(move |seen| {
-                    for (error_type, count) in read(&stats) {
-                        let error_type = error_type.map(|name| KeyValue::new("error.type", name));
-                        seen.observe(count, error_type.as_slice());
-                    }
-                })
-                .build();
-        };
-        count(
-            signal.processed,
-            "Left the queue, or found it full",
+        self.observe_started();
+        let processor = component(self.signal.processor);
+        let exporter = component(self.exporter);
+        self.observe_outcomes(
+            self.signal.processed,
+            "Items that left the queue, or were dropped because it was full",
+            processor.clone(),
             |stats| {
-                [
-                    (None, read(&stats.dequeued)),
-                    (Some("queue_full"), read(&stats.dropped)),
+                vec![
+                    (None, &stats.dequeued),
+                    (Some("queue_full"), &stats.dropped),
                 ]
             },
         );
-        count(signal.exported, "Delivered, or given up", |stats| {
-            [
-                (None, read(&stats.exported)),
-                (Some("_OTHER"), read(&stats.failed)),
-            ]
-        });
-        let stats = Arc::clone(self);
-        meter
-            .u64_observable_counter(signal.created)
-            .with_unit(signal.unit)
-            .with_description("Made")
-            .with_callback(move |seen| seen.observe(read(&stats.started), &[]))
-            .build();
-        for (name, description, read) in [
-            (
-                signal.queue_size,
-                "Wait for export",
-                Self::queued as fn(&Self) -> u64,
-            ),
-            (signal.queue_capacity, "May wait for export", |stats| {
-                stats.capacity
-            }),
-        ] {
-            let stats = Arc::clone(self);
-            meter
-                .i64_observable_up_down_counter(name)
-                .with_unit(signal.unit)
-                .with_description(description)
-                .with_callback(move |seen| seen.observe(read(&stats).cast_signed(), &[]))
-                .build();
-        }
+        self.observe_outcomes(
+            self.signal.exported,
+            "Items whose export ended: delivered, failed or rejected",
+            exporter,
+            |stats| {
+                vec![
+                    (None, &stats.exported),
+                    (Some("_OTHER"), &stats.failed),
+                    (Some("rejected"), &stats.rejected),
+                ]
+            },
+        );
+        let queued = "Items in the queue";
+        self.observe_amount(
+            self.signal.queue_size,
+            queued,
+            processor.clone(),
+            Self::queued,
+        );
+        let capacity = "The most items that the queue holds";
+        let name = self.signal.queue_capacity;
+        self.observe_amount(name, capacity, processor, |stats| stats.capacity);
     }
+
+    /// Spans by parent and sampling decision; log records and events by their number alone.
+    fn observe_started(self: &Arc<Self>) {
+        let stats = Arc::clone(self);
+        let is_span = self.signal.created == SPANS.created;
+        let _: ObservableCounter<u64> = scope::meter()
+            .u64_observable_counter(self.signal.created)
+            .with_unit(self.signal.unit)
+            .with_description("Items that were created")
+            .with_callback(move |observer| {
+                for (index, count) in stats.started.iter().map(read).enumerate() {
+                    if is_span && (count > 0 || index == Started::SERIES - 1) {
+                        observer.observe(count, &Started::attributes(index));
+                    } else if !is_span && index == Started::PLAIN.index() {
+                        observer.observe(count, &[]);
+                    }
+                }
+            })
+            .build();
+    }
+
+    fn observe_outcomes(
+        self: &Arc<Self>,
+        name: &'static str,
+        description: &'static str,
+        component: Vec<KeyValue>,
+        outcomes: fn(&Self) -> Vec<(Option<&'static str>, &AtomicU64)>,
+    ) {
+        let stats = Arc::clone(self);
+        scope::meter()
+            .u64_observable_counter(name)
+            .with_unit(self.signal.unit)
+            .with_description(description)
+            .with_callback(move |observer| {
+                for (error_type, count) in outcomes(&stats) {
+                    let mut attributes = component.clone();
+                    let error_type =
+                        error_type.map(|name| KeyValue::new(semconv::ERROR_TYPE, name));
+                    attributes.extend(error_type);
+                    observer.observe(read(count), &attributes);
+                }
+            })
+            .build();
+    }
+
+    fn observe_amount(
+        self: &Arc<Self>,
+        name: &'static str,
+        description: &'static str,
+        component: Vec<KeyValue>,
+        amount: fn(&Self) -> u64,
+    ) {
+        let stats = Arc::clone(self);
+        scope::meter()
+            .i64_observable_up_down_counter(name)
+            .with_unit(self.signal.unit)
+            .with_description(description)
+            .with_callback(move |observer| {
+                observer.observe(amount(&stats).cast_signed(), &component);
+            })
+            .build();
+    }
+}
+
+/// The attributes that name a component of the SDK; none for an empty type.
+pub(crate) fn component(kind: &'static str) -> Vec<KeyValue> {
+    if kind.is_empty() {
+        return Vec::new();
+    }
+    vec![
+        KeyValue::new(semconv::OTEL_COMPONENT_TYPE, kind),
+        KeyValue::new(semconv::OTEL_COMPONENT_NAME, format!("{kind}/0")),
+    ]
 }
 
 fn read(count: &AtomicU64) -> u64 {
     count.load(Ordering::Relaxed)
 }
 
-/// A processor behind a stats.
-#[derive(Debug)]
-pub(crate) struct BoundedProcessor<P> {
-    pub(crate) processor: P,
-    pub(crate) stats: Arc<PipelineStats>,
-}
-
-impl<P: SpanProcessor> SpanProcessor for BoundedProcessor<P> {
-    fn on_start(&self, span: &mut Span, context: &Context) {
-        self.stats.count_started();
-        self.processor.on_start(span, context);
-    }
-
-    fn on_end(&self, span: SpanData) {
-        if span.span_context.is_sampled() && self.stats.admit() {
-            self.processor.on_end(span);
-        }
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.processor.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.processor.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.processor.set_resource(resource);
-    }
-}
-
-impl<P: LogProcessor> LogProcessor for BoundedProcessor<P> {
-    fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        self.stats.count_started();
-        if self.stats.admit() {
-            self.processor.emit(record, scope);
-        }
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.processor.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.processor.shutdown_with_timeout(timeout)
-    }
-
-    fn event_enabled(&self, level: Severity, target: &str, name: Option<&str>) -> bool {
-        self.processor.event_enabled(level, target, name)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.processor.set_resource(resource);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use opentelemetry_sdk::error::OTelSdkError;
+
     use super::*;
 
     #[test]
-    fn a_full_queue_drops_and_the_account_adds_up() {
-        let stats = PipelineStats::new(&SPANS, 3);
+    fn a_full_queue_drops_and_the_counts_add_up() {
+        let stats = PipelineStats::new(&SPANS, 3, "");
         let admitted = (0..5).filter(|_| stats.admit()).count();
         assert_eq!((admitted, read(&stats.dropped), stats.queued()), (3, 2, 3));
         stats.count_dequeued(3);
-        stats.count_exported(2, &Ok(()));
-        stats.count_exported(
-            1,
-            &Err(opentelemetry_sdk::error::OTelSdkError::AlreadyShutdown),
-        );
+        stats.count_exported(2, 1, &Ok(()));
+        stats.count_exported(1, 0, &Err(OTelSdkError::AlreadyShutdown));
         assert!(stats.admit(), "there is room again");
-        assert_eq!(
-            stats.created_and_lost(),
-            (6, 4),
-            "two dropped, one failed, one waits"
-        );
+        let lost = "two dropped, one rejected, one failed, one queued";
+        assert_eq!(stats.created_and_lost(), (6, 5), "{lost}");
     }
 }

@@ -1,7 +1,12 @@
-//! The three SDK providers: built from the settings, flushed and shut down within one budget.
+//! The SDK's providers of the three signals: built from the settings, flushed and shut down within
+//! one time budget.
 
 use std::{
-    sync::{Arc, mpsc::channel},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::channel,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -17,17 +22,20 @@ use opentelemetry_sdk::{
 
 use crate::{
     Exporter, InitError, Processor, Service, TelemetryConfig,
+    bounded::BoundedProcessor,
     normalize::{
         CountingLogExporter, CountingMetricExporter, NormalizingLogProcessor,
         NormalizingSpanExporter,
     },
     otlp,
-    pipeline_stats::{BoundedProcessor, LOGS, PipelineStats, SPANS},
+    pipeline_stats::{LOGS, PipelineStats, SPANS},
     propagation, resource,
+    sampler::CountingSampler,
+    scope::Scopes,
     subscriber::ConsoleFilter,
 };
 
-/// What was set up, to be shut down at the end; `None` where a signal is off.
+/// The running telemetry of this process; [`shutdown`](Self::shutdown) flushes and ends it.
 #[derive(Debug, Default)]
 #[must_use = "without `shutdown` the last spans, logs and metrics are lost"]
 pub struct Telemetry {
@@ -35,6 +43,7 @@ pub struct Telemetry {
     pub(crate) metrics: Option<SdkMeterProvider>,
     pub(crate) logs: Option<SdkLoggerProvider>,
     pipeline_stats: Vec<(&'static str, Arc<PipelineStats>)>,
+    rejected_points: Arc<AtomicU64>,
     pub(crate) console: ConsoleFilter,
     #[cfg(feature = "sentry")]
     pub(crate) sentry: Option<crate::sentry::Reporter>,
@@ -42,14 +51,14 @@ pub struct Telemetry {
     pub(crate) registry: prometheus::Registry,
 }
 
-/// Room beside the queue for what the SDK itself puts there; our gate is the one that closes.
+/// How much larger the SDK's queue is than our bound: it also holds the SDK's own messages.
 const SLACK: usize = 64;
 
-/// The part of the time to stop that spans, log records and Sentry events have; metrics have the rest.
+/// The share of the shutdown budget for spans, log records and Sentry events; metrics have the rest.
 const FLUSH_SHARE: f32 = 0.7;
 
 impl Telemetry {
-    /// Builds the providers and makes them the process's own.
+    /// Builds the providers and sets them as the global ones.
     pub(crate) fn build(config: &TelemetryConfig, service: Service) -> Result<Self, InitError> {
         global::set_text_map_propagator(propagation::propagator(&config.otel_propagators));
         let is_simple = config.traces_processor == Processor::Simple;
@@ -71,7 +80,8 @@ impl Telemetry {
         if config.otel_sdk_disabled {
             return Ok(telemetry);
         }
-        // Metrics first: what counts the others finds the meter when it is built.
+        Scopes::set(service);
+        // Metrics first: the statistics of the other signals need the meter.
         telemetry.build_metrics(config, resource.clone())?;
         telemetry.build_traces(config, resource.clone())?;
         telemetry.build_logs(config, resource)?;
@@ -94,13 +104,19 @@ impl Telemetry {
                 .build()
                 .map_err(InitError::Prometheus)?,
         );
+        let rejected = Arc::clone(&self.rejected_points);
         let provider = match config.otel_metrics_exporter {
             Exporter::Otlp => {
-                builder.with_periodic_exporter(CountingMetricExporter::new(otlp::metrics()?))
+                let types = ("otlp_http_metric_exporter", "otlp_grpc_metric_exporter");
+                let component = otlp::component("METRICS", types);
+                let exporter = CountingMetricExporter::new(otlp::metrics()?, component, rejected);
+                builder.with_periodic_exporter(exporter)
             }
             Exporter::Console => {
                 let exporter = opentelemetry_stdout::MetricExporter::default();
-                builder.with_periodic_exporter(CountingMetricExporter::new(exporter))
+                let exporter =
+                    CountingMetricExporter::new(exporter, "console_metric_exporter", rejected);
+                builder.with_periodic_exporter(exporter)
             }
             Exporter::None => builder,
         };
@@ -115,7 +131,14 @@ impl Telemetry {
         config: &TelemetryConfig,
         resource: Resource,
     ) -> Result<(), InitError> {
-        let stats = PipelineStats::new(&SPANS, config.otel_bsp_max_queue_size);
+        let component = match config.otel_traces_exporter {
+            Exporter::Console => "console_span_exporter",
+            _ => otlp::component(
+                "TRACES",
+                ("otlp_http_span_exporter", "otlp_grpc_span_exporter"),
+            ),
+        };
+        let stats = PipelineStats::new(&SPANS, config.otel_bsp_max_queue_size, component);
         let provider = match config.otel_traces_exporter {
             Exporter::Otlp => tracer_provider(config, resource, otlp::spans()?, &stats),
             Exporter::Console => {
@@ -135,7 +158,11 @@ impl Telemetry {
         config: &TelemetryConfig,
         resource: Resource,
     ) -> Result<(), InitError> {
-        let stats = PipelineStats::new(&LOGS, config.otel_blrp_max_queue_size);
+        let component = match config.otel_logs_exporter {
+            Exporter::Console => "console_log_exporter",
+            _ => otlp::component("LOGS", ("otlp_http_log_exporter", "otlp_grpc_log_exporter")),
+        };
+        let stats = PipelineStats::new(&LOGS, config.otel_blrp_max_queue_size, component);
         let provider = match config.otel_logs_exporter {
             Exporter::Otlp => logger_provider(config, resource, otlp::logs()?, &stats),
             Exporter::Console => {
@@ -149,57 +176,63 @@ impl Telemetry {
         Ok(())
     }
 
-    /// The console's filter, which can be changed while the process runs.
+    /// The filter of the console, which can be changed at run time.
     pub fn console_filter(&self) -> ConsoleFilter {
         self.console.clone()
     }
 
-    /// The process's metrics, to be asked for as Prometheus text.
+    /// The metrics of the process, to be scraped as Prometheus text.
     #[cfg(feature = "prometheus")]
     pub fn scrape(&self) -> crate::Scrape {
         crate::Scrape(self.registry.clone())
     }
 
-    /// Exports what is queued and stops, all of it within `budget`.
+    /// Exports what is queued and stops, within `budget`.
     ///
-    /// It blocks: call it from outside the runtime or with `spawn_blocking`. What was not delivered
-    /// is said on stderr, for logging is gone by then.
+    /// It blocks: call it outside the runtime or with `spawn_blocking`. It prints to stderr what was
+    /// not delivered, because logging has ended by then.
     pub fn shutdown(self, budget: Duration) {
-        let (deadline, most) = (Instant::now() + budget, budget.mul_f32(FLUSH_SHARE));
-        thread::scope(|side_by_side| {
-            side_by_side.spawn(|| self.traces.map(|traces| traces.shutdown_with_timeout(most)));
-            side_by_side.spawn(|| self.logs.map(|logs| logs.shutdown_with_timeout(most)));
+        let (deadline, share) = (Instant::now() + budget, budget.mul_f32(FLUSH_SHARE));
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                self.traces
+                    .map(|traces| traces.shutdown_with_timeout(share))
+            });
+            threads.spawn(|| self.logs.map(|logs| logs.shutdown_with_timeout(share)));
             #[cfg(feature = "sentry")]
-            side_by_side.spawn(|| self.sentry.map(|sentry| sentry.close(most)));
+            threads.spawn(|| self.sentry.map(|sentry| sentry.close(share)));
         });
-        // The SDK's answers say little: a shutdown is fine when only its last batch was.
+        // The SDK's results are no measure: a shutdown succeeds when its last batch does.
         for (what, stats) in self.pipeline_stats {
             report(what, stats.created_and_lost());
         }
-        // Last, so that what the other two lost is still counted and sent.
+        // Last, so that the losses of the other signals are still counted and exported.
         let left = deadline.saturating_duration_since(Instant::now());
-        let metrics = self.metrics.map(|metrics| within(left, metrics));
-        report_metrics(metrics);
+        let metrics = self.metrics.map(|metrics| shutdown_within(left, metrics));
+        report_metrics(metrics, self.rejected_points.load(Ordering::Relaxed));
     }
 }
 
-/// The SDK waits for its last export as long as that takes, whatever it is told.
-fn within(budget: Duration, metrics: SdkMeterProvider) -> OTelSdkResult {
-    let (done, told) = channel();
+/// Limits the last export to `budget`: the SDK waits for it without a limit, whatever its argument.
+fn shutdown_within(budget: Duration, metrics: SdkMeterProvider) -> OTelSdkResult {
+    let (done, finished) = channel();
     thread::spawn(move || done.send(metrics.shutdown_with_timeout(budget)));
-    let in_time = told.recv_timeout(budget);
+    let in_time = finished.recv_timeout(budget);
     in_time.unwrap_or(Err(OTelSdkError::Timeout(budget)))
 }
 
-#[expect(clippy::print_stderr, reason = "logging is gone by now")]
+#[expect(clippy::print_stderr, reason = "logging has ended")]
 fn report(what: &str, (created, lost): (u64, u64)) {
     if lost > 0 {
         eprintln!("telemetry: {lost} of {created} {what} were not delivered");
     }
 }
 
-#[expect(clippy::print_stderr, reason = "logging is gone by now")]
-fn report_metrics(result: Option<OTelSdkResult>) {
+#[expect(clippy::print_stderr, reason = "logging has ended")]
+fn report_metrics(result: Option<OTelSdkResult>, rejected: u64) {
+    if rejected > 0 {
+        eprintln!("telemetry: {rejected} metric data points were rejected");
+    }
     if let Some(Err(error)) = result {
         eprintln!("telemetry: the last metrics may be lost: {error}");
     }
@@ -217,7 +250,9 @@ fn tracer_provider<E: trace::SpanExporter + 'static>(
         length_limit: config.otel_attribute_value_length_limit,
     };
     let stats = Arc::clone(stats);
-    let provider = SdkTracerProvider::builder().with_resource(resource);
+    let provider = SdkTracerProvider::builder()
+        .with_sampler(CountingSampler::from_environment(Arc::clone(&stats)))
+        .with_resource(resource);
     match config.traces_processor {
         Processor::Batch => {
             let queue = config.otel_bsp_max_queue_size + SLACK;

@@ -1,39 +1,67 @@
-//! Query strings and other texts without the values that look like secrets.
+//! Redaction of secrets in query strings and in other text.
 
 use std::borrow::Cow;
 
-/// What the convention says instead of a value.
+/// The replacement that the convention names.
 const REDACTED: &str = "REDACTED";
 
-/// A parameter is secret when its name contains one of these words, in any case.
+/// A parameter is secret when one of the words of its name is among these, in any case.
 ///
 /// The convention names `AWSAccessKeyId`, `Signature`, `sig` and `X-Goog-Signature`
 /// (<https://opentelemetry.io/docs/specs/semconv/registry/attributes/url/>); these words cover them
-/// and what people call a secret.
+/// and the usual names of secrets.
 #[cfg(any(feature = "axum", feature = "reqwest"))]
-const SECRETS: [&str; 9] = [
+const SECRETS: [&str; 22] = [
+    "accesskey",
+    "accesstoken",
+    "apikey",
     "auth",
+    "authorization",
+    "clientsecret",
     "code",
     "credential",
+    "credentials",
     "key",
     "pass",
+    "passphrase",
+    "passwd",
+    "password",
     "pwd",
+    "refreshtoken",
     "secret",
+    "session",
     "sig",
+    "signature",
     "token",
+    "tokens",
 ];
+
+/// Whether a parameter's name, such as `X-Goog-Signature` or `AWSAccessKeyId`, has a secret word.
+/// Words end at punctuation and where a capital letter follows a small one; so `author`, `monkey` and
+/// `postcode` have none.
+#[cfg(any(feature = "axum", feature = "reqwest"))]
+fn is_secret(name: &str) -> bool {
+    let mut words = vec![String::new()];
+    let mut after_small = false;
+    for c in name.chars() {
+        if !c.is_alphanumeric() || (after_small && c.is_uppercase()) {
+            words.push(String::new());
+        }
+        if c.is_alphanumeric() {
+            words
+                .last_mut()
+                .expect("there is a word")
+                .extend(c.to_lowercase());
+        }
+        after_small = c.is_lowercase();
+    }
+    words.iter().any(|word| SECRETS.contains(&word.as_str()))
+}
 
 /// `query` with the values of secret parameters replaced.
 #[cfg(any(feature = "axum", feature = "reqwest"))]
 pub(crate) fn query(query: &str) -> Cow<'_, str> {
-    let is_secret = |pair: &str| {
-        let name = pair
-            .split('=')
-            .next()
-            .unwrap_or_default()
-            .to_ascii_lowercase();
-        SECRETS.iter().any(|word| name.contains(word))
-    };
+    let is_secret = |pair: &str| is_secret(pair.split('=').next().unwrap_or_default());
     if !query.split('&').any(is_secret) {
         return Cow::Borrowed(query);
     }
@@ -44,7 +72,7 @@ pub(crate) fn query(query: &str) -> Cow<'_, str> {
     Cow::Owned(pairs.collect::<Vec<_>>().join("&"))
 }
 
-/// A text of any kind without the credentials of the URLs in it.
+/// `text` without the credentials of the URLs in it.
 #[cfg(feature = "sentry")]
 pub(crate) fn text(text: &str) -> Cow<'_, str> {
     const SCHEME: &str = "://";
@@ -53,7 +81,7 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
     };
     let (mut clean, rest) = (text[..first].to_owned(), &text[first + SCHEME.len()..]);
     for after in rest.split(SCHEME) {
-        // What ends a URL in a text; a password may hold a slash.
+        // A URL ends at one of these; a password may hold a slash.
         let end = after.find(|c: char| c.is_whitespace() || "\"'<>()".contains(c));
         let url = &after[..end.unwrap_or(after.len())];
         let at = url.rfind('@').unwrap_or_default();
@@ -84,6 +112,12 @@ mod tests {
             "api_key=REDACTED&PASSWORD=REDACTED"
         );
         assert_eq!(query(""), "");
+        let harmless = "author=Austen&monkey=1&postcode=2&keyword=3&design=4";
+        assert_eq!(query(harmless), harmless);
+        assert_eq!(
+            query("AWSAccessKeyId=a&access_token=b&apiKey=c&Authorization=d"),
+            "AWSAccessKeyId=REDACTED&access_token=REDACTED&apiKey=REDACTED&Authorization=REDACTED"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Who is speaking: one resource for all three signals.
+//! The resource: which service, process and host all three signals come from.
 //!
-//! `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` win over what is found here. Process
-//! arguments are left out on purpose: they may hold secrets.
+//! `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` override what is detected here. Process
+//! arguments are not recorded, because they may hold secrets.
 
 use std::{env, fs, process};
 
@@ -14,7 +14,7 @@ use ulid::Ulid;
 
 use crate::semconv;
 
-/// Name and version of the speaking program; made by [`service!`](crate::service).
+/// The name and version of a program; [`service!`](crate::service) makes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
     /// `service.name`, unless `OTEL_SERVICE_NAME` says otherwise.
@@ -38,7 +38,7 @@ pub(crate) fn detect(service: Service, name: Option<&str>) -> Resource {
     let mut attributes = vec![
         KeyValue::new(semconv::SERVICE_NAME, service.name),
         KeyValue::new(semconv::SERVICE_VERSION, service.version),
-        KeyValue::new(semconv::SERVICE_INSTANCE_ID, Ulid::generate().to_string()),
+        KeyValue::new(semconv::SERVICE_INSTANCE_ID, instance_id()),
         KeyValue::new(semconv::OS_TYPE, env::consts::OS),
         KeyValue::new(semconv::HOST_ARCH, host_arch()),
         KeyValue::new(semconv::PROCESS_PID, i64::from(process::id())),
@@ -46,11 +46,14 @@ pub(crate) fn detect(service: Service, name: Option<&str>) -> Resource {
     if let Ok(host) = fs::read_to_string("/proc/sys/kernel/hostname") {
         attributes.push(KeyValue::new(semconv::HOST_NAME, host.trim().to_owned()));
     }
+    if let Some(time) = creation_time() {
+        attributes.push(KeyValue::new(semconv::PROCESS_CREATION_TIME, time));
+    }
     if let Some(command) = env::args().next() {
         attributes.push(KeyValue::new(semconv::PROCESS_COMMAND, command));
     }
     let resource = Resource::builder_empty()
-        .with_attributes(attributes)
+        .with_schema_url(attributes, semconv::SCHEMA_URL)
         .with_detectors(&[
             Box::new(TelemetryResourceDetector),
             Box::new(EnvResourceDetector::new()),
@@ -61,7 +64,41 @@ pub(crate) fn detect(service: Service, name: Option<&str>) -> Resource {
     }
 }
 
-/// Rust's name of the architecture in the convention's words.
+/// A random UUID of version 4, as the convention recommends.
+fn instance_id() -> String {
+    const VERSION: u128 = 0x4 << 76;
+    const VARIANT: u128 = 0x2 << 62;
+    let random = u128::from(Ulid::generate()) & !(0xf << 76) & !(0x3 << 62);
+    let hex = format!("{:032x}", random | VERSION | VARIANT);
+    let groups = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ];
+    groups.join("-")
+}
+
+/// When the process started, in ISO 8601: with the process id it identifies the process.
+#[cfg(target_os = "linux")]
+fn creation_time() -> Option<String> {
+    let start = procfs::process::Process::myself()
+        .ok()?
+        .stat()
+        .ok()?
+        .starttime;
+    let seconds = procfs::boot_time_secs().ok()? + start / procfs::ticks_per_second();
+    let time = jiff::Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?;
+    Some(time.to_string())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn creation_time() -> Option<String> {
+    None
+}
+
+/// The architecture as the convention names it.
 fn host_arch() -> &'static str {
     match env::consts::ARCH {
         "x86_64" => "amd64",
@@ -95,6 +132,13 @@ mod tests {
         assert_eq!(get(semconv::SERVICE_VERSION).as_deref(), Some("1.2.3"));
         assert_eq!(get("telemetry.sdk.language").as_deref(), Some("rust"));
         assert_eq!(get("process.command_args"), None);
+        assert_eq!(resource.schema_url(), Some(semconv::SCHEMA_URL));
+        let instance = get(semconv::SERVICE_INSTANCE_ID).unwrap();
+        assert_eq!((instance.len(), &instance[14..15]), (36, "4"), "{instance}");
+        let created = get(semconv::PROCESS_CREATION_TIME).unwrap();
+        let created: jiff::Timestamp = created.parse().unwrap();
+        let age = jiff::Timestamp::now().duration_since(created);
+        assert!(age.as_secs() < 3600, "the test started at {created}");
         assert!(
             resource
                 .get(&Key::from_static_str(semconv::PROCESS_PID))

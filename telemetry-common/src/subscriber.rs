@@ -29,7 +29,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::{InitError, Telemetry, TelemetryConfig, console, scope::scope};
+use crate::{InitError, Telemetry, TelemetryConfig, console, rejected, scope::scope};
 
 /// Crates that work for the exporters. Targets match by prefix: `opentelemetry` covers the SDK and
 /// the OTLP exporter, whose targets start with it.
@@ -49,13 +49,15 @@ pub(crate) fn install(
         // First, for what can be exchanged is typed by what stands below it.
         .with(console::layer(format).with_filter(filter.and(always_evaluated(|_| true))))
         .with(telemetry.traces.as_ref().map(spans))
-        .with(telemetry.logs.as_ref().map(events));
+        .with(telemetry.logs.as_ref().map(events))
+        .with(rejected::layer());
     // After the traces: an event asks for its span.
     #[cfg(feature = "sentry")]
     let errors = |reporter| crate::sentry::layers(reporter, &config.traces_filter);
     #[cfg(feature = "sentry")]
     let subscriber = subscriber.with(telemetry.sentry.as_ref().map(errors));
     subscriber.try_init()?;
+    console::store_dispatch();
     Ok(())
 }
 
@@ -118,7 +120,7 @@ where
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
-        .with_target(false)
+        .with_target(true) // the exporter makes a scope of it
         .with_filter(exported(filter).and(spans))
 }
 

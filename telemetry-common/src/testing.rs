@@ -11,7 +11,7 @@
 
 use std::{
     collections::HashSet,
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
@@ -55,7 +55,11 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
         InMemoryMetricExporter::default(),
     );
     let meter_provider = SdkMeterProvider::builder()
-        .with_periodic_exporter(CountingMetricExporter::new(metrics.clone()))
+        .with_periodic_exporter(CountingMetricExporter::new(
+            metrics.clone(),
+            "",
+            Arc::default(),
+        ))
         .build();
     global::set_meter_provider(meter_provider.clone());
     let formats = [Propagator::TraceContext, Propagator::Baggage];
@@ -63,7 +67,7 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
     let traces = SdkTracerProvider::builder()
         .with_simple_exporter(NormalizingSpanExporter {
             exporter: spans.clone(),
-            stats: PipelineStats::new(&SPANS, usize::MAX),
+            stats: PipelineStats::new(&SPANS, usize::MAX, ""),
             length_limit: None,
         })
         .build();

@@ -44,7 +44,7 @@ impl DeadLetters {
     ///
     /// It carries the trace it was created in, once; the span of sending it links there and to the
     /// failed attempt, which is current.
-    pub(super) async fn bury(
+    pub(super) async fn send(
         &self,
         message: &OwnedMessage,
         failure: &IngestionError,
@@ -73,7 +73,10 @@ impl DeadLetters {
             timestamp: None,
             headers: Some(headers),
         };
-        let sent = self.0.send(record, &[&created, &Trace::current()]).await;
+        let sent = self
+            .0
+            .send(record, None, &[&created, &Trace::current()])
+            .await;
         if let Err(error) = &sent {
             exception!(
                 warn,

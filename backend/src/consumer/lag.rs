@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use opentelemetry::{KeyValue, global};
+use opentelemetry::KeyValue;
 use rdkafka::statistics::Statistics;
-use telemetry_common::semconv;
+use telemetry_common::{meter_of, semconv, service};
 
 /// The newest lag of each assigned partition.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +15,7 @@ impl Lag {
     pub(super) fn observed() -> Self {
         let lag = Self::default();
         let shown = lag.clone();
-        global::meter("backend")
+        meter_of(service!())
             .i64_observable_gauge("bookapp.consumer.lag")
             .with_unit("{message}")
             .with_description("Messages of a partition that are not settled yet")

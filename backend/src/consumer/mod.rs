@@ -206,20 +206,22 @@ impl Consumer {
             .and_then(|event| RequestId::parse(&event.request_id));
         let work = async {
             let failure = self.process(event, attempt).await.err();
-            let error_type = failure.as_ref().map(IngestionError::kind);
-            self.consuming
-                .processed(message, started.elapsed(), error_type);
-            match failure {
+            let completed = match &failure {
                 None => true,
                 Some(failure) if failure.may_pass(attempt) => false,
                 Some(failure) => {
-                    let buried = self.dead_letters.bury(message, &failure, attempt).await;
-                    if buried {
+                    let sent = self.dead_letters.send(message, failure, attempt).await;
+                    if sent {
                         self.metrics.dead_letters(failure.kind());
                     }
-                    buried
+                    sent
                 }
-            }
+            };
+            // After the dead letter: the metric covers what the span covers.
+            let error_type = failure.as_ref().map(IngestionError::kind);
+            self.consuming
+                .processed(message, started.elapsed(), error_type);
+            completed
         };
         // Inside the span, whose context the id joins: every line of this attempt carries it.
         let identified = Box::pin(async {

@@ -101,7 +101,9 @@ async fn send(producer: &Producer, letter: &OwnedMessage) -> Result<()> {
         timestamp: None,
         headers: Some(own_headers(letter)),
     };
-    let sent = producer.send(record, &[&kafka::extract(letter)]).await;
+    let sent = producer
+        .send(record, None, &[&kafka::extract(letter)])
+        .await;
     sent.map(drop).context("could not send a dead letter again")
 }
 

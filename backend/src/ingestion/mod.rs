@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use book_events::{BOOK_ID, BookAdded, DecodeError};
 use service_common::{fault_injection::InjectedFault, postgres::is_transient};
-use telemetry_common::db::Database;
+use telemetry_common::{db::Database, record_failure};
 use tokio::time::sleep;
 use tracing::{info, instrument, warn};
 
@@ -93,7 +93,8 @@ pub async fn enrich(db: &Database, event: &BookAdded) -> Result<Ingested, Ingest
     let book_id = event.book_id;
     let ingested = derive_once(db, event)
         .await
-        .map_err(|source| IngestionError::Database { book_id, source })?;
+        .map_err(|source| IngestionError::Database { book_id, source })
+        .inspect_err(|error| record_failure(error.kind(), error))?;
     match ingested {
         Ingested::Derived => {
             info!(name: "bookapp.book.ingested", { { BOOK_ID } = book_id }, "book {book_id} ingested");

@@ -104,7 +104,7 @@ impl TestWorker {
         let mut record = FutureRecord::to(BOOK_ADDED).key(key).headers(headers);
         record.payload = value;
         let context = Span::current().context();
-        self.producer.send(record, &[&context]).await.unwrap();
+        self.producer.send(record, None, &[&context]).await.unwrap();
     }
 
     /// Sends a value that is not an event, with a header of its own.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use backend_client::{Client, Error, types::Details};
-use telemetry_common::exception;
+use telemetry_common::{error_chain, exception};
 
 use crate::state::AppState;
 
@@ -27,7 +27,7 @@ pub(super) async fn of_books(app: &AppState, ids: &[i32]) -> HashMap<i32, Detail
             exception!(
                 warn,
                 "bookapp.list.degraded",
-                &error,
+                &Unavailable::from(&error),
                 "the list goes without details"
             );
             app.metrics.lists_degraded.add(1, &[]);
@@ -42,5 +42,26 @@ pub(super) async fn of_book(backend: &Client, id: i32) -> Result<Option<Details>
         Ok(details) => Ok(Some(details.into_inner())),
         Err(error) if error.status().is_some_and(|status| status.as_u16() == 404) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Why the backend sent no details. The generated client's own error shows all response headers.
+#[derive(Debug, thiserror::Error)]
+enum Unavailable {
+    #[error("the backend responded with status {0}")]
+    Status(u16),
+    #[error("the backend did not respond: {0}")]
+    NoResponse(String),
+}
+
+impl From<&Error> for Unavailable {
+    fn from(error: &Error) -> Self {
+        match (error.status(), error) {
+            (Some(status), _) => Self::Status(status.as_u16()),
+            (None, Error::CommunicationError(error)) => {
+                Self::NoResponse(error_chain(error).to_string())
+            }
+            (None, error) => Self::NoResponse(error.to_string()),
+        }
     }
 }

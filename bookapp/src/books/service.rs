@@ -24,7 +24,10 @@ pub(crate) struct BookWithDetails {
 #[instrument(name = "books.add", skip_all, fields({ BOOK_ID } = Empty))]
 pub(crate) async fn add(app: &AppState, book: NewBook) -> Result<i32, ApiError> {
     let failed = ApiError::database("add the book");
-    let id = add_and_announce(app, &book).await.map_err(failed)?;
+    let id = add_and_announce(app, &book)
+        .await
+        .map_err(failed)
+        .inspect_err(ApiError::mark_span)?;
     Span::current().record(BOOK_ID, id);
     app.outbox.wake();
     app.metrics.books_added(1, AddedBy::Single);
@@ -45,10 +48,16 @@ async fn add_and_announce(app: &AppState, book: &NewBook) -> sqlx::Result<i32> {
 pub(crate) async fn bulk_add(app: &AppState, books: Vec<NewBook>) -> Result<Vec<i32>, ApiError> {
     let ids = bulk_add_and_announce(app, &books)
         .await
-        .map_err(ApiError::database("add the books"))?;
+        .map_err(ApiError::database("add the books"))
+        .inspect_err(ApiError::mark_span)?;
     app.outbox.wake();
     app.metrics.books_added(ids.len(), AddedBy::Bulk);
-    info!(name: "bookapp.books.added", "{} books added", ids.len());
+    info!(
+        name: "bookapp.books.added",
+        { bookapp.books.count = ids.len().cast_signed() as i64 },
+        "{} books added",
+        ids.len()
+    );
     Ok(ids)
 }
 
@@ -112,7 +121,8 @@ pub(crate) async fn change(app: &AppState, id: i32, patch: BookPatch) -> Result<
     let failed = ApiError::database("change the book");
     let changed = repository::update(&app.db, id, &patch)
         .await
-        .map_err(failed)?;
+        .map_err(failed)
+        .inspect_err(ApiError::mark_span)?;
     if changed == 0 {
         return Err(ApiError::NotFound { id });
     }
@@ -124,7 +134,11 @@ pub(crate) async fn change(app: &AppState, id: i32, patch: BookPatch) -> Result<
 #[instrument(name = "books.remove", skip_all, fields({ BOOK_ID } = id))]
 pub(crate) async fn remove(app: &AppState, id: i32) -> Result<(), ApiError> {
     let failed = ApiError::database("remove the book");
-    if repository::delete(&app.db, id).await.map_err(failed)? == 0 {
+    let removed = repository::delete(&app.db, id)
+        .await
+        .map_err(failed)
+        .inspect_err(ApiError::mark_span)?;
+    if removed == 0 {
         return Err(ApiError::NotFound { id });
     }
     info!(name: "bookapp.book.removed", { { BOOK_ID } = id }, "book {id} removed");

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use opentelemetry::global;
+use telemetry_common::{meter_of, service};
 
 use super::repository::Backlog;
 
@@ -14,7 +14,7 @@ impl Gauges {
     /// Gauges that are read whenever metrics are exported.
     pub(super) fn observed() -> Self {
         let gauges = Self::default();
-        let meter = global::meter("bookapp");
+        let meter = meter_of(service!());
         let shown = gauges.clone();
         meter
             .i64_observable_gauge("bookapp.outbox.pending")

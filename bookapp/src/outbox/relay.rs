@@ -21,6 +21,7 @@ use telemetry_common::{
     db::{Connection, Database},
     exception,
     kafka::Producer,
+    record_failure,
 };
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -177,8 +178,11 @@ impl Relay {
             return Ok(None);
         }
         let batch = info_span!(parent: None, "outbox.relay", bookapp.outbox.batch.size = Empty);
-        let turn = self.relay(connection, producer).instrument(batch).await?;
-        Ok(Some(turn))
+        let relay = async {
+            let turn = self.relay(connection, producer).await;
+            turn.inspect_err(|error| record_failure("database", error))
+        };
+        Ok(Some(relay.instrument(batch).await?))
     }
 
     async fn relay(&self, connection: &mut Connection, producer: &Producer) -> sqlx::Result<Turn> {
@@ -215,6 +219,7 @@ impl Relay {
         let Some((_, error)) = waiting.first() else {
             return Ok(Turn::Clean);
         };
+        record_failure("unsent", error);
         let (left, all) = (waiting.len(), rows.len());
         exception!(
             warn,
@@ -244,7 +249,7 @@ fn send(
         .key(&row.key)
         .payload(&payload)
         .headers(OwnedHeaders::from(&row.headers.0));
-    producer.send(record, &[&row.headers.context()])
+    producer.send(record, Some(&row.event_id), &[&row.headers.context()])
 }
 
 /// Whether no other try can go well: it is the message that is wrong, not the time.

@@ -18,6 +18,7 @@ pub(super) struct NewRow {
 /// A row to be sent.
 pub(super) struct Row {
     pub(super) id: i64,
+    pub(super) event_id: String,
     pub(super) topic: String,
     pub(super) key: String,
     pub(super) payload: Value,
@@ -55,7 +56,7 @@ pub(super) async fn waiting<'c>(db: impl Session<'c>, limit: i64) -> sqlx::Resul
     query_as!(
         Row,
         r#"
-        select id, topic, key, payload, headers as "headers: Json<Headers>"
+        select id, event_id, topic, key, payload, headers as "headers: Json<Headers>"
         from outbox
         where published_at is null and set_aside_at is null
         order by id

@@ -80,13 +80,13 @@ async fn the_caller_s_baggage_travels_with_the_message() {
 #[tokio::test]
 async fn the_answer_does_not_wait_for_kafka_and_nothing_is_lost() {
     let app = spawn_app().await;
-    app.kafka.take_away().unwrap();
+    app.kafka.stop_broker().unwrap();
     let started = Instant::now();
     let first = app.add_book("Emma", "Jane Austen").await;
     let second = app.add_book("Persuasion", "Jane Austen").await;
     assert!(started.elapsed() < SEND_TIMEOUT, "{:?}", started.elapsed());
     assert_eq!(app.count("outbox where published_at is null").await, 2);
-    app.kafka.bring_back().unwrap();
+    app.kafka.restart_broker().unwrap();
     let mut announced: Vec<i32> = app
         .announced(2)
         .await
@@ -101,7 +101,7 @@ async fn the_answer_does_not_wait_for_kafka_and_nothing_is_lost() {
 #[tokio::test]
 async fn a_row_waits_until_the_broker_has_acknowledged_it() {
     let app = spawn_app().await;
-    app.kafka.take_away().unwrap();
+    app.kafka.stop_broker().unwrap();
     let (_, spans) = testing::spans_of(app.add_book("Emma", "Jane Austen")).await;
     // Longer than the broker may take: the first batch has failed.
     let spans = spans.once_ended("outbox.relay").await;
@@ -112,7 +112,7 @@ async fn a_row_waits_until_the_broker_has_acknowledged_it() {
         Some(&"MessageTimedOut".into())
     );
     assert_eq!(app.count("outbox where published_at is null").await, 1);
-    app.kafka.bring_back().unwrap();
+    app.kafka.restart_broker().unwrap();
     app.announced(1).await;
     app.finish().await;
 }
@@ -120,7 +120,7 @@ async fn a_row_waits_until_the_broker_has_acknowledged_it() {
 #[tokio::test]
 async fn a_message_that_can_never_be_sent_is_set_aside() {
     let app = spawn_app().await;
-    app.kafka.refuse(1);
+    app.kafka.reject_next(1);
     app.add_book("Emma", "Jane Austen").await;
     let set_aside = "outbox where set_aside_reason like '%too large%' and set_aside_at is not null";
     eventually(SOON, "it is set aside", || async {

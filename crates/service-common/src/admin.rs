@@ -13,7 +13,9 @@ use axum::{
     routing::get,
     serve::Listener,
 };
-use telemetry_common::{ConsoleFilter, LogFormat, Scrape, Telemetry, connection::MeasuredConnection};
+use telemetry_common::{
+    ConsoleFilter, LogFormat, Scrape, Telemetry, connection::MeasuredConnection,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::info;

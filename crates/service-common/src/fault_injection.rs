@@ -13,10 +13,10 @@ use std::{
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use jiff_sqlx::Timestamp as SqlTimestamp;
-use opentelemetry::{KeyValue, global, metrics::Counter};
+use opentelemetry::{KeyValue, metrics::Counter};
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, postgres::PgListener, query_as};
-use telemetry_common::{db::Database, exception, sentry};
+use telemetry_common::{db::Database, exception, meter_of, sentry, service};
 use tokio::time::sleep;
 use tracing::{Span, info};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -111,7 +111,7 @@ struct Inner {
 impl FaultInjector {
     /// No rules yet; [`watch`](Self::watch) reads them. Call it after telemetry has started.
     pub fn new(service: &'static str) -> Self {
-        let injected = global::meter("service-common")
+        let injected = meter_of(service!())
             .u64_counter("bookapp.faults.injected")
             .with_unit("{fault}")
             .with_description("Failures on purpose")

@@ -4,7 +4,7 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
     middleware::{Next, from_fn, from_fn_with_state},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use telemetry_common::http::server as http;
 use tower::ServiceBuilder;

@@ -78,7 +78,10 @@ async fn sell(State(shop): State<Shop>) -> Result<String, StatusCode> {
     let payload = price.to_string();
     let record = FutureRecord::to("sold").key("7").payload(&payload);
     let record = record.headers(OwnedHeaders::from(&headers));
-    let sent = shop.producer.send(record, &[&headers.context()]).await;
+    let sent = shop
+        .producer
+        .send(record, Some("sale-7"), &[&headers.context()])
+        .await;
     sent.map_err(|error| failed(&error))?;
     tracing::info!("sold for {price}");
     Ok(payload)

@@ -1,4 +1,4 @@
-//! One statement: its span and its measurement, reported when it ends, however it ends.
+//! One statement: its span and its measurement. Both cover the wait for a connection.
 
 use std::{
     borrow::Cow,
@@ -13,19 +13,19 @@ use tracing::{Span, field::Empty, info_span};
 use super::Target;
 use crate::{failure, scope, semconv};
 
-/// Reports on drop, so that success, failure and a dropped future all take the same way out.
+/// A running statement. It reports on drop: success, failure and cancellation are handled alike.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) span: Span,
     started: Instant,
     labels: Vec<KeyValue>,
-    /// `None` where no rows are expected.
+    /// Returned rows; `None` for statements that return none.
     pub(super) rows: Option<i64>,
     failure: Option<Cow<'static, str>>,
 }
 
 impl Call {
-    /// `collection` is empty for statements about no table: BEGIN, COMMIT.
+    /// Starts the span. `collection` is empty for statements about no table: BEGIN, COMMIT.
     pub(super) fn begin(
         target: &Target,
         operation: &'static str,
@@ -52,19 +52,27 @@ impl Call {
             { semconv::SERVER_ADDRESS } = target.address,
             { semconv::SERVER_PORT } = target.port,
         );
-        let mut labels = Vec::with_capacity(8);
+        let mut labels = Vec::with_capacity(10);
         labels.push(KeyValue::new(semconv::DB_SYSTEM_NAME, "postgresql"));
         labels.push(KeyValue::new(
             semconv::DB_NAMESPACE,
             target.namespace.clone(),
         ));
         labels.push(KeyValue::new(semconv::DB_OPERATION_NAME, operation));
+        labels.push(KeyValue::new(
+            semconv::DB_QUERY_SUMMARY,
+            summary.clone().into_owned(),
+        ));
         labels.extend(collection.map(|name| KeyValue::new(semconv::DB_COLLECTION_NAME, name)));
         labels.push(KeyValue::new(
             semconv::SERVER_ADDRESS,
             target.address.clone(),
         ));
-        labels.push(KeyValue::new(semconv::SERVER_PORT, target.port));
+        labels.extend(
+            target
+                .port
+                .map(|port| KeyValue::new(semconv::SERVER_PORT, port)),
+        );
         let rows = (operation == "SELECT").then_some(0);
         Self {
             span,
@@ -75,23 +83,26 @@ impl Call {
         }
     }
 
-    /// The statement's text, its parameters not among it.
-    pub(super) fn record_query_text(&self, text: &str) {
-        self.span.record(semconv::DB_QUERY_TEXT, text);
+    /// Records the text of a statement, unless it may hold values: a statement without parameters
+    /// that has literals. The convention collects no text that is neither parameterized nor sanitized.
+    pub(super) fn record_query_text(&self, text: &str, parameters: usize) {
+        let has_literal = || text.contains(|c: char| c == '\'' || c.is_ascii_digit());
+        if parameters > 0 || !has_literal() {
+            self.span.record(semconv::DB_QUERY_TEXT, text);
+        }
     }
 
-    /// The statement has its connection: its own time begins, and what came before was waiting.
-    pub(super) fn connection_acquired(&mut self, waited: Option<Duration>) {
-        self.started = Instant::now();
+    /// Records the time that the statement waited for its connection, where that was noticeable.
+    pub(super) fn record_wait(&self, waited: Option<Duration>) {
         if let Some(waited) = waited {
             self.span
                 .record(semconv::DB_CONNECTION_WAIT, waited.as_secs_f64());
         }
     }
 
-    /// The statement ended; without this call it was cancelled.
+    /// Records the outcome. Without this call the statement counts as cancelled.
     pub(super) fn finish<T>(&mut self, outcome: Result<&T, &Error>) {
-        // No row is an answer, not a failure.
+        // An empty result is no failure.
         let error = outcome
             .err()
             .filter(|error| !matches!(error, Error::RowNotFound));
@@ -122,8 +133,8 @@ impl Drop for Call {
     }
 }
 
-/// The SQLSTATE where PostgreSQL answered, else what kept it from answering. The error's own text
-/// is no attribute: it names values and source lines.
+/// `error.type`: PostgreSQL's SQLSTATE, else the kind of failure. The error's message is not recorded:
+/// it may hold values.
 fn error_type(error: &Error) -> Cow<'static, str> {
     match error {
         Error::Database(error) => error
@@ -139,7 +150,7 @@ fn error_type(error: &Error) -> Cow<'static, str> {
     }
 }
 
-/// First touched by the first statement, after `init`.
+/// Made at the first statement, after `init`.
 static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
     scope::meter()
         .f64_histogram(semconv::DB_CLIENT_OPERATION_DURATION)

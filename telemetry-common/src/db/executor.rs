@@ -1,12 +1,12 @@
-//! An sqlx executor that wraps another and reports each statement as a `Call`.
+//! An sqlx executor that wraps another one and makes a span of each statement.
 //!
-//! Only four methods are our own: `fetch_one`, `fetch_all`, `execute` and `fetch` have defaults
-//! that end in these, so that a missing row arises outside the span.
+//! It implements the four required methods. `fetch_one`, `fetch_all`, `execute` and `fetch` have
+//! defaults that call these, so `RowNotFound` arises outside of the span.
 
 use async_stream::stream;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use sqlx::{
-    Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr,
+    Arguments as _, Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr,
     error::BoxDynError,
     postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
@@ -14,7 +14,7 @@ use tracing::Instrument;
 
 use super::{Pool, Target, call::Call};
 
-/// How many rows are taken at once at most.
+/// The most rows that are handled in one poll.
 const CHUNK: usize = 128;
 
 /// Runs one statement inside its span; made by [`Session::on`](super::Session::on).
@@ -24,7 +24,7 @@ pub struct TracedExecutor<'c> {
     call: Call,
 }
 
-/// What the statement really runs on.
+/// The executor that the statement runs on.
 #[derive(Debug)]
 pub(super) enum Inner<'c> {
     Pool(&'c Pool),
@@ -62,7 +62,7 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
             let mut acquired;
             let connection = match inner {
                 Inner::Connection(connection) => connection,
-                Inner::Pool(pool) => match pool.acquire(&mut call).await {
+                Inner::Pool(pool) => match pool.acquire(&call).await {
                     Ok(connection) => {
                         acquired = connection;
                         &mut *acquired
@@ -74,7 +74,7 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
                     }
                 },
             };
-            // What has arrived is taken at once: the span is entered for a poll, not for a row.
+            // Rows that have arrived are handled together: the span is entered once a poll, not once a row.
             let mut arrived = connection.fetch_many(query).ready_chunks(CHUNK);
             while let Some(steps) = arrived.next().instrument(call.span.clone()).await {
                 for step in steps {
@@ -103,7 +103,7 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
                     let row = connection.fetch_optional(query);
                     row.instrument(call.span.clone()).await
                 }
-                Inner::Pool(pool) => match pool.acquire(&mut call).await {
+                Inner::Pool(pool) => match pool.acquire(&call).await {
                     Ok(mut connection) => {
                         let row = connection.fetch_optional(query);
                         row.instrument(call.span.clone()).await
@@ -145,7 +145,7 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
     }
 }
 
-/// A query taken apart to read its text, and put together again.
+/// A query whose text has been read.
 struct Query {
     statement: Option<PgStatement>,
     arguments: Option<Result<Option<PgArguments>, BoxDynError>>,
@@ -156,13 +156,17 @@ struct Query {
 impl Query {
     fn of<'q>(mut query: impl Execute<'q, Postgres>, call: &Call) -> Self {
         let statement = query.statement().cloned();
-        let arguments = Some(query.take_arguments());
+        let arguments = query.take_arguments();
+        let parameters = match &arguments {
+            Ok(Some(arguments)) => arguments.len(),
+            _ => 0,
+        };
         let persistent = query.persistent();
         let sql = query.sql();
-        call.record_query_text(sql.as_str());
+        call.record_query_text(sql.as_str(), parameters);
         Self {
             statement,
-            arguments,
+            arguments: Some(arguments),
             persistent,
             sql,
         }

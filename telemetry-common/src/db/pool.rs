@@ -1,4 +1,4 @@
-//! Connections of the pool: how many there are, who waits for one, and for how long.
+//! The connection pool and its metrics: connections, waiting statements, wait times.
 
 use std::{
     sync::Arc,
@@ -14,10 +14,10 @@ use sqlx::{Error, PgPool, Postgres, pool::PoolConnection};
 use super::call::Call;
 use crate::{scope, semconv};
 
-/// A wait from here on is told by its span; a free connection is there in microseconds.
+/// A longer wait is recorded on the span; acquiring an idle connection takes microseconds.
 const NOTICEABLE: Duration = Duration::from_millis(1);
 
-/// A pool that measures who waits for it.
+/// A pool that measures how long statements wait for a connection.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     pub(super) inner: PgPool,
@@ -43,8 +43,8 @@ impl Pool {
         Self { inner, metrics }
     }
 
-    /// A connection for `call`, whose own time begins when it is there.
-    pub(super) async fn acquire(&self, call: &mut Call) -> sqlx::Result<PoolConnection<Postgres>> {
+    /// Acquires a connection for `call`.
+    pub(super) async fn acquire(&self, call: &Call) -> sqlx::Result<PoolConnection<Postgres>> {
         let Metrics {
             name,
             pending,
@@ -60,12 +60,12 @@ impl Pool {
         if let Err(Error::PoolTimedOut) = &acquired {
             timeouts.add(1, name);
         }
-        call.connection_acquired(Some(waited).filter(|waited| *waited >= NOTICEABLE));
+        call.record_wait(Some(waited).filter(|waited| *waited >= NOTICEABLE));
         acquired
     }
 }
 
-/// Somebody waits, until dropped.
+/// Counts a pending request until it is dropped.
 struct Waiting<'m>(&'m UpDownCounter<i64>, &'m [KeyValue]);
 
 impl<'m> Waiting<'m> {
@@ -88,17 +88,17 @@ impl Metrics {
             pending: meter
                 .i64_up_down_counter(semconv::DB_CLIENT_CONNECTION_PENDING_REQUESTS)
                 .with_unit("{request}")
-                .with_description("Statements that wait for a connection")
+                .with_description("Requests that wait for a connection of the pool")
                 .build(),
             timeouts: meter
                 .u64_counter(semconv::DB_CLIENT_CONNECTION_TIMEOUTS)
                 .with_unit("{timeout}")
-                .with_description("Waits for a connection that took too long")
+                .with_description("Requests for a connection that timed out")
                 .build(),
             wait_time: meter
                 .f64_histogram(semconv::DB_CLIENT_CONNECTION_WAIT_TIME)
                 .with_unit("s")
-                .with_description("How long a statement waited for a connection")
+                .with_description("Time that a request waited for a connection")
                 .with_boundaries(semconv::DB_DURATION_BOUNDARIES.to_vec())
                 .build(),
             name,
@@ -109,7 +109,7 @@ impl Metrics {
     }
 }
 
-/// Connections in use and idle, and how many there may and shall be.
+/// Makes the metrics of the connections: used and idle, the maximum and the minimum.
 fn observe(pool: &PgPool, name: &[KeyValue; 1]) {
     let meter = scope::meter();
     let bound = |metric, description, bound: fn(&PgPool) -> u32| {
@@ -123,12 +123,12 @@ fn observe(pool: &PgPool, name: &[KeyValue; 1]) {
     };
     bound(
         semconv::DB_CLIENT_CONNECTION_MAX,
-        "The most connections the pool may open",
+        "Maximum number of open connections",
         |pool| pool.options().get_max_connections(),
     );
     bound(
         semconv::DB_CLIENT_CONNECTION_IDLE_MIN,
-        "The connections the pool keeps at least",
+        "Minimum number of idle connections",
         |pool| pool.options().get_min_connections(),
     );
     let (pool, [name]) = (pool.clone(), name.clone());

@@ -1,5 +1,4 @@
-//! BEGIN, COMMIT and ROLLBACK as spans, and the trace's id where a database administrator looks for
-//! it.
+//! Transactions: BEGIN, COMMIT and ROLLBACK as spans, and the trace id in `pg_stat_activity`.
 
 use std::sync::Arc;
 
@@ -9,8 +8,8 @@ use tracing::Instrument;
 use super::{Database, Inner, Session, Target, TracedExecutor, call::Call};
 use crate::trace_id;
 
-/// A transaction whose statements are spans; dropped without [`commit`](Self::commit) it is
-/// rolled back.
+/// A transaction whose statements are spans. Without [`commit`](Self::commit) it is rolled back on
+/// drop.
 #[derive(Debug)]
 pub struct Transaction {
     /// `None` once it is committed.
@@ -21,12 +20,12 @@ pub struct Transaction {
 impl Database {
     /// Begins a transaction.
     ///
-    /// Within it `pg_stat_activity.application_name` ends in the trace's id: one round trip, and
-    /// gone with the transaction. A comment in each statement would do the same and spoil the
-    /// cache of prepared statements.
+    /// Until its end, `pg_stat_activity.application_name` ends in the trace id. This costs no further
+    /// round trip. A comment in each statement would defeat the cache of prepared statements.
     pub async fn begin(&self) -> sqlx::Result<Transaction> {
         let mut call = Call::begin(&self.target, "BEGIN", "");
         let application = &self.target.application;
+        // `application_prefix` leaves neither a quote nor a name that cuts the trace id off.
         let begin = trace_id().map(|trace| {
             AssertSqlSafe(format!(
                 "BEGIN; SET LOCAL application_name = '{application} {trace}'"
@@ -34,7 +33,7 @@ impl Database {
             .into_sql_str()
         });
         let opened = async {
-            let connection = self.pool.acquire(&mut call).await?;
+            let connection = self.pool.acquire(&call).await?;
             let begin = sqlx::Transaction::begin(connection, begin);
             begin.instrument(call.span.clone()).await
         }
@@ -61,8 +60,8 @@ impl Transaction {
 }
 
 impl Drop for Transaction {
-    /// Rolls back what is not committed. sqlx does it when the connection is next looked at, so the
-    /// span tells that and when it was decided, not how long it took.
+    /// Rolls back what is not committed. sqlx sends ROLLBACK when the connection is next used, so the
+    /// span has the time of the decision and no duration, even where the session is already gone.
     fn drop(&mut self) {
         if let Some(open) = self.inner.take() {
             let mut call = Call::begin(&self.target, "ROLLBACK", "");

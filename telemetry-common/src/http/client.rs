@@ -20,7 +20,11 @@ use reqwest_tracing::{ReqwestOtelSpanBackend, TracingMiddleware};
 use tracing::{Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::X_REQUEST_ID;
+use super::{
+    X_REQUEST_ID,
+    method::{self, OTHER},
+    protocol_version,
+};
 use crate::{RequestId, redact, scope, semconv};
 
 /// Wraps `client` so that each request is a span whose context travels with it.
@@ -85,27 +89,30 @@ struct ClientSpan;
 impl ReqwestOtelSpanBackend for ClientSpan {
     fn on_request_start(request: &Request, extensions: &mut Extensions) -> Span {
         let template = extensions.get::<UrlTemplate>().map(|template| template.0);
-        let (method, url) = (request.method().as_str(), request.url());
+        let (original, url) = (request.method().as_str(), request.url());
+        let method = method::known(original);
+        // The convention's word in a span's name for a method that is not known.
+        let verb = if method == OTHER { "HTTP" } else { method };
         let (host, port) = (url.host_str(), url.port_or_known_default().map(i64::from));
-        let mut labels = vec![KeyValue::new(
-            semconv::HTTP_REQUEST_METHOD,
-            method.to_owned(),
-        )];
+        let mut labels = vec![KeyValue::new(semconv::HTTP_REQUEST_METHOD, method)];
         labels.extend(host.map(|host| KeyValue::new(semconv::SERVER_ADDRESS, host.to_owned())));
         labels.extend(port.map(|port| KeyValue::new(semconv::SERVER_PORT, port)));
         labels.extend(template.map(|path| KeyValue::new(semconv::URL_TEMPLATE, path)));
         let span = info_span!(
             "http.client",
             otel.kind = "client",
-            otel.name =
-                template.map_or_else(|| method.to_owned(), |path| format!("{method} {path}")),
+            otel.name = template.map_or_else(|| verb.to_owned(), |path| format!("{verb} {path}")),
             otel.status_code = Empty,
             { semconv::HTTP_REQUEST_METHOD } = method,
+            { semconv::HTTP_REQUEST_METHOD_ORIGINAL } = (method == OTHER).then_some(original),
             { semconv::URL_FULL } = recordable(url).as_str(),
             { semconv::URL_TEMPLATE } = template,
             { semconv::SERVER_ADDRESS } = host,
             { semconv::SERVER_PORT } = port,
             { semconv::HTTP_RESPONSE_STATUS_CODE } = Empty,
+            { semconv::NETWORK_PROTOCOL_VERSION } = Empty,
+            { semconv::NETWORK_PEER_ADDRESS } = Empty,
+            { semconv::NETWORK_PEER_PORT } = Empty,
             { semconv::ERROR_TYPE } = Empty,
         );
         extensions.insert(Call(Arc::new(Mutex::new(InFlight {
@@ -129,6 +136,15 @@ impl ReqwestOtelSpanBackend for ClientSpan {
         if let Some(status) = status {
             span.record(semconv::HTTP_RESPONSE_STATUS_CODE, status);
         }
+        let protocol = outcome
+            .as_ref()
+            .ok()
+            .map(|response| protocol_version(response.version()));
+        span.record(semconv::NETWORK_PROTOCOL_VERSION, protocol);
+        if let Some(peer) = outcome.as_ref().ok().and_then(Response::remote_addr) {
+            span.record(semconv::NETWORK_PEER_ADDRESS, peer.ip().to_string());
+            span.record(semconv::NETWORK_PEER_PORT, i64::from(peer.port()));
+        }
         let failure = failure_of(outcome);
         if let Some(failure) = &failure {
             span.record(semconv::ERROR_TYPE, failure);
@@ -139,7 +155,10 @@ impl ReqwestOtelSpanBackend for ClientSpan {
             in_flight.ended = true;
             let status = status.map(|code| KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code));
             let failure = failure.map(|failure| KeyValue::new(semconv::ERROR_TYPE, failure));
-            in_flight.labels.extend(status.into_iter().chain(failure));
+            let protocol =
+                protocol.map(|version| KeyValue::new(semconv::NETWORK_PROTOCOL_VERSION, version));
+            let labels = status.into_iter().chain(failure).chain(protocol);
+            in_flight.labels.extend(labels);
         }
     }
 }

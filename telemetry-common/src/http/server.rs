@@ -8,12 +8,12 @@
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>,
 //! <https://opentelemetry.io/docs/specs/semconv/http/http-metrics/>.
 
-use std::{borrow::Cow, net::SocketAddr, sync::LazyLock, time::Instant};
+use std::{borrow::Cow, net::SocketAddr, sync::LazyLock, thread, time::Instant};
 
 use axum::{
     body::HttpBody as _,
     extract::{ConnectInfo, MatchedPath, Request},
-    http::{HeaderName, HeaderValue, Method, StatusCode, Version},
+    http::{HeaderName, HeaderValue, StatusCode},
     middleware::Next,
     response::Response,
 };
@@ -26,7 +26,11 @@ use opentelemetry::{
 use tracing::{Span, info};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::X_REQUEST_ID;
+use super::{
+    X_REQUEST_ID,
+    method::{self, OTHER},
+    protocol_version,
+};
 use crate::{RequestId, failure, redact, scope, semconv, traceparent};
 
 #[cfg(feature = "sentry")]
@@ -104,7 +108,7 @@ impl Exchange {
         let exchange = Self {
             span: Span::current(),
             started: Instant::now(),
-            method: known_method(request.method()),
+            method: method::known(request.method().as_str()),
             route: request.extensions().get::<MatchedPath>().cloned(),
             protocol: protocol_version(request.version()),
             status: None,
@@ -180,6 +184,7 @@ impl Exchange {
     /// The status from 500 up, or that there was none.
     fn error_type(&self) -> Option<String> {
         match self.status {
+            None if thread::panicking() => Some(PANIC.to_owned()),
             None => Some(CANCELLED.to_owned()),
             Some(status) if status.is_server_error() => Some(status.as_str().to_owned()),
             Some(_) => None,
@@ -216,8 +221,11 @@ impl Drop for Exchange {
         if let Some(status) = self.status {
             let code = i64::from(status.as_u16());
             labels.push(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code));
+        } else if thread::panicking() {
+            // Nothing below caught the panic; the panic hook has logged it.
+            failure::mark(&self.span, PANIC, "the handler panicked");
         } else {
-            failure::mark(&self.span, CANCELLED, "the client left before the answer");
+            failure::mark(&self.span, CANCELLED, "the client closed the connection");
             let (method, route) = (self.method, self.route().unwrap_or("of no route"));
             self.span.in_scope(|| {
                 info!(
@@ -242,31 +250,10 @@ impl Drop for Exchange {
     }
 }
 
-/// `error.type` of a request whose client left before the answer.
+/// `error.type` of a request whose client closed the connection before the response.
 const CANCELLED: &str = "cancelled";
-/// What the convention calls a method it does not know.
-const OTHER: &str = "_OTHER";
-
-/// The method in the convention's words: a fixed set, so that no caller can grow it.
-fn known_method(method: &Method) -> &'static str {
-    const KNOWN: [&str; 9] = [
-        "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE",
-    ];
-    KNOWN
-        .into_iter()
-        .find(|known| *known == method.as_str())
-        .unwrap_or(OTHER)
-}
-
-fn protocol_version(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2",
-        Version::HTTP_3 => "3",
-        _ => "1.1",
-    }
-}
-
+/// `error.type` of a request whose handler panicked, where no layer makes a response of it.
+const PANIC: &str = "panic";
 struct Metrics {
     duration: Histogram<f64>,
     active: UpDownCounter<i64>,

@@ -89,6 +89,7 @@ impl Consuming {
             { semconv::MESSAGING_CONSUMER_GROUP_NAME } = self.group,
             { semconv::MESSAGING_CLIENT_ID } = self.client_id,
             { semconv::MESSAGING_MESSAGE_BODY_SIZE } = integer(message.payload().map_or(0, <[u8]>::len)),
+            { semconv::MESSAGING_KAFKA_MESSAGE_TOMBSTONE } = message.payload().is_none().then_some(true),
             { semconv::MESSAGING_MESSAGE_ID } = Empty,
             { semconv::MESSAGING_ATTEMPT } = i64::from(attempt),
         );

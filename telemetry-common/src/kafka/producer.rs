@@ -55,21 +55,23 @@ impl Producer {
         self.inner.client().fatal_error()
     }
 
-    /// Sends a message in a span of its own that links to `causes`, first the context it carries.
+    /// Sends a message in a span of its own that links to `causes`, first the context it carries; `id`
+    /// is its `messaging.message.id`.
     ///
-    /// The message is handed over at once, so that calls in order are sends in order; the future
-    /// resolves when the broker has acknowledged it, or will not. Dropped before, it tells that
-    /// nobody waited, and the message may still be sent.
+    /// The message is queued at once, so messages are sent in the order of the calls. The future
+    /// resolves when the broker has acknowledged the message, or when that has failed. A future that
+    /// is dropped earlier is recorded as cancelled; its message may still be sent.
     pub fn send<K, P>(
         &self,
         record: FutureRecord<'_, K, P>,
+        id: Option<&str>,
         causes: &[&Context],
     ) -> impl Future<Output = KafkaResult<Delivery>> + use<K, P>
     where
         K: ToBytes + ?Sized,
         P: ToBytes + ?Sized,
     {
-        let mut sending = Sending::begin(&record, self.client_id.as_deref(), causes);
+        let mut sending = Sending::begin(&record, id, self.client_id.as_deref(), causes);
         let handed_over = self.inner.send_result(record).map_err(|(error, _)| error);
         async move {
             let outcome = match handed_over {
@@ -96,6 +98,7 @@ struct Sending {
 impl Sending {
     fn begin<K, P>(
         record: &FutureRecord<'_, K, P>,
+        id: Option<&str>,
         client_id: Option<&str>,
         causes: &[&Context],
     ) -> Self
@@ -116,7 +119,10 @@ impl Sending {
             { semconv::MESSAGING_DESTINATION_NAME } = topic,
             { semconv::MESSAGING_CLIENT_ID } = client_id,
             { semconv::MESSAGING_KAFKA_MESSAGE_KEY } = key.and_then(|key| str::from_utf8(key).ok()),
+            { semconv::MESSAGING_KAFKA_MESSAGE_TOMBSTONE } =
+                record.payload.is_none().then_some(true),
             { semconv::MESSAGING_MESSAGE_BODY_SIZE } = integer(size),
+            { semconv::MESSAGING_MESSAGE_ID } = id,
             { semconv::MESSAGING_DESTINATION_PARTITION_ID } = Empty,
             { semconv::MESSAGING_KAFKA_OFFSET } = Empty,
         );

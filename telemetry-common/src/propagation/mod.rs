@@ -58,9 +58,11 @@ impl TextMapPropagator for FirstWins {
         self.formats.iter().fold(context.clone(), |found, format| {
             let next = format.extract_with_context(&found, extractor);
             let (before, after) = (found.span(), next.span());
-            let is_later = before.span_context().is_valid()
-                && after.span_context().span_id() != before.span_context().span_id();
-            if is_later {
+            // A later format must not replace the trace, even where it names the same span: it may
+            // lack the trace state, or disagree about sampling. Baggage does not touch the span.
+            let replaces =
+                before.span_context().is_valid() && after.span_context() != before.span_context();
+            if replaces {
                 found.clone()
             } else {
                 next.clone()
@@ -181,6 +183,21 @@ mod tests {
             context.span().span_context().is_valid(),
             "the second, where the first is absent"
         );
+    }
+
+    #[test]
+    fn a_later_format_that_names_the_same_span_changes_neither_state_nor_sampling() {
+        let traceparent = format!("00-{TRACE}-{SPAN}-01");
+        let b3 = format!("{TRACE}-{SPAN}-0");
+        let headers = [
+            ("traceparent", &*traceparent),
+            ("tracestate", "vendor=1"),
+            ("b3", &*b3),
+        ];
+        let context = extracted(&[Propagator::TraceContext, Propagator::B3], &headers);
+        let span = context.span().span_context().clone();
+        assert_eq!(span.trace_state().get("vendor"), Some("1"));
+        assert!(span.is_sampled());
     }
 
     #[test]

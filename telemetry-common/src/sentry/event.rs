@@ -66,7 +66,7 @@ impl Visit for EventVisitor {
 
     fn record_error(&mut self, _: &Field, error: &(dyn Error + 'static)) {
         let texts = match error.downcast_ref::<ErrorChain>() {
-            Some(error_chain) => error_chain.chain().to_vec(),
+            Some(error_chain) => error_chain.messages().to_vec(),
             None => vec![error.to_string()],
         };
         let texts = texts.iter().map(|text| redact::text(text).into_owned());

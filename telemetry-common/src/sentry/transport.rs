@@ -47,7 +47,7 @@ enum Job {
 impl ThreadTransport {
     /// Starts the thread; returns the transport and its statistics.
     pub(super) fn start(dsn: &Dsn) -> io::Result<(Arc<Self>, Arc<PipelineStats>)> {
-        let stats = PipelineStats::new(&SENTRY_EVENTS, CAPACITY);
+        let stats = PipelineStats::new(&SENTRY_EVENTS, CAPACITY, "");
         let (jobs, queue) = channel();
         let (endpoint, counted) = (Endpoint::new(dsn), Arc::clone(&stats));
         thread::Builder::new()
@@ -67,7 +67,7 @@ fn run(queue: &Receiver<Job>, mut endpoint: Endpoint, stats: &PipelineStats) {
         match job {
             Job::Send(envelope) => {
                 stats.count_dequeued(1);
-                stats.count_exported(1, &endpoint.send(&envelope));
+                stats.count_exported(1, 0, &endpoint.send(&envelope));
             }
             // The flush may have timed out.
             Job::Flush(done) => drop(done.send(())),
@@ -77,7 +77,7 @@ fn run(queue: &Receiver<Job>, mut endpoint: Endpoint, stats: &PipelineStats) {
 
 impl Transport for ThreadTransport {
     fn send_envelope(&self, envelope: Envelope) {
-        self.stats.count_started();
+        self.stats.count_created();
         if self.stats.admit() {
             // The thread lives as long as this sender.
             let _ = self.jobs.send(Job::Send(Box::new(envelope)));

@@ -1,11 +1,11 @@
-//! The floor of `cargo xtask bench`: what bookapp does, by axum and sqlx alone.
+//! The baseline of `cargo xtask bench`: bookapp's routes with axum and sqlx only.
 //!
-//! The same routes, the same statements, and nothing else: no telemetry, no layers, no checks, no
-//! relay. A list asks for the details itself, where bookapp asks backend. It runs on a database
-//! that bookapp has migrated.
+//! It has the same routes and the same queries, but no telemetry, no layers, no validation and no
+//! relay. `GET /books` reads the details from the database; bookapp requests them from backend. The
+//! database must already be migrated.
 #![expect(
     clippy::print_stdout,
-    reason = "whoever started it waits for the address"
+    reason = "the benchmark waits for the address on stdout"
 )]
 #![expect(clippy::disallowed_methods, reason = "two settings, read once")]
 
@@ -72,7 +72,7 @@ struct Page {
     limit: i64,
 }
 
-type Answer<T> = Result<T, (StatusCode, String)>;
+type ApiResult<T> = Result<T, (StatusCode, String)>;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -87,50 +87,53 @@ async fn main() -> anyhow::Result<()> {
     Ok(axum::serve(listener, books).await?)
 }
 
-async fn read(State(db): State<PgPool>, Path(id): Path<i32>) -> Answer<Json<Book>> {
+async fn read(State(db): State<PgPool>, Path(id): Path<i32>) -> ApiResult<Json<Book>> {
     let book = query_as("select id, title, author, status from books where id = $1");
     let book = book
         .bind(id)
         .fetch_optional(&db)
         .await
-        .map_err(|error| failed(&error))?;
-    let none = || (StatusCode::NOT_FOUND, "no such book".to_owned());
-    book.map(Json).ok_or_else(none)
+        .map_err(|error| internal_error(&error))?;
+    let not_found = || (StatusCode::NOT_FOUND, "no such book".to_owned());
+    book.map(Json).ok_or_else(not_found)
 }
 
 async fn list(
     State(db): State<PgPool>,
     Query(Page { limit }): Query<Page>,
-) -> Answer<Json<Vec<BookWithDetails>>> {
+) -> ApiResult<Json<Vec<BookWithDetails>>> {
     let books = "select id, title, author, status from books where id > $1 order by id limit $2";
     let books = query_as(books).bind(0).bind(limit + 1);
-    let mut books: Vec<Book> = books.fetch_all(&db).await.map_err(|error| failed(&error))?;
+    let mut books: Vec<Book> = books
+        .fetch_all(&db)
+        .await
+        .map_err(|error| internal_error(&error))?;
     books.truncate(usize::try_from(limit).unwrap_or(0));
     let ids: Vec<_> = books.iter().map(|book| book.id).collect();
     let details = "select book_id, slug, initials, sort_title, checksum, derived_at
         from book_details where book_id = any($1) order by book_id";
     let details = query_as(details).bind(ids).fetch_all(&db).await;
-    let details: Vec<Details> = details.map_err(|error| failed(&error))?;
+    let details: Vec<Details> = details.map_err(|error| internal_error(&error))?;
     let details = details.into_iter().map(|found| (found.book_id, found));
     let mut details: HashMap<_, _> = details.collect();
-    let shown = books.into_iter().map(|book| BookWithDetails {
+    let books = books.into_iter().map(|book| BookWithDetails {
         details: details.remove(&book.id),
         book,
     });
-    Ok(Json(shown.collect()))
+    Ok(Json(books.collect()))
 }
 
 async fn add(
     State(db): State<PgPool>,
     Json(book): Json<NewBook>,
-) -> Answer<(StatusCode, Json<i32>)> {
-    let added = add_and_announce(&db, &book)
+) -> ApiResult<(StatusCode, Json<i32>)> {
+    let added = add_and_enqueue(&db, &book)
         .await
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| internal_error(&error))?;
     Ok((StatusCode::CREATED, Json(added)))
 }
 
-async fn add_and_announce(db: &PgPool, book: &NewBook) -> sqlx::Result<i32> {
+async fn add_and_enqueue(db: &PgPool, book: &NewBook) -> sqlx::Result<i32> {
     let mut tx = db.begin().await?;
     let id = "insert into books (title, author, status) values ($1, $2, $3) returning id";
     let id = query_scalar(id).bind(&book.title).bind(&book.author);
@@ -150,6 +153,6 @@ async fn add_and_announce(db: &PgPool, book: &NewBook) -> sqlx::Result<i32> {
     Ok(id)
 }
 
-fn failed(error: &sqlx::Error) -> (StatusCode, String) {
+fn internal_error(error: &sqlx::Error) -> (StatusCode, String) {
     (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }

@@ -1,5 +1,4 @@
-//! One request that fails on purpose, and the Sentry event it becomes: from there to its trace, and
-//! back.
+//! An injected failure of one request, with its Sentry event and its trace.
 
 use std::time::Duration;
 
@@ -8,43 +7,45 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use testbed::{System, eventually, sentry::SentrySink, system::http, trace::Trace};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What was seen of one failure.
+/// The telemetry of one injected failure.
 #[derive(Debug)]
 pub struct Failure {
-    /// What the client was told.
+    /// The problem details that the client received.
     pub problem: Value,
-    /// What Sentry was told.
+    /// The event that Sentry received.
     pub event: Value,
-    /// The trace that the event names.
+    /// The trace that the event refers to.
     pub trace: Trace,
 }
 
 impl Failure {
-    /// Makes reading a book fail, reads one, and sets it right again.
-    pub async fn provoke(system: &System, sentry: &SentrySink) -> Result<Self> {
+    /// Injects a failure into `GET /books/{id}`, sends a request, and deletes the rule.
+    pub async fn inject(system: &System, sentry: &SentrySink) -> Result<Self> {
         let client = http()?;
         let rules = format!("{}/error-injection", system.bookapp.url);
         let rule = json!({"endpoint_pattern": "/books/{id}", "http_method": "GET", "error_rate": 1,
-            "error_code": 500, "error_message": "a failure on purpose"});
+            "error_code": 500, "error_message": "an injected failure"});
         let stored = client.post(&rules).json(&rule).send().await?;
         stored.error_for_status()?;
-        let problem = fail(&client, &system.bookapp.url).await?;
+        let problem = wait_for_failure(&client, &system.bookapp.url).await?;
         client.delete(&rules).send().await?.error_for_status()?;
-        let id = problem["sentry_event_id"].as_str().context("no event")?;
-        let event = eventually(PATIENCE, "the event arrives", || async {
+        let id = problem["sentry_event_id"]
+            .as_str()
+            .context("the problem details name no Sentry event")?;
+        let event = eventually(TIMEOUT, "the event arrives", || async {
             let events = sentry.events().into_iter();
             events.into_iter().find(|event| event["event_id"] == id)
         });
         let event = event.await?;
         let trace = event["contexts"]["trace"]["trace_id"].as_str();
-        let trace = trace.context("the event names no trace")?;
-        let whole = || async {
+        let trace = trace.context("the event has no trace id")?;
+        let is_complete = || async {
             let trace = Trace::of(&system.sink.spans(), trace);
             trace.named("GET /books/{id}").is_some().then_some(trace)
         };
-        let trace = eventually(PATIENCE, "the event's trace arrives", whole).await?;
+        let trace = eventually(TIMEOUT, "the event's trace arrives", is_complete).await?;
         Ok(Self {
             problem,
             event,
@@ -52,13 +53,13 @@ impl Failure {
         })
     }
 
-    /// The link that opens trace and logs in Grafana.
+    /// Returns the link that opens the trace and its logs in Grafana.
     pub fn link(&self) -> &str {
         let link = self.event["contexts"]["grafana"]["url"].as_str();
         link.unwrap_or_default()
     }
 
-    /// What must hold, in words, and whether it does.
+    /// Returns the checks of the failure, each with a description and whether it passes.
     pub fn checks(&self) -> Vec<(String, bool)> {
         let tag = |key: &str| self.event["tags"][key].as_str().unwrap_or_default();
         let span = self.trace.spans().iter();
@@ -66,37 +67,37 @@ impl Failure {
             .into_iter()
             .find(|span| span.span_id == tag("otel.span_id"));
         let named = span.and_then(|span| span.attributes.get("sentry.event_id"));
-        let check = |what: &str, holds| (what.to_owned(), holds);
+        let check = |what: &str, passes| (what.to_owned(), passes);
         vec![
             check(
-                "the Sentry event names its span's trace",
+                "the Sentry event contains the trace id of its span",
                 span.is_some_and(|span| span.trace_id == tag("otel.trace_id")),
             ),
             check(
-                "the span names the Sentry event",
+                "the span contains the id of the Sentry event",
                 named == Some(&self.event["event_id"]),
             ),
             check(
-                "the answer names both",
+                "the response contains both ids",
                 self.problem["trace_id"] == tag("otel.trace_id")
                     && self.problem["sentry_event_id"] == self.event["event_id"],
             ),
             check(
-                "the event links to that trace in Grafana",
+                "the event links to the trace in Grafana",
                 self.link().contains(tag("otel.trace_id")),
             ),
         ]
     }
 }
 
-/// Reads a book until that fails: a rule is told to the instance in a moment.
-async fn fail(client: &Client, url: &str) -> Result<Value> {
+/// Reads a book until the request fails, because an instance applies a new rule after a short delay.
+async fn wait_for_failure(client: &Client, url: &str) -> Result<Value> {
     let url = format!("{url}/books/1");
     let failed = || async {
-        let answer = client.get(&url).send().await.ok()?;
-        let is_failure = answer.status() == StatusCode::INTERNAL_SERVER_ERROR;
-        is_failure.then_some(answer)
+        let response = client.get(&url).send().await.ok()?;
+        let is_failure = response.status() == StatusCode::INTERNAL_SERVER_ERROR;
+        is_failure.then_some(response)
     };
-    let answer = eventually(PATIENCE, "the rule strikes", failed).await?;
-    Ok(answer.json().await?)
+    let response = eventually(TIMEOUT, "the rule injects a failure", failed).await?;
+    Ok(response.json().await?)
 }

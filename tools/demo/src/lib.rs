@@ -1,5 +1,5 @@
-//! A tour of the whole system on one machine: [`tour`] sends one book through it and checks what can
-//! be seen of it, [`failure`] injects a failure and follows it to its Sentry event.
+//! The demo: [`tour`] sends one book through the system and checks its telemetry, and [`failure`]
+//! injects a failure and checks its Sentry event and its trace.
 
 pub mod failure;
 pub mod tour;

@@ -1,6 +1,6 @@
-//! `cargo run -p demo`: starts the system, sends one book through it, shows what can be seen of it,
-//! and stays up to play with.
-#![expect(clippy::print_stdout, reason = "the demo speaks to a person")]
+//! `cargo run -p demo`: starts the system, sends one book through it, prints its telemetry, and keeps
+//! running so that you can try the API.
+#![expect(clippy::print_stdout, reason = "the demo prints for people")]
 
 use std::process::ExitCode;
 
@@ -8,24 +8,24 @@ use anyhow::Result;
 use clap::Parser;
 use demo::{
     failure::Failure,
-    tour::{METRICS, Tour, moved},
+    tour::{METRICS, Tour, highest},
 };
 use serde_json::Value;
 use testbed::{
     System,
     process::Spec,
     sentry::SentrySink,
-    system::{Binaries, Parts},
+    system::{Binaries, Dependencies},
 };
 
-/// The whole system on one machine, without Docker.
+/// Run the complete system on one machine, without Docker.
 #[derive(Parser)]
 struct Args {
-    /// Exit after the tour: 0 only if every check holds.
+    /// Exit after the tour, with exit code 0 only if every check passes.
     #[arg(long)]
     once: bool,
 
-    /// A real broker; without it, librdkafka's mock cluster.
+    /// A real Kafka broker [default: librdkafka's mock cluster].
     #[arg(long, env, value_name = "HOST:PORT")]
     kafka_bootstrap_servers: Option<String>,
 }
@@ -36,30 +36,30 @@ async fn main() -> Result<ExitCode> {
     println!("building the services");
     let binaries = Binaries::build().await?;
     println!("starting PostgreSQL and Kafka");
-    let parts = Parts::start(args.kafka_bootstrap_servers).await?;
+    let dependencies = Dependencies::start(args.kafka_bootstrap_servers).await?;
     println!("starting bookapp and backend");
     let sentry = SentrySink::start().await?;
-    let reporting = |spec: Spec| spec.env("SENTRY_DSN", sentry.dsn());
-    let system = System::start_with(&binaries, parts, reporting).await?;
-    println!("adding a book and following it");
+    let with_sentry = |spec: Spec| spec.env("SENTRY_DSN", sentry.dsn());
+    let system = System::start_with(&binaries, dependencies, with_sentry).await?;
+    println!("adding a book and collecting its telemetry");
     let tour = Tour::take(&system, "The Dispossessed", "Ursula K. Le Guin").await?;
     show(&tour);
-    println!("making a request fail and following that");
-    let failure = Failure::provoke(&system, &sentry).await?;
+    println!("injecting a failure and collecting its telemetry");
+    let failure = Failure::inject(&system, &sentry).await?;
     show_failure(&failure);
-    let correlated = report(&[tour.checks(), failure.checks()].concat());
+    let all_passed = report(&[tour.checks(), failure.checks()].concat());
     if !args.once {
-        invite(&system);
+        print_urls(&system);
         tokio::signal::ctrl_c().await?;
     }
-    Ok(if correlated {
+    Ok(if all_passed {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
 }
 
-/// Shows what was seen of the book.
+/// Prints the telemetry of the book.
 fn show(tour: &Tour) {
     println!(
         "\nbook {} was added by request {}:",
@@ -68,15 +68,15 @@ fn show(tour: &Tour) {
     println!("  {}", tour.book);
     for (title, trace) in [
         ("1. the request", &tour.adding),
-        ("2. the relay, linked to what it sends", &tour.relaying),
         (
-            "3. the worker, linked to what it processes",
+            "2. the outbox relay, linked to the message that it sends",
+            &tour.relaying,
+        ),
+        (
+            "3. the worker, linked to the message that it processes",
             &tour.processing,
         ),
-        (
-            "and the book read back, through both services",
-            &tour.listing,
-        ),
+        ("4. the list of books, from both services", &tour.listing),
     ] {
         println!("\n{title}\n{}", trace.render().trim_end());
     }
@@ -90,10 +90,10 @@ fn show(tour: &Tour) {
             log.trace_id
         );
     }
-    println!("\nmetrics that moved");
+    println!("\nmetrics");
     for point in METRICS
         .iter()
-        .filter_map(|metric| moved(&tour.points, metric))
+        .filter_map(|metric| highest(&tour.points, metric))
     {
         println!(
             "  {:<36} {:>4}  {}",
@@ -105,12 +105,12 @@ fn show(tour: &Tour) {
     println!();
 }
 
-/// Shows what was seen of the failure.
+/// Prints the telemetry of the failure.
 fn show_failure(failure: &Failure) {
     let text = |path| failure.event.pointer(path).and_then(Value::as_str);
     let text = |path| text(path).unwrap_or("?");
     println!(
-        "\nthe failure, as Sentry has it\n  event {}",
+        "\nthe Sentry event of the failure\n  event {}",
         text("/event_id")
     );
     println!(
@@ -124,21 +124,24 @@ fn show_failure(failure: &Failure) {
         text("/tags/otel.span_id")
     );
     println!("  {}", failure.link());
-    println!("\nand its trace\n{}\n", failure.trace.render().trim_end());
+    println!(
+        "\nthe trace of the event\n{}\n",
+        failure.trace.render().trim_end()
+    );
 }
 
-/// Shows the checks; answers whether every one holds.
+/// Prints the checks and returns whether all of them pass.
 fn report(checks: &[(String, bool)]) -> bool {
-    for (what, holds) in checks {
-        println!("  {} {what}", if *holds { "✓" } else { "✗" });
+    for (what, passes) in checks {
+        println!("  {} {what}", if *passes { "✓" } else { "✗" });
     }
-    let held = checks.iter().filter(|(_, holds)| *holds).count();
-    println!("\ncorrelated: {held} of {} checks", checks.len());
-    held == checks.len()
+    let passed = checks.iter().filter(|(_, passes)| *passes).count();
+    println!("\npassed: {passed} of {} checks", checks.len());
+    passed == checks.len()
 }
 
-fn invite(system: &System) {
-    println!("\nthe system stays up until Ctrl-C:");
+fn print_urls(system: &System) {
+    println!("\nthe system runs until Ctrl-C:");
     let api = &system.bookapp.url;
     println!("  start page {api}/");
     println!("  curl -i {api}/books?limit=3");

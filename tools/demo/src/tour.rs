@@ -1,5 +1,5 @@
-//! One book through the system: add it, wait for the worker, read it back, and look at what can be
-//! seen of it: three linked traces, the logs of both services, the metrics that moved.
+//! The tour: adds one book, waits for the worker and reads the book back, then collects its
+//! telemetry: three linked traces, the logs of both services, and metrics.
 
 use std::time::Duration;
 
@@ -13,33 +13,33 @@ use testbed::{
 };
 use ulid::Ulid;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What was seen of one book.
+/// The telemetry of one book.
 #[derive(Debug)]
 pub struct Tour {
-    /// The id of the request that added it.
+    /// The id of the request that added the book.
     pub request_id: String,
-    /// The book.
+    /// The id of the book.
     pub book_id: i64,
-    /// As the list shows it in the end.
+    /// The book as `GET /books` returns it, with its details.
     pub book: Value,
-    /// `POST /books/add`, in bookapp.
+    /// The trace of `POST /books/add`, in bookapp.
     pub adding: Trace,
-    /// `outbox.relay`, in bookapp.
+    /// The trace of `outbox.relay`, in bookapp.
     pub relaying: Trace,
-    /// `process book.added.v1`, in backend.
+    /// The trace of `process book.added.v1`, in backend.
     pub processing: Trace,
-    /// `GET /books`, in both.
+    /// The trace of `GET /books`, in both services.
     pub listing: Trace,
-    /// The log records found by the request's id, oldest first.
+    /// The log records with the request id, oldest first.
     pub logs: Vec<Log>,
-    /// The newest point of every series.
+    /// The newest data point of every time series.
     pub points: Vec<Point>,
 }
 
 impl Tour {
-    /// Adds one book and follows it.
+    /// Adds one book and collects its telemetry.
     pub async fn take(system: &System, title: &str, author: &str) -> Result<Self> {
         let client = http()?;
         let request_id = Ulid::generate().to_string();
@@ -58,7 +58,7 @@ impl Tour {
         let book_id: i64 = added.json().await?;
 
         let details = format!("{}/books/{book_id}/details", system.bookapp.url);
-        let derived = || async {
+        let has_details = || async {
             client
                 .get(&details)
                 .send()
@@ -68,7 +68,7 @@ impl Tour {
                 .ok()
                 .map(drop)
         };
-        eventually(PATIENCE, "the worker derives the details", derived).await?;
+        eventually(TIMEOUT, "the worker stores the details", has_details).await?;
 
         let page = format!("{}/books?limit=1&after={}", system.bookapp.url, book_id - 1);
         let listed = client.get(page).send().await?.error_for_status()?;
@@ -76,7 +76,7 @@ impl Tour {
         let book = listed.json::<Value>().await?[0].clone();
 
         let sink = &system.sink;
-        let (relaying, processing) = eventually(PATIENCE, "the linked traces arrive", || async {
+        let (relaying, processing) = eventually(TIMEOUT, "the linked traces arrive", || async {
             let spans = sink.spans();
             let create = span(&spans, &adding, "create book.added.v1")?;
             let linked = |name: &str| linked_to(&spans, create, name);
@@ -84,7 +84,7 @@ impl Tour {
                 linked("send book.added.v1")?,
                 linked("process book.added.v1")?,
             );
-            // The last to end in each trace: all of it is here.
+            // The last span to end in each trace: the trace is complete when this span is here.
             span(&spans, &adding, "POST /books/add")?;
             span(&spans, &send.trace_id, "outbox.relay")?;
             span(&spans, &listing, "GET /books")?;
@@ -94,7 +94,7 @@ impl Tour {
             Some((send.trace_id.clone(), process.trace_id.clone()))
         })
         .await?;
-        let logs = eventually(PATIENCE, "both services log the request's id", || async {
+        let logs = eventually(TIMEOUT, "both services log the request's id", || async {
             let logs = logs_of(sink, &request_id);
             ["bookapp", "backend"]
                 .iter()
@@ -102,11 +102,11 @@ impl Tour {
                 .then_some(logs)
         })
         .await?;
-        let points = eventually(PATIENCE, "the metrics arrive", || async {
+        let points = eventually(TIMEOUT, "the metrics arrive", || async {
             let points = sink.points();
             METRICS
                 .iter()
-                .all(|metric| moved(&points, metric).is_some())
+                .all(|metric| highest(&points, metric).is_some())
                 .then_some(points)
         })
         .await?;
@@ -125,10 +125,10 @@ impl Tour {
         })
     }
 
-    /// What must hold, in words, and whether it does.
+    /// Returns the checks of the tour, each with a description and whether it passes.
     pub fn checks(&self) -> Vec<(String, bool)> {
         let mut checks = Vec::new();
-        let mut check = |what: &str, holds: bool| checks.push((what.to_owned(), holds));
+        let mut check = |what: &str, passes: bool| checks.push((what.to_owned(), passes));
         let create = self.adding.named("create book.added.v1");
         let links_to_create = |trace: &Trace, name: &str| {
             create
@@ -150,7 +150,7 @@ impl Tour {
         };
 
         check(
-            "the list shows the book with its details",
+            "the list contains the book with its details",
             self.book["details"].is_object(),
         );
         for (name, trace) in [
@@ -159,20 +159,20 @@ impl Tour {
             ("process book.added.v1", &self.processing),
             ("GET /books", &self.listing),
         ] {
-            let whole = trace
+            let is_complete = trace
                 .roots()
                 .iter()
                 .map(|root| &*root.name)
                 .collect::<Vec<_>>()
                 == [name];
-            check(&format!("the trace of {name} is whole"), whole);
+            check(&format!("the trace of {name} is complete"), is_complete);
         }
         check(
-            "send links to create",
+            "the send span links to the create span",
             links_to_create(&self.relaying, "send book.added.v1"),
         );
         check(
-            "process links to create",
+            "the process span links to the create span",
             links_to_create(&self.processing, "process book.added.v1"),
         );
         check(
@@ -180,24 +180,24 @@ impl Tour {
             services(&self.listing),
         );
         check(
-            "bookapp's log stands in its trace",
+            "bookapp's log record belongs to its trace",
             log_in("bookapp", &self.adding),
         );
         check(
-            "backend's log stands in its trace",
+            "backend's log record belongs to its trace",
             log_in("backend", &self.processing),
         );
         for metric in METRICS {
             check(
-                &format!("{metric} moved"),
-                moved(&self.points, metric).is_some(),
+                &format!("{metric} is recorded"),
+                highest(&self.points, metric).is_some(),
             );
         }
         checks
     }
 }
 
-/// The metrics one book moves.
+/// The metrics that one book changes.
 pub const METRICS: [&str; 7] = [
     "bookapp.books.added",
     "http.server.request.duration",
@@ -208,19 +208,19 @@ pub const METRICS: [&str; 7] = [
     "process.cpu.time",
 ];
 
-/// The series of `metric` that moved most.
-pub fn moved<'p>(points: &'p [Point], metric: &str) -> Option<&'p Point> {
+/// Returns the time series of `metric` with the highest value, if that is not zero.
+pub fn highest<'p>(points: &'p [Point], metric: &str) -> Option<&'p Point> {
     points
         .iter()
         .filter(|point| point.name == metric && point.value > 0.0)
         .max_by(|a, b| a.value.total_cmp(&b.value))
 }
 
-fn trace_id(answer: &reqwest::Response) -> Result<String> {
-    let traceparent = answer
+fn trace_id(response: &reqwest::Response) -> Result<String> {
+    let traceparent = response
         .headers()
         .get("traceparent")
-        .context("no traceparent")?
+        .context("no traceparent header")?
         .to_str()?;
     Ok(traceparent
         .split('-')

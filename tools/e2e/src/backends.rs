@@ -1,4 +1,4 @@
-//! The backends' own HTTP APIs, each call one question.
+//! Queries to the HTTP APIs of Prometheus, Loki, Tempo and Bugsink.
 
 use std::time::Duration;
 
@@ -12,134 +12,136 @@ use crate::{
     stack::{BUGSINK, BUGSINK_TOKEN, LOKI, PROMETHEUS},
 };
 
-/// How long what was sent may take to be found.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+/// The maximum time until sent telemetry appears in a query result.
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Prometheus: the series of a query, now.
+/// Prometheus: returns the series of an instant query.
 pub(crate) async fn series(query: &str) -> Result<Vec<Value>> {
     let url = format!("{PROMETHEUS}/api/v1/query");
-    let answer = get(&url, &[("query", query)]).await?;
-    Ok(list(&answer["data"]["result"]))
+    let response = get(&url, &[("query", query)]).await?;
+    Ok(array(&response["data"]["result"]))
 }
 
-/// Prometheus: the sum of a query's series, which count something, now.
+/// Prometheus: returns the sum of all series of an instant query, as an integer.
 pub(crate) async fn sum(query: &str) -> Result<u64> {
     let series = series(&format!("sum({query})")).await?;
     let value = series.first().and_then(|sum| sum["value"][1].as_str());
     Ok(value.unwrap_or("0").parse()?)
 }
 
-/// Prometheus: trace ids of the exemplars of a series.
+/// Prometheus: returns the trace ids of the exemplars of a series.
 pub(crate) async fn exemplars(query: &str) -> Result<Vec<String>> {
     let url = format!("{PROMETHEUS}/api/v1/query_exemplars");
-    let answer = get(&url, &[("query", query)]).await?;
-    let series = list(&answer["data"]);
-    let exemplars = series.iter().flat_map(|series| list(&series["exemplars"]));
+    let response = get(&url, &[("query", query)]).await?;
+    let series = array(&response["data"]);
+    let exemplars = series.iter().flat_map(|series| array(&series["exemplars"]));
     let id = |exemplar: Value| exemplar["labels"]["trace_id"].as_str().map(str::to_owned);
     Ok(exemplars.filter_map(id).collect())
 }
 
-/// Prometheus: the values a label of a metric has.
+/// Prometheus: returns the values of a label of a metric.
 pub(crate) async fn label_values(metric: &str, label: &str) -> Result<Vec<String>> {
     let url = format!("{PROMETHEUS}/api/v1/label/{label}/values");
-    let answer = get(&url, &[("match[]", metric)]).await?;
-    let values = list(&answer["data"]).into_iter();
+    let response = get(&url, &[("match[]", metric)]).await?;
+    let values = array(&response["data"]).into_iter();
     Ok(values
         .filter_map(|value| value.as_str().map(str::to_owned))
         .collect())
 }
 
-/// Loki: the streams of a query's newest 1000 lines, each with its structured metadata.
+/// Loki: returns the streams of the newest 1000 log records of a query, with their structured
+/// metadata.
 pub(crate) async fn streams(query: &str) -> Result<Vec<Value>> {
     let url = format!("{LOKI}/loki/api/v1/query_range");
-    let answer = get(&url, &[("query", query), ("limit", "1000")]).await?;
-    Ok(list(&answer["data"]["result"]))
+    let response = get(&url, &[("query", query), ("limit", "1000")]).await?;
+    Ok(array(&response["data"]["result"]))
 }
 
-/// Loki: what counts lines, now.
+/// Loki: returns the series of an instant metric query.
 pub(crate) async fn log_series(query: &str) -> Result<Vec<Value>> {
     let url = format!("{LOKI}/loki/api/v1/query");
-    let answer = get(&url, &[("query", query)]).await?;
-    Ok(list(&answer["data"]["result"]))
+    let response = get(&url, &[("query", query)]).await?;
+    Ok(array(&response["data"]["result"]))
 }
 
-/// Loki: the names of all labels.
+/// Loki: returns the names of all labels.
 pub(crate) async fn labels() -> Result<Vec<Value>> {
-    let answer = get(&format!("{LOKI}/loki/api/v1/labels"), &[]).await?;
-    Ok(list(&answer["data"]))
+    let response = get(&format!("{LOKI}/loki/api/v1/labels"), &[]).await?;
+    Ok(array(&response["data"]))
 }
 
-/// Tempo, or what stands in its place: the spans of a trace so far; none if it is not known.
+/// Tempo or the OTLP sink: returns the spans of a trace that are stored so far. The trace is empty if
+/// the id is unknown.
 pub(crate) async fn trace(stack: &Stack, id: &str) -> Result<Trace> {
-    let answer = http()?
+    let response = http()?
         .get(format!("{}/api/traces/{id}", stack.traces_url))
         .header(ACCEPT, "application/protobuf")
         .send()
         .await?;
-    let spans = match answer.status() {
+    let spans = match response.status() {
         StatusCode::NOT_FOUND => Vec::new(),
-        _ => Span::of_trace(&answer.error_for_status()?.bytes().await?)?,
+        _ => Span::of_trace(&response.error_for_status()?.bytes().await?)?,
     };
     Ok(Trace::of(&spans, id))
 }
 
-/// Tempo: the traces a `TraceQL` query finds.
+/// Tempo: returns the traces that match a `TraceQL` query.
 pub(crate) async fn search(stack: &Stack, query: &str) -> Result<Vec<Value>> {
-    let answer = get(&format!("{}/api/search", stack.traces_url), &[("q", query)]).await?;
-    Ok(list(&answer["traces"]))
+    let response = get(&format!("{}/api/search", stack.traces_url), &[("q", query)]).await?;
+    Ok(array(&response["traces"]))
 }
 
-/// Tempo: the series a `TraceQL` metrics query makes.
+/// Tempo: returns the series of a `TraceQL` metrics query.
 pub(crate) async fn trace_series(stack: &Stack, query: &str) -> Result<Vec<Value>> {
     let url = format!("{}/api/metrics/query_range", stack.traces_url);
-    let answer = get(&url, &[("q", query), ("since", "10m"), ("step", "15s")]).await?;
-    Ok(list(&answer["series"]))
+    let response = get(&url, &[("q", query), ("since", "10m"), ("step", "15s")]).await?;
+    Ok(array(&response["series"]))
 }
 
-/// Bugsink: the issues of the project.
+/// Bugsink: returns the issues of the project.
 pub(crate) async fn issues() -> Result<Vec<Value>> {
-    let answer = bugsink("issues/?project=1").await?;
-    Ok(list(&answer["results"]))
+    let response = bugsink("issues/?project=1").await?;
+    Ok(array(&response["results"]))
 }
 
-/// Bugsink: the events of an issue, newest first; what they say is not in it.
+/// Bugsink: returns the events of an issue without their data, newest first.
 pub(crate) async fn events_of(issue: &Value) -> Result<Vec<Value>> {
     let id = issue["id"].as_str().unwrap_or_default();
-    let answer = bugsink(&format!("events/?issue={id}")).await?;
-    Ok(list(&answer["results"]))
+    let response = bugsink(&format!("events/?issue={id}")).await?;
+    Ok(array(&response["results"]))
 }
 
-/// Bugsink: what an event of [`events_of`] says, as it was sent.
+/// Bugsink: returns the data of an event from [`events_of`], as the service sent it.
 pub(crate) async fn event(event: &Value) -> Result<Value> {
     let id = event["id"].as_str().unwrap_or_default();
-    let mut answer = bugsink(&format!("events/{id}/")).await?;
-    Ok(answer["data"].take())
+    let mut response = bugsink(&format!("events/{id}/")).await?;
+    Ok(response["data"].take())
 }
 
 async fn bugsink(path: &str) -> Result<Value> {
     let url = format!("{BUGSINK}/api/canonical/0/{path}");
-    let answer = http()?.get(url).bearer_auth(BUGSINK_TOKEN).send().await?;
-    Ok(answer.error_for_status()?.json().await?)
+    let response = http()?.get(url).bearer_auth(BUGSINK_TOKEN).send().await?;
+    Ok(response.error_for_status()?.json().await?)
 }
 
-/// Waits until a question has an answer that is not empty; says how much was found.
-pub(crate) async fn some(
+/// Waits until a query returns at least one result. Returns the number of results, with `unit`.
+pub(crate) async fn wait_for_results(
     what: &str,
     unit: &str,
-    ask: impl AsyncFn() -> Result<Vec<Value>>,
+    query: impl AsyncFn() -> Result<Vec<Value>>,
 ) -> Result<String> {
     let found = async || {
-        let found = ask().await.ok()?.len();
+        let found = query().await.ok()?.len();
         (found > 0).then(|| format!("{found} {unit}"))
     };
-    eventually(PATIENCE, what, found).await
+    eventually(TIMEOUT, what, found).await
 }
 
 async fn get(url: &str, query: &[(&str, &str)]) -> Result<Value> {
-    let answer = http()?.get(url).query(query).send().await?;
-    Ok(answer.error_for_status()?.json().await?)
+    let response = http()?.get(url).query(query).send().await?;
+    Ok(response.error_for_status()?.json().await?)
 }
 
-fn list(value: &Value) -> Vec<Value> {
+fn array(value: &Value) -> Vec<Value> {
     value.as_array().cloned().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Grafana's dashboards and data sources, read from their files: no Grafana runs here.
+//! Reads Grafana's dashboards and data sources from their files, without a running Grafana.
 
 use std::{
     collections::BTreeMap,
@@ -9,24 +9,24 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// One of `grafana/dashboards/`.
+/// A dashboard from `grafana/dashboards/`.
 pub struct Dashboard(Value);
 
-/// A panel with its queries.
+/// A panel of a dashboard.
 pub struct Panel<'d>(&'d Value);
 
-/// What a panel, or a link, asks a data source.
+/// A query of a panel or of a link.
 pub struct Query {
-    /// The data source's uid.
+    /// The uid of the data source.
     pub source: String,
-    /// What it is asked, with the variables of dashboard and Grafana in it.
+    /// The query text, with unresolved dashboard and Grafana variables.
     pub text: String,
-    /// Whether it is no question in words but Tempo's service graph.
-    pub is_graph: bool,
+    /// Whether this is Tempo's service graph, which has no query text.
+    pub is_service_graph: bool,
 }
 
 impl Dashboard {
-    /// All of them, of the checkout at `root`.
+    /// Reads all dashboards of the checkout at `root`.
     pub fn all(root: &Path) -> Result<Vec<Self>> {
         let folder = fs::read_dir(root.join("grafana/dashboards"))?;
         let mut files: Vec<PathBuf> = folder
@@ -41,18 +41,18 @@ impl Dashboard {
         files.iter().map(read).collect()
     }
 
-    /// What links name it by.
+    /// Returns the uid, which links use.
     pub fn uid(&self) -> &str {
         text(&self.0, "uid")
     }
 
-    /// The panels, rows left out.
+    /// Returns the panels without the rows.
     pub fn panels(&self) -> impl Iterator<Item = Panel<'_>> {
         let panels = self.0["panels"].as_array().into_iter().flatten();
         panels.filter(|panel| panel["type"] != "row").map(Panel)
     }
 
-    /// Each variable with the query that fills it: `label_values(metric, label)`.
+    /// Returns each variable with its query, `label_values(metric, label)`.
     pub fn variables(&self) -> BTreeMap<&str, &str> {
         let variables = self.0["templating"]["list"].as_array().into_iter();
         let variables = variables.flatten();
@@ -61,29 +61,29 @@ impl Dashboard {
             .collect()
     }
 
-    /// The whole, as it is written.
+    /// Returns the complete JSON document.
     pub fn json(&self) -> &Value {
         &self.0
     }
 }
 
 impl Panel<'_> {
-    /// What stands above it.
+    /// Returns the title.
     pub fn title(&self) -> &str {
         text(self.0, "title")
     }
 
-    /// What it says of itself.
+    /// Returns the description.
     pub fn description(&self) -> &str {
         text(self.0, "description")
     }
 
-    /// Whether it shows no data but words.
+    /// Returns whether this is a text panel, which has no queries.
     pub fn is_text(&self) -> bool {
         self.0["type"] == "text"
     }
 
-    /// What it asks.
+    /// Returns the queries.
     pub fn queries(&self) -> Vec<Query> {
         let targets = self.0["targets"].as_array().into_iter().flatten();
         let source = text(&self.0["datasource"], "uid");
@@ -97,21 +97,23 @@ impl Query {
         Self {
             source: source.to_owned(),
             text: text.unwrap_or_default().to_owned(),
-            is_graph: target["queryType"] == "serviceMap",
+            is_service_graph: target["queryType"] == "serviceMap",
         }
     }
 }
 
-/// The provisioned data sources, with what is between them.
+/// Reads the provisioned data sources with their links and correlations.
 pub fn data_sources(root: &Path) -> Result<Vec<Value>> {
     let file = root.join("grafana/provisioning/datasources/stack.yaml");
-    // As Grafana reads it, two dollar signs are one.
+    // Grafana's provisioning reads `$$` as one dollar sign.
     let text = fs::read_to_string(file)?.replace("$$", "$");
-    let read: Value = serde_yaml_ng::from_str(&text)?;
-    Ok(read["datasources"].as_array().cloned().unwrap_or_default())
+    let document: Value = serde_yaml_ng::from_str(&text)?;
+    let sources = document["datasources"].as_array();
+    Ok(sources.cloned().unwrap_or_default())
 }
 
-/// The links from a data source's results to queries of another, by their labels.
+/// Returns the links from a data source's results to queries of another data source, with their
+/// labels.
 pub fn links(source: &Value) -> Vec<(String, Query)> {
     let correlations = source["correlations"].as_array().into_iter().flatten();
     let queries = correlations.filter(|link| link["type"] == "query");
@@ -122,12 +124,12 @@ pub fn links(source: &Value) -> Vec<(String, Query)> {
         })
         .collect();
     let settings = &source["jsonData"];
-    for (label, to) in [("logs", "tracesToLogsV2"), ("metrics", "tracesToMetrics")] {
-        let to = &settings[to];
-        let several = to["queries"].as_array().into_iter().flatten();
-        for query in several.chain(Some(to).filter(|to| to["query"].is_string())) {
+    for (label, target) in [("logs", "tracesToLogsV2"), ("metrics", "tracesToMetrics")] {
+        let target = &settings[target];
+        let several = target["queries"].as_array().into_iter().flatten();
+        for query in several.chain(Some(target).filter(|target| target["query"].is_string())) {
             let label = format!("{label} of a span {}", text(query, "name"));
-            let query = Query::of(text(to, "datasourceUid"), query);
+            let query = Query::of(text(target, "datasourceUid"), query);
             links.push((label.trim_end().to_owned(), query));
         }
     }

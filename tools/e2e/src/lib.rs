@@ -1,6 +1,6 @@
-//! The real stack on one machine: [`Stack`] runs collector, Prometheus, Loki and Kafka as processes
-//! or in containers, with the very same configuration files; [`checks`] looks for what must be found
-//! in them, and [`drills`] takes parts away.
+//! End-to-end tests on the real stack. [`Stack`] runs the collector, Prometheus, Loki and Kafka as
+//! processes or in containers, with the same configuration files. [`checks`] verifies that the
+//! telemetry of the traffic is stored, and [`drills`] injects outages.
 
 mod backends;
 pub mod checks;

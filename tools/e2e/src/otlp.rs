@@ -1,4 +1,4 @@
-//! Telemetry that no service of ours sends, straight to the collector.
+//! Sends synthetic telemetry directly to the collector.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use testbed::system::http;
 
 use crate::stack::COLLECTOR;
 
-/// Sends one OTLP request as JSON; `signal` is `traces`, `logs` or `metrics`.
+/// Sends an OTLP/JSON request. `signal` is `traces`, `logs` or `metrics`.
 pub(crate) async fn send(signal: &str, request: &Value) -> Result<()> {
     let url = format!("{COLLECTOR}/v1/{signal}");
     http()?
@@ -20,16 +20,16 @@ pub(crate) async fn send(signal: &str, request: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Spans of one service.
+/// Builds a trace export request with the spans of one service.
 pub(crate) fn spans(service: &str, spans: &[Value]) -> Value {
     json!({"resourceSpans": [{"resource": resource(service), "scopeSpans": [{"spans": spans}]}]})
 }
 
 pub(crate) fn resource(service: &str) -> Value {
-    json!({"attributes": [text("service.name", service)]})
+    json!({"attributes": [string_attribute("service.name", service)]})
 }
 
-/// A SERVER span that ended just now.
+/// Builds a SERVER span that ends now.
 pub(crate) fn span(trace: &str, id: u64, milliseconds: u64, attributes: &[Value]) -> Value {
     let end = now();
     let start = end - u128::from(milliseconds) * 1_000_000;
@@ -40,17 +40,17 @@ pub(crate) fn span(trace: &str, id: u64, milliseconds: u64, attributes: &[Value]
     })
 }
 
-pub(crate) fn text(key: &str, value: &str) -> Value {
+pub(crate) fn string_attribute(key: &str, value: &str) -> Value {
     json!({"key": key, "value": {"stringValue": value}})
 }
 
-/// Nanoseconds since 1970.
+/// Returns the current time in nanoseconds since the Unix epoch.
 pub(crate) fn now() -> u128 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_nanos()
 }
 
-/// A gauge that is 1.
+/// Builds a metrics export request with one gauge of value 1.
 pub(crate) fn gauge(service: &str, name: &str, attributes: &[Value]) -> Value {
     let time = now().to_string();
     let point = json!({"timeUnixNano": time, "asDouble": 1.0, "attributes": attributes});

@@ -1,10 +1,10 @@
-//! What a run answers: a line for each check, in words.
+//! The result table of a run, with one row for each check.
 
 use std::fmt;
 
 use anyhow::{Error, Result};
 
-/// All checks of a run.
+/// The checks of a run with their outcomes.
 #[derive(Debug, Default)]
 pub struct Table(Vec<Check>);
 
@@ -17,13 +17,13 @@ struct Check {
 
 #[derive(Debug)]
 enum Outcome {
-    Held(String),
+    Passed(String),
     Failed(Error),
     NotRun(&'static str),
 }
 
 impl Table {
-    /// What was found, or why not.
+    /// Adds a check with its result: a description of what was found, or an error.
     pub(crate) fn check(
         &mut self,
         part: &'static str,
@@ -31,18 +31,18 @@ impl Table {
         found: Result<String>,
     ) {
         let outcome = match found {
-            Ok(found) => Outcome::Held(found),
-            Err(why) => Outcome::Failed(why),
+            Ok(found) => Outcome::Passed(found),
+            Err(reason) => Outcome::Failed(reason),
         };
-        self.line(part, what.into(), outcome);
+        self.push(part, what.into(), outcome);
     }
 
-    /// What could not be asked here, and why.
-    pub(crate) fn not_run(&mut self, part: &'static str, what: &str, why: &'static str) {
-        self.line(part, what.to_owned(), Outcome::NotRun(why));
+    /// Adds a check that cannot run here, with the reason.
+    pub(crate) fn not_run(&mut self, part: &'static str, what: &str, reason: &'static str) {
+        self.push(part, what.to_owned(), Outcome::NotRun(reason));
     }
 
-    fn line(&mut self, part: &'static str, what: String, outcome: Outcome) {
+    fn push(&mut self, part: &'static str, what: String, outcome: Outcome) {
         self.0.push(Check {
             part,
             what,
@@ -50,7 +50,7 @@ impl Table {
         });
     }
 
-    /// How many checks failed.
+    /// Returns the number of failed checks.
     pub fn failed(&self) -> usize {
         let failed = |check: &&Check| matches!(check.outcome, Outcome::Failed(_));
         self.0.iter().filter(failed).count()
@@ -59,7 +59,7 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| part | check | outcome |\n|---|---|---|")?;
+        writeln!(f, "| component | check | outcome |\n|---|---|---|")?;
         for Check {
             part,
             what,
@@ -67,9 +67,9 @@ impl fmt::Display for Table {
         } in &self.0
         {
             match outcome {
-                Outcome::Held(found) => writeln!(f, "| {part} | {what} | ✓ {found} |")?,
-                Outcome::Failed(why) => writeln!(f, "| {part} | {what} | ✗ {why:#} |")?,
-                Outcome::NotRun(why) => writeln!(f, "| {part} | {what} | not run: {why} |")?,
+                Outcome::Passed(found) => writeln!(f, "| {part} | {what} | ✓ {found} |")?,
+                Outcome::Failed(reason) => writeln!(f, "| {part} | {what} | ✗ {reason:#} |")?,
+                Outcome::NotRun(reason) => writeln!(f, "| {part} | {what} | not run: {reason} |")?,
             }
         }
         Ok(())

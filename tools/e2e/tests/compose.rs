@@ -1,4 +1,4 @@
-//! What compose would do, read from its file: no engine runs here.
+//! Tests of docker-compose.yaml without a Docker engine.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -15,7 +15,8 @@ use e2e::stack::{
 use serde_json::Value;
 use testbed::process::Spec;
 
-/// The collector's image has no shell; `otel-collector-probe` asks it.
+/// Services without a health check: the collector's image has no shell. `otel-collector-probe` checks
+/// it instead.
 const WITHOUT_HEALTH: [&str; 2] = ["otel-collector", "otel-collector-containers"];
 
 fn root() -> &'static Path {
@@ -25,7 +26,7 @@ fn root() -> &'static Path {
 fn yaml(file: &str) -> Value {
     let text = fs::read_to_string(root().join(file)).unwrap();
     let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text).unwrap();
-    // What is merged merges itself.
+    // A merged mapping can itself contain a merge key, so resolve merge keys twice.
     value.apply_merge().unwrap();
     value.apply_merge().unwrap();
     serde_json::to_value(value).unwrap()
@@ -40,7 +41,7 @@ fn services() -> Vec<(String, Value)> {
         .collect()
 }
 
-fn texts(value: &Value) -> Vec<&str> {
+fn strings(value: &Value) -> Vec<&str> {
     value
         .as_array()
         .into_iter()
@@ -49,19 +50,20 @@ fn texts(value: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// What the Dockerfile's `COPY . .` sees: the paths that `.dockerignore` admits, below `context`.
+/// Copies the files of the Dockerfile's `COPY . .` to `context`: the paths that `.dockerignore`
+/// allows.
 fn copy_build_context(context: &Path) {
     let patterns = fs::read_to_string(root().join(".dockerignore")).unwrap();
-    let admitted = patterns
+    let allowed = patterns
         .lines()
         .filter_map(|pattern| pattern.strip_prefix('!'));
     let copied = Command::new("cp")
         .args(["--recursive", "--parents", "--target-directory"])
         .arg(context)
-        .args(admitted)
+        .args(allowed)
         .current_dir(root())
         .status();
-    assert!(copied.unwrap().success(), "an admitted path does not exist");
+    assert!(copied.unwrap().success(), "an allowed path does not exist");
 }
 
 #[test]
@@ -73,8 +75,8 @@ fn the_images_are_built_from_a_complete_workspace() {
         .current_dir(context.path())
         .output()
         .unwrap();
-    let why = String::from_utf8_lossy(&metadata.stderr);
-    assert!(metadata.status.success(), ".dockerignore: {why}");
+    let stderr = String::from_utf8_lossy(&metadata.stderr);
+    assert!(metadata.status.success(), ".dockerignore: {stderr}");
 }
 
 #[test]
@@ -85,7 +87,7 @@ fn every_image_is_pinned() {
             .unwrap_or_else(|| panic!("{name} has no image"));
         let (_, tag) = image
             .rsplit_once(':')
-            .unwrap_or_else(|| panic!("{name}: no tag"));
+            .unwrap_or_else(|| panic!("{name}: the image has no tag"));
         assert!(
             tag != "latest" && !tag.contains('$') && tag.contains('.'),
             "{name}: {image}"
@@ -99,8 +101,8 @@ fn every_service_is_limited_logged_and_watched() {
     for (name, service) in services() {
         let limit = service["mem_limit"]
             .as_str()
-            .unwrap_or_else(|| panic!("{name}: no limit"));
-        let profile = texts(&service["profiles"]).join(" ");
+            .unwrap_or_else(|| panic!("{name}: no memory limit"));
+        let profile = strings(&service["profiles"]).join(" ");
         *sums.entry(profile).or_default() += limit.trim_end_matches('m').parse::<u32>().unwrap();
         assert!(
             service["logging"]["options"]["max-size"].is_string(),
@@ -108,16 +110,16 @@ fn every_service_is_limited_logged_and_watched() {
         );
         assert!(service["restart"].is_string(), "{name}");
         let one_shot = service["restart"] == "no";
-        let watched = service["healthcheck"]["test"].is_array();
+        let has_healthcheck = service["healthcheck"]["test"].is_array();
         assert!(
-            one_shot || watched || WITHOUT_HEALTH.contains(&&*name),
-            "{name}: not watched"
+            one_shot || has_healthcheck || WITHOUT_HEALTH.contains(&&*name),
+            "{name}: no health check"
         );
     }
     let limits = [("", 3328), ("containers", 96), ("load", 192)];
     for (profile, sum) in sums {
         let limit = limits.iter().find(|(name, _)| *name == profile);
-        let (_, limit) = limit.unwrap_or_else(|| panic!("profile {profile}: no limit"));
+        let (_, limit) = limit.unwrap_or_else(|| panic!("profile {profile}: no memory limit"));
         assert!(sum <= *limit, "profile {profile:?}: {sum} MiB");
     }
 }
@@ -132,7 +134,10 @@ fn every_one_shot_job_is_awaited() {
         let awaited = services.iter().any(|(_, service)| {
             service["depends_on"][job]["condition"] == "service_completed_successfully"
         });
-        assert!(awaited, "nobody waits for {job}: `up --wait` would fail");
+        assert!(
+            awaited,
+            "no service waits for {job}: `up --wait` would fail"
+        );
     }
 }
 
@@ -141,7 +146,7 @@ fn every_one_shot_job_is_awaited() {
 fn every_port_is_on_127_0_0_1() {
     let mut ports = 0;
     for (name, service) in services() {
-        for port in texts(&service["ports"]) {
+        for port in strings(&service["ports"]) {
             assert!(port.starts_with("127.0.0.1:"), "{name}: {port}");
             ports += 1;
         }
@@ -149,7 +154,7 @@ fn every_port_is_on_127_0_0_1() {
     assert!(ports > 8);
 }
 
-/// How each part is started natively.
+/// Returns how the native stack starts each component.
 fn native() -> [(&'static str, Spec); 4] {
     let tools = Tools {
         binaries: "bin".into(),
@@ -160,7 +165,7 @@ fn native() -> [(&'static str, Spec); 4] {
         root: root().to_owned(),
     };
     let data = Path::new("/data");
-    let at = Addresses {
+    let addresses = Addresses {
         traces: "127.0.0.1:1",
         database_url: "postgres://u@127.0.0.1:2/books",
         kafka: "127.0.0.1:3",
@@ -170,7 +175,7 @@ fn native() -> [(&'static str, Spec); 4] {
     [
         (
             "otel-collector",
-            native::collector(&tools, data, &at).unwrap(),
+            native::collector(&tools, data, &addresses).unwrap(),
         ),
         ("prometheus", native::prometheus(&tools, data)),
         ("loki", native::loki(&tools, data)),
@@ -178,7 +183,8 @@ fn native() -> [(&'static str, Spec); 4] {
     ]
 }
 
-/// The last parts of the paths that a command's `--config`, `-config.file` and `--config.file` name.
+/// Returns the file names in the `--config`, `-config.file` and `--config.file` arguments of a
+/// command.
 fn configuration_files<'a>(args: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
     let files = args.filter_map(|arg| arg.trim_start_matches('-').strip_prefix("config"));
     let files = files.filter_map(|arg| arg.trim_start_matches(".file").strip_prefix('='));
@@ -191,7 +197,7 @@ fn both_stacks_read_the_same_files() {
     for (name, spec) in native() {
         let native = spec.args.iter().filter_map(|arg| arg.to_str());
         let native = configuration_files(native);
-        let compose = configuration_files(texts(&services[name]["command"]).into_iter());
+        let compose = configuration_files(strings(&services[name]["command"]).into_iter());
         assert!(!native.is_empty(), "{name}");
         assert_eq!(native, compose, "{name}");
     }
@@ -211,7 +217,7 @@ fn both_stacks_publish_the_same_ports() {
         let port = address.rsplit(':').next().unwrap();
         let published = format!("{address}:{port}");
         assert!(
-            texts(&services[name]["ports"]).contains(&&*published),
+            strings(&services[name]["ports"]).contains(&&*published),
             "{name}: {published}"
         );
     }
@@ -219,7 +225,7 @@ fn both_stacks_publish_the_same_ports() {
 
 // proves: B22 N6
 #[test]
-fn errors_go_to_the_stack_s_own_bugsink_unless_told_otherwise() {
+fn errors_go_to_the_stack_s_own_bugsink_by_default() {
     let project = fs::read_to_string(root().join("stack/bugsink/project.py")).unwrap();
     let key = project.split("KEY = \"").nth(1).unwrap();
     let key = key.split('"').next().unwrap();
@@ -229,7 +235,7 @@ fn errors_go_to_the_stack_s_own_bugsink_unless_told_otherwise() {
         let default = format!("${{SENTRY_DSN-http://{key}@bugsink:8002/1}}");
         assert_eq!(dsn, Some(&*default));
     }
-    let started = texts(&services["bugsink"]["command"]);
+    let started = strings(&services["bugsink"]["command"]);
     assert_eq!(started, ["/bugsink/serve", "/data", "0.0.0.0:8002"]);
     let requirements = fs::read_to_string(root().join("stack/bugsink/requirements.txt")).unwrap();
     let image = services["bugsink"]["image"].as_str().unwrap();
@@ -239,7 +245,8 @@ fn errors_go_to_the_stack_s_own_bugsink_unless_told_otherwise() {
     );
 }
 
-/// What only one of them must be told: the address to bind in a container; what tests hurry up.
+/// Both stacks set the same variables, except for bind addresses in containers and short intervals in
+/// tests.
 #[test]
 fn both_stacks_set_the_same_environment() {
     let services: BTreeMap<_, _> = services().into_iter().collect();
@@ -255,7 +262,8 @@ fn both_stacks_set_the_same_environment() {
             .map(|name| (*name).to_owned())
             .collect::<Vec<_>>()
     };
-    // Natively the database's port and name are drawn, the intervals short, the others' defaults right.
+    // The native stack uses random database ports and names and short intervals. For the variables
+    // that only compose sets, it uses the defaults.
     assert_eq!(
         only(&native, &compose),
         [
@@ -277,7 +285,7 @@ fn both_stacks_set_the_same_environment() {
             "TAIL_SAMPLING_BASELINE_PERCENT"
         ]
     );
-    let told = [
+    let sources = [
         include_str!("../../testbed/src/system.rs"),
         include_str!("../src/stack/native.rs"),
     ]
@@ -285,8 +293,8 @@ fn both_stacks_set_the_same_environment() {
     for service in ["bookapp", "backend"] {
         for name in environment(&services[service]) {
             assert!(
-                told.contains(&format!("\"{name}\"")),
-                "{service} is not told {name} natively"
+                sources.contains(&format!("\"{name}\"")),
+                "{service}: the native stack does not set {name}"
             );
         }
     }
@@ -298,9 +306,9 @@ fn environment(service: &Value) -> BTreeSet<&str> {
 }
 
 #[test]
-fn every_mounted_file_is_there() {
+fn every_mounted_file_exists() {
     for (name, service) in services() {
-        for volume in texts(&service["volumes"]) {
+        for volume in strings(&service["volumes"]) {
             let source = volume.split(':').next().unwrap();
             let is_file = source.starts_with("./");
             assert!(!is_file || root().join(source).exists(), "{name}: {volume}");
@@ -310,7 +318,7 @@ fn every_mounted_file_is_there() {
 }
 
 #[test]
-fn what_the_collector_needs_is_set_and_what_is_set_is_needed() {
+fn required_collector_variables_are_set_and_set_ones_are_used() {
     let files = [
         "otel-collector/core.yaml",
         "otel-collector/infrastructure.yaml",
@@ -367,7 +375,7 @@ fn the_image_and_the_native_collector_are_one_version() {
 fn the_collector_s_files_share_no_list_and_use_all_they_declare() {
     let core = yaml("otel-collector/core.yaml");
     let infrastructure = yaml("otel-collector/infrastructure.yaml");
-    let mut lists = BTreeSet::new();
+    let mut pipelines = BTreeSet::new();
     let mut declared = BTreeSet::new();
     let mut used = BTreeSet::new();
     for file in [&core, &infrastructure] {
@@ -390,18 +398,22 @@ fn the_collector_s_files_share_no_list_and_use_all_they_declare() {
                 );
             }
         }
-        for name in texts(&file["service"]["extensions"]) {
+        for name in strings(&file["service"]["extensions"]) {
             used.insert(name.to_owned());
         }
-        for (pipeline, parts) in file["service"]["pipelines"].as_object().unwrap() {
+        for (pipeline, components) in file["service"]["pipelines"].as_object().unwrap() {
             assert!(
-                lists.insert(pipeline.clone()),
-                "{pipeline} stands in both files"
+                pipelines.insert(pipeline.clone()),
+                "{pipeline} is in both files"
             );
-            for part in ["receivers", "processors", "exporters"] {
-                used.extend(texts(&parts[part]).into_iter().map(str::to_owned));
+            for component in ["receivers", "processors", "exporters"] {
+                used.extend(
+                    strings(&components[component])
+                        .into_iter()
+                        .map(str::to_owned),
+                );
             }
-            let first = texts(&parts["processors"])[0];
+            let first = strings(&components["processors"])[0];
             assert!(
                 first == "memory_limiter" || first == "tail_sampling",
                 "{pipeline}: {first}"

@@ -1,4 +1,5 @@
-//! What only Grafana can show, judged as data. That each query has an answer is `cargo xtask e2e`'s.
+//! Tests of the dashboard and data source files without Grafana. `cargo xtask e2e` checks that each
+//! query returns data.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{collections::BTreeSet, path::Path};
@@ -22,38 +23,43 @@ fn uids() -> BTreeSet<String> {
     uids.map(str::to_owned).collect()
 }
 
-/// Every value under one of these keys, however deep.
-fn under<'v>(value: &'v Value, keys: &[&str], found: &mut Vec<&'v Value>) {
+/// Collects every value with one of these keys, at any depth.
+fn collect_values<'v>(value: &'v Value, keys: &[&str], found: &mut Vec<&'v Value>) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
                 if keys.contains(&&**key) {
                     found.push(value);
                 }
-                under(value, keys, found);
+                collect_values(value, keys, found);
             }
         }
-        Value::Array(values) => values.iter().for_each(|value| under(value, keys, found)),
+        Value::Array(values) => values
+            .iter()
+            .for_each(|value| collect_values(value, keys, found)),
         _ => {}
     }
 }
 
 // proves: R5 N20
 #[test]
-fn every_panel_says_what_it_shows_and_asks_a_source_that_is_there() {
+fn every_panel_has_a_description_and_an_existing_data_source() {
     let (uids, mut panels) = (uids(), 0);
     for dashboard in dashboards() {
         for panel in dashboard.panels().filter(|panel| !panel.is_text()) {
-            let place = format!("{}: {}", dashboard.uid(), panel.title());
+            let location = format!("{}: {}", dashboard.uid(), panel.title());
             assert!(
                 !panel.title().is_empty() && !panel.description().is_empty(),
-                "{place}"
+                "{location}"
             );
             let queries = panel.queries();
-            assert!(!queries.is_empty(), "{place} asks nothing");
+            assert!(!queries.is_empty(), "{location} has no query");
             for query in queries {
-                assert!(uids.contains(&query.source), "{place}: {}", query.source);
-                assert!(query.is_graph || !query.text.is_empty(), "{place}");
+                assert!(uids.contains(&query.source), "{location}: {}", query.source);
+                assert!(
+                    query.is_service_graph || !query.text.is_empty(),
+                    "{location}"
+                );
             }
             panels += 1;
         }
@@ -79,9 +85,9 @@ fn every_variable_is_declared_and_used_and_no_instance_is_named() {
             for name in named.filter(|name| !name.starts_with("__")) {
                 assert!(variables.contains_key(name), "{}: ${name}", dashboard.uid());
             }
-            let is_tied = ["instance", "127.0.0.1", "localhost", "host_name="];
-            let tied = is_tied.iter().find(|word| query.contains(**word));
-            assert_eq!(tied, None, "{}: {query}", dashboard.uid());
+            let instance_filters = ["instance", "127.0.0.1", "localhost", "host_name="];
+            let found = instance_filters.iter().find(|word| query.contains(**word));
+            assert_eq!(found, None, "{}: {query}", dashboard.uid());
         }
         for variable in variables.keys() {
             let used = queries
@@ -93,12 +99,15 @@ fn every_variable_is_declared_and_used_and_no_instance_is_named() {
 }
 
 #[test]
-fn every_link_to_a_dashboard_and_every_source_it_names_is_there() {
+fn every_dashboard_link_has_a_target_and_home_links_to_all() {
     let known: BTreeSet<_> = dashboards()
         .iter()
         .map(|one| one.uid().to_owned())
         .collect();
-    assert!(known.contains("home"), "it is where Grafana opens");
+    assert!(
+        known.contains("home"),
+        "Grafana opens it as the home dashboard"
+    );
     let mut linked = BTreeSet::new();
     for dashboard in dashboards() {
         let text = dashboard.json().to_string();
@@ -107,17 +116,17 @@ fn every_link_to_a_dashboard_and_every_source_it_names_is_there() {
         }
     }
     assert!(linked.is_subset(&known), "{linked:?}");
-    // The home page leads to every other.
+    // The home dashboard links to every other one.
     assert_eq!(linked.len() + 1, known.len(), "{linked:?}");
 }
 
 // proves: N22 B12
 #[test]
-fn every_signal_leads_to_every_other() {
+fn every_signal_links_to_every_other() {
     let (sources, uids) = (data_sources(root()).unwrap(), uids());
     for source in &sources {
         let mut named = Vec::new();
-        under(source, &["datasourceUid", "targetUID"], &mut named);
+        collect_values(source, &["datasourceUid", "targetUID"], &mut named);
         for uid in named {
             assert!(uids.contains(uid.as_str().unwrap()), "{uid}");
         }
@@ -136,7 +145,7 @@ fn every_signal_leads_to_every_other() {
     assert_eq!(exemplars["datasourceUid"], "tempo");
     let consumers = links(tempo)
         .into_iter()
-        .find(|(label, _)| label == "Who consumed this message");
+        .find(|(label, _)| label == "Consumers of this message");
     let (_, consumers) = consumers.unwrap();
     assert_eq!(consumers.source, "tempo");
     assert_eq!(consumers.text, r#"{ link:traceID = "${linked}" }"#);
@@ -145,7 +154,7 @@ fn every_signal_leads_to_every_other() {
     let url = external.unwrap()["config"]["target"]["url"]
         .as_str()
         .unwrap();
-    // Bugsink's list of the project's issues, searched by the tag that every event carries.
+    // Bugsink's issue list, filtered by the trace id tag of the events.
     assert_eq!(
         url,
         "http://localhost:8002/issues/1/?q=otel.trace_id:${traceID}#${event}"

@@ -1,7 +1,7 @@
-//! Kafka without a broker: librdkafka's mock cluster speaks the real protocol over TCP.
+//! Kafka without a real broker: librdkafka's mock cluster, which implements the protocol over TCP.
 //!
-//! It has no Admin API, so topics are made here and services run with
-//! `KAFKA_CREATE_TOPICS=false`. It listens on 127.0.0.1, on a port of its own choice.
+//! The mock cluster has no Admin API: [`Kafka::start`] creates the topics, and services run with
+//! `KAFKA_CREATE_TOPICS=false`. The cluster listens on 127.0.0.1, on a port that it chooses.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use rdkafka::{
 };
 use tokio::time::timeout;
 
-/// How long a message is waited for.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// The maximum time to wait for a message.
+const MESSAGE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A one-broker cluster; gone on drop.
+/// A mock cluster with one broker. It stops on drop.
 pub struct Kafka {
     cluster: MockCluster<'static, DefaultProducerContext>,
 }
 
 impl Kafka {
-    /// Starts the cluster with these topics, of `partitions` each.
+    /// Starts the cluster and creates these topics with `partitions` partitions each.
     pub fn start(topics: &[&str], partitions: i32) -> Result<Self> {
         let cluster = MockCluster::new(1).context("could not start the mock cluster")?;
         for topic in topics {
@@ -36,12 +36,12 @@ impl Kafka {
         Ok(Self { cluster })
     }
 
-    /// What clients connect to.
+    /// Returns the value for `bootstrap.servers`.
     pub fn bootstrap_servers(&self) -> String {
         self.cluster.bootstrap_servers()
     }
 
-    /// The first `count` messages of a topic, as they come.
+    /// Consumes the first `count` messages of a topic, in the order of delivery.
     pub async fn messages(&self, topic: &str, count: usize) -> Result<Vec<OwnedMessage>> {
         let consumer: StreamConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.bootstrap_servers())
@@ -52,43 +52,47 @@ impl Kafka {
         consumer.subscribe(&[topic])?;
         let mut messages = Vec::with_capacity(count);
         while messages.len() < count {
-            let received = timeout(PATIENCE, consumer.recv()).await;
-            let received = received
-                .with_context(|| format!("{topic} holds {} of {count} messages", messages.len()))?;
+            let received = timeout(MESSAGE_TIMEOUT, consumer.recv()).await;
+            let received = received.with_context(|| {
+                format!(
+                    "received {} of {count} messages from {topic}",
+                    messages.len()
+                )
+            })?;
             messages.push(received?.detach());
         }
         Ok(messages)
     }
 
-    /// Refuses the next `times` messages as too large.
-    pub fn refuse(&self, times: usize) {
+    /// Rejects the next `times` produce requests with `MSG_SIZE_TOO_LARGE`.
+    pub fn reject_next(&self, times: usize) {
         let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
         self.cluster
             .request_errors(RDKafkaApiKey::Produce, &vec![error; times]);
     }
 
-    /// How many messages a topic holds.
+    /// Returns the number of messages in a topic.
     pub fn count(&self, topic: &str, partitions: i32) -> Result<i64> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.bootstrap_servers())
             .create()?;
         (0..partitions).try_fold(0, |count, partition| {
-            let (low, high) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
+            let (low, high) = consumer.fetch_watermarks(topic, partition, MESSAGE_TIMEOUT)?;
             Ok(count + high - low)
         })
     }
 
-    /// Takes the broker away.
-    pub fn take_away(&self) -> Result<()> {
+    /// Stops the broker: its port closes.
+    pub fn stop_broker(&self) -> Result<()> {
         self.cluster
             .broker_down(1)
-            .context("could not take the broker away")
+            .context("could not stop the broker")
     }
 
-    /// Brings it back.
-    pub fn bring_back(&self) -> Result<()> {
+    /// Starts the stopped broker again, with its messages.
+    pub fn restart_broker(&self) -> Result<()> {
         self.cluster
             .broker_up(1)
-            .context("could not bring the broker back")
+            .context("could not restart the broker")
     }
 }

@@ -1,14 +1,14 @@
-//! Real or stand-in parts, started by a test or the demo and gone with it.
+//! Test infrastructure that tests and the demo start. Each component stops when it is dropped.
 //!
-//! - [`postgres`]: a real server from the machine's binaries, a fresh migrated database for each
-//! - [`kafka`]: librdkafka's mock cluster, the real protocol over TCP
-//! - [`sink`]: takes OTLP over HTTP and gRPC and answers what it got
-//! - [`sentry`]: takes Sentry envelopes and answers what it got
-//! - [`process`]: starts, watches and ends child processes
-//! - [`port`]: free ports that stay free
-//! - [`system`]: both services as processes, with all they need
-//! - [`trace`]: spans as traces
-//! - [`eventually`]: waits for a condition with a deadline
+//! - [`postgres`]: a real PostgreSQL server, with a fresh migrated database for each test
+//! - [`kafka`]: librdkafka's mock cluster, which implements the Kafka protocol over TCP
+//! - [`sink`]: receives OTLP over HTTP and gRPC, and returns what it received
+//! - [`sentry`]: receives Sentry envelopes, and returns what it received
+//! - [`process`]: starts, observes and stops child processes
+//! - [`port`]: allocates free TCP ports
+//! - [`system`]: both services as processes, with their dependencies
+//! - [`trace`]: groups spans into traces
+//! - [`eventually`]: polls a condition until a deadline
 
 pub mod kafka;
 pub mod port;
@@ -26,7 +26,7 @@ use anyhow::{Result, bail};
 
 pub use system::System;
 
-/// Tries until `attempt` yields something, or says after `within` that `what` did not happen.
+/// Polls `attempt` until it returns a value. Fails after `within`, with an error that names `what`.
 pub async fn eventually<T, F>(
     within: Duration,
     what: &str,
@@ -37,11 +37,11 @@ where
 {
     let deadline = Instant::now() + within;
     loop {
-        if let Some(found) = attempt().await {
-            return Ok(found);
+        if let Some(value) = attempt().await {
+            return Ok(value);
         }
         if Instant::now() >= deadline {
-            bail!("{what}: not within {within:?}");
+            bail!("timed out after {within:?}, waiting for: {what}");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

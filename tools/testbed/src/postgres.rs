@@ -1,8 +1,9 @@
-//! A real PostgreSQL from the machine's binaries, and a fresh migrated database for each asker.
+//! A real PostgreSQL server from the installed binaries, with a fresh migrated database for each
+//! test.
 //!
-//! The server's files live in a folder named after the process that owns it; what a killed run
-//! left behind is removed by the next one. What is committed outlives a crash of the server, which
-//! chaos counts on, but not one of the machine: nothing is flushed to the disk.
+//! The name of the server's folder contains the id of the process that owns it, so that the next run
+//! can remove the folders of killed runs. Committed data survives a crash of the server, which
+//! `cargo xtask chaos` relies on. It does not survive a crash of the machine: `fsync` is off.
 
 use std::{
     env, fs,
@@ -23,13 +24,13 @@ use crate::{
     process::{Process, Signal, Spec},
 };
 
-/// PostgreSQL refuses to run as root; this is `nobody`.
+/// The user id of `nobody`. PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65534;
 const FOLDER: &str = "bookapp-postgres-";
 const TEMPLATE: &str = "migrated";
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
-/// A running server; stopped on drop.
+/// A running server. It stops on drop.
 #[derive(Debug)]
 pub struct Postgres {
     process: Process,
@@ -40,24 +41,25 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// The server that all tests of this process share.
+    /// Returns the server that all tests of this process share. The first call starts it.
     pub async fn shared() -> Result<&'static Self> {
         static SHARED: OnceCell<Postgres> = OnceCell::const_new();
         SHARED.get_or_try_init(Self::start).await
     }
 
-    /// Starts a server and migrates a template for its databases.
+    /// Starts a server and creates the migrated template database.
     pub async fn start() -> Result<Self> {
         let binaries = binaries()?;
         remove_leftovers();
         let folder = tempfile::Builder::new()
             .prefix(&format!("{FOLDER}{}-", process::id()))
             .tempdir()
-            .context("could not make a folder for PostgreSQL")?
+            .context("could not create a folder for PostgreSQL")?
             .keep();
         let user = Uid::effective().is_root().then_some(NOBODY);
         if user.is_some() {
-            chown(&folder, user, user).context("could not hand PostgreSQL its folder")?;
+            chown(&folder, user, user)
+                .context("could not change the owner of PostgreSQL's folder")?;
         }
         let program = |name: &str| Spec {
             user,
@@ -73,12 +75,12 @@ impl Postgres {
             .arg("--pgdata")
             .arg(&data);
         let init = Process::start(&init)?;
-        if !init.exited(Duration::from_mins(1)).await?.success() {
+        if !init.wait(Duration::from_mins(1)).await?.success() {
             bail!("initdb failed:\n{}", init.lines().join("\n"));
         }
         let port = port::free()?;
         let server = Spec {
-            end: Signal::SIGINT,
+            stop_signal: Signal::SIGINT,
             ..program("postgres")
         }
         .arg("-D")
@@ -103,14 +105,14 @@ impl Postgres {
         };
         postgres.prepare_template().await.with_context(|| {
             format!(
-                "PostgreSQL did not come up:\n{}",
+                "PostgreSQL did not start:\n{}",
                 postgres.process.lines().join("\n")
             )
         })?;
         Ok(postgres)
     }
 
-    /// A new database, migrated and seeded; answers its URL.
+    /// Creates a migrated and seeded database and returns its URL.
     pub async fn database(&self) -> Result<String> {
         let name = format!("books_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.create(&format!("create database {name} template {TEMPLATE}"))
@@ -118,33 +120,33 @@ impl Postgres {
         Ok(self.url(&name))
     }
 
-    /// A new database with nothing in it; answers its URL.
+    /// Creates an empty database and returns its URL.
     pub async fn empty_database(&self) -> Result<String> {
         let name = format!("empty_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.create(&format!("create database {name}")).await?;
         Ok(self.url(&name))
     }
 
-    /// Ends the server with this signal: SIGKILL as a crash would, SIGINT as an operator would.
-    pub async fn end(&self, signal: Signal) -> Result<()> {
+    /// Stops the server with this signal: SIGKILL simulates a crash, SIGINT is a fast shutdown.
+    pub async fn stop(&self, signal: Signal) -> Result<()> {
         self.process.signal(signal);
-        self.process.exited(Duration::from_mins(1)).await.map(drop)
+        self.process.wait(Duration::from_mins(1)).await.map(drop)
     }
 
-    /// Starts the server again, with the data it had.
-    pub async fn start_again(&mut self) -> Result<()> {
-        // What a crash left behind may take a moment to go.
+    /// Starts the stopped server again, with its data.
+    pub async fn restart(&mut self) -> Result<()> {
+        // The server refuses to start while backends of a crashed server are still running.
         let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             self.process = Process::start(&self.server)?;
-            let answers = async || {
+            let is_decided = async || {
                 !self.process.is_running()
                     || PgConnection::connect(&self.url("postgres")).await.is_ok()
             };
             eventually(
                 Duration::from_mins(1),
-                "PostgreSQL answers again",
-                || async { answers().await.then_some(()) },
+                "PostgreSQL accepts connections after the restart",
+                || async { is_decided().await.then_some(()) },
             )
             .await?;
             if self.process.is_running() {
@@ -152,7 +154,7 @@ impl Postgres {
             }
             if Instant::now() > deadline {
                 bail!(
-                    "PostgreSQL does not start again:\n{}",
+                    "PostgreSQL did not restart:\n{}",
                     self.process.lines().join("\n")
                 );
             }
@@ -161,13 +163,18 @@ impl Postgres {
 
     async fn prepare_template(&self) -> Result<()> {
         let connection = || async { PgConnection::connect(&self.url("postgres")).await.ok() };
-        eventually(Duration::from_mins(1), "PostgreSQL answers", connection).await?;
+        eventually(
+            Duration::from_mins(1),
+            "PostgreSQL accepts connections",
+            connection,
+        )
+        .await?;
         self.create(&format!("create database {TEMPLATE}")).await?;
         let mut template = PgConnection::connect(&self.url(TEMPLATE)).await?;
         MIGRATIONS
             .run(&mut template)
             .await
-            .context("the migrations do not run")?;
+            .context("could not run the migrations")?;
         template.close().await?;
         Ok(())
     }
@@ -187,7 +194,7 @@ impl Postgres {
     }
 }
 
-/// Runs statements on the database at `url`.
+/// Executes statements on the database at `url`.
 pub async fn execute(url: &str, statements: &str) -> Result<()> {
     let mut connection = PgConnection::connect(url).await?;
     connection
@@ -197,12 +204,12 @@ pub async fn execute(url: &str, statements: &str) -> Result<()> {
     Ok(())
 }
 
-/// A session that has run some statements, and keeps the locks they took until it is dropped.
+/// A database session that has executed some statements. It holds their locks until it is dropped.
 #[derive(Debug)]
 pub struct Session(#[expect(dead_code, reason = "the connection is the session")] PgConnection);
 
 impl Session {
-    /// Opens one on the database at `url`.
+    /// Connects to the database at `url` and executes `statements`.
     pub async fn open(url: &str, statements: &str) -> Result<Self> {
         let mut connection = PgConnection::connect(url).await?;
         let statements = sqlx::raw_sql(sqlx::AssertSqlSafe(statements));
@@ -211,8 +218,8 @@ impl Session {
     }
 }
 
-/// The one number that `query` answers on the database at `url`.
-pub async fn number(url: &str, query: &str) -> Result<i64> {
+/// Runs `query` on the database at `url` and returns its single value, a number.
+pub async fn query_number(url: &str, query: &str) -> Result<i64> {
     let mut connection = PgConnection::connect(url).await?;
     let query = sqlx::query_scalar(sqlx::AssertSqlSafe(query));
     let number = query.fetch_one(&mut connection).await?;
@@ -228,7 +235,7 @@ impl Drop for Postgres {
 }
 
 impl Spec {
-    /// Server settings, each behind its `-c`.
+    /// Adds server settings, each as a `-c` option.
     fn args_of_settings(self, settings: &[&str]) -> Self {
         settings
             .iter()
@@ -236,11 +243,9 @@ impl Spec {
     }
 }
 
-/// The folder of `postgres` and `initdb`: `PG_BIN`, else `PATH`, else the distribution's newest.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "PG_BIN is a setting of the testbed alone"
-)]
+/// Finds the folder that contains `postgres` and `initdb`: `PG_BIN`, then `PATH`, then the newest
+/// version in `/usr/lib/postgresql`.
+#[expect(clippy::disallowed_methods, reason = "only the testbed reads PG_BIN")]
 fn binaries() -> Result<PathBuf> {
     let complete = |folder: &PathBuf| {
         ["postgres", "initdb"]
@@ -251,7 +256,7 @@ fn binaries() -> Result<PathBuf> {
         let folder = PathBuf::from(folder);
         return complete(&folder)
             .then_some(folder)
-            .ok_or_else(|| anyhow!("PG_BIN holds no `postgres` and `initdb`"));
+            .ok_or_else(|| anyhow!("PG_BIN does not contain `postgres` and `initdb`"));
     }
     let path = env::var_os("PATH").unwrap_or_default();
     let mut distribution: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
@@ -265,11 +270,11 @@ fn binaries() -> Result<PathBuf> {
         .find(complete)
         .context(
             "no PostgreSQL server found: install it (Debian: apt-get install postgresql) \
-         or point PG_BIN at the folder of `postgres` and `initdb`",
+         or set PG_BIN to the folder that contains `postgres` and `initdb`",
         )
 }
 
-/// The version in `/usr/lib/postgresql/{version}/bin`.
+/// Returns the version from a path `/usr/lib/postgresql/{version}/bin`.
 fn version(folder: &Path) -> u32 {
     folder
         .parent()
@@ -278,7 +283,7 @@ fn version(folder: &Path) -> u32 {
         .unwrap_or(0)
 }
 
-/// Removes the folders of processes that are gone.
+/// Removes the folders of processes that no longer exist.
 fn remove_leftovers() {
     for entry in fs::read_dir(env::temp_dir())
         .into_iter()

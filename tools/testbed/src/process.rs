@@ -1,8 +1,8 @@
-//! The one process library: starts child processes, watches what they say, ends them.
+//! Child processes: starts them, records their output and stops them.
 //!
-//! No child outlives its parent, however that ends: children are started through `setpriv
-//! --pdeathsig`, from one thread that lives as long as the process, for the kernel sends the
-//! signal when the *thread* that started the child is gone.
+//! No child outlives this process, even if this process is killed: `setpriv --pdeathsig` starts each
+//! child. The kernel sends that signal when the *thread* that started the child exits. Therefore one
+//! thread, which lives as long as this process, starts all children.
 
 use std::{
     ffi::OsString,
@@ -20,25 +20,25 @@ use tokio::{sync::watch, time::timeout};
 
 pub use nix::sys::signal::Signal;
 
-/// What to start, and how it dies.
+/// A command to start, and the signal that stops it.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// What it is called in messages.
+    /// The name of the process in error messages.
     pub name: String,
-    /// The program.
+    /// The program to run.
     pub program: PathBuf,
-    /// Its arguments.
+    /// The command-line arguments.
     pub args: Vec<OsString>,
-    /// Environment variables beside the inherited ones.
+    /// Environment variables in addition to the inherited ones.
     pub env: Vec<(String, String)>,
-    /// The user it runs as, when this process is root and it must not be.
+    /// The user id to switch to, for a program that refuses to run as root.
     pub user: Option<u32>,
-    /// The signal it gets when this process is gone, and on drop.
-    pub end: Signal,
+    /// The signal that the process receives on drop, and when this process exits.
+    pub stop_signal: Signal,
 }
 
 impl Spec {
-    /// `program`, killed when its time is over.
+    /// Creates a specification for `program`, which stops with SIGKILL.
     pub fn new(name: &str, program: impl Into<PathBuf>) -> Self {
         Self {
             name: name.to_owned(),
@@ -46,36 +46,36 @@ impl Spec {
             args: Vec::new(),
             env: Vec::new(),
             user: None,
-            end: Signal::SIGKILL,
+            stop_signal: Signal::SIGKILL,
         }
     }
 
-    /// With one more argument.
+    /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
         self
     }
 
-    /// With one more environment variable.
+    /// Adds an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.push((name.to_owned(), value.into()));
         self
     }
 
-    /// The value of an environment variable that was given.
-    pub fn value(&self, name: &str) -> Option<&str> {
+    /// Returns the value of an environment variable from this specification.
+    pub fn env_value(&self, name: &str) -> Option<&str> {
         let found = self.env.iter().rev().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The command that does it.
+    /// Builds the command that starts the process.
     pub fn command(&self) -> Command {
         let mut command = Command::new("setpriv");
         command.arg(format!(
             "--pdeathsig={}",
-            self.end.as_str().trim_start_matches("SIG")
+            self.stop_signal.as_str().trim_start_matches("SIG")
         ));
         if let Some(user) = self.user {
             command.args([format!("--reuid={user}"), format!("--regid={user}")]);
@@ -87,18 +87,18 @@ impl Spec {
     }
 }
 
-/// A running child; ended on drop.
+/// A running child process. It stops on drop.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     pid: Pid,
-    end: Signal,
+    stop_signal: Signal,
     lines: watch::Receiver<Vec<String>>,
     exit: watch::Receiver<Option<ExitStatus>>,
 }
 
 impl Process {
-    /// Starts the child; what it says on stdout and stderr is kept, line by line.
+    /// Starts the process and records its stdout and stderr line by line.
     pub fn start(spec: &Spec) -> Result<Self> {
         let mut command = spec.command();
         command
@@ -109,31 +109,32 @@ impl Process {
             format!("could not start {} ({})", spec.name, spec.program.display())
         })?;
         let pid = Pid::from_raw(i32::try_from(child.id())?);
-        let (said, lines) = watch::channel(Vec::new());
+        let (line_sender, lines) = watch::channel(Vec::new());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let readers = [
-            stdout.map(|pipe| read_lines(pipe, said.clone())),
-            stderr.map(|pipe| read_lines(pipe, said)),
+            stdout.map(|pipe| read_lines(pipe, line_sender.clone())),
+            stderr.map(|pipe| read_lines(pipe, line_sender)),
         ];
-        let (exited, exit) = watch::channel(None);
+        let (exit_sender, exit) = watch::channel(None);
         thread::spawn(move || {
             let status = child.wait().ok();
-            // All it said is kept before anybody learns that it is gone.
+            // Record the complete output before the exit becomes visible.
             for reader in readers.into_iter().flatten() {
                 let _ = reader.join();
             }
-            exited.send_replace(status);
+            exit_sender.send_replace(status);
         });
         Ok(Self {
             name: spec.name.clone(),
             pid,
-            end: spec.end,
+            stop_signal: spec.stop_signal,
             lines,
             exit,
         })
     }
 
-    /// Waits for a line from which `find` takes something, and fails when the child ends first.
+    /// Waits for the first output line for which `find` returns a value. Fails if the process exits
+    /// first, or after `within`.
     pub async fn line<T>(
         &self,
         within: Duration,
@@ -141,44 +142,44 @@ impl Process {
     ) -> Result<T> {
         let mut lines = self.lines.clone();
         let found = |lines: &Vec<String>| lines.iter().find_map(|line| find(line));
-        let waiting = lines.wait_for(|lines| found(lines).is_some());
+        let wait = lines.wait_for(|lines| found(lines).is_some());
         let name = &self.name;
-        let why = match timeout(within, waiting).await {
-            Ok(Ok(lines)) => return found(&lines).context("the line is there"),
-            Ok(Err(_)) => format!("{name} ended before it said what was waited for"),
-            Err(_) => format!("{name} did not say what was waited for within {within:?}"),
+        let why = match timeout(within, wait).await {
+            Ok(Ok(lines)) => return found(&lines).context("the matching line is missing"),
+            Ok(Err(_)) => format!("{name} exited before it printed the expected line"),
+            Err(_) => format!("{name} did not print the expected line within {within:?}"),
         };
-        Err(anyhow!("{why}; it said:\n{}", self.lines().join("\n")))
+        Err(anyhow!("{why}; its output:\n{}", self.lines().join("\n")))
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> i32 {
         self.pid.as_raw()
     }
 
-    /// Everything it said so far.
+    /// Returns the output lines so far, from stdout and stderr.
     pub fn lines(&self) -> Vec<String> {
         self.lines.borrow().clone()
     }
 
-    /// Sends it a signal, if it still runs.
+    /// Sends a signal if the process is still running.
     pub fn signal(&self, signal: Signal) {
         if self.exit.borrow().is_none() {
             let _ = kill(self.pid, signal);
         }
     }
 
-    /// Waits for its end.
-    pub async fn exited(&self, within: Duration) -> Result<ExitStatus> {
+    /// Waits for the process to exit and returns its exit status.
+    pub async fn wait(&self, within: Duration) -> Result<ExitStatus> {
         let mut exit = self.exit.clone();
-        let waiting = exit.wait_for(Option::is_some);
-        let status = timeout(within, waiting)
+        let wait = exit.wait_for(Option::is_some);
+        let status = timeout(within, wait)
             .await
-            .with_context(|| format!("{} still runs after {within:?}", self.name))?;
-        status?.context("the status is there")
+            .with_context(|| format!("{} is still running after {within:?}", self.name))?;
+        status?.context("the exit status is missing")
     }
 
-    /// Whether it still runs.
+    /// Returns whether the process is still running.
     pub fn is_running(&self) -> bool {
         self.exit.borrow().is_none()
     }
@@ -186,38 +187,40 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.signal(self.end);
+        self.signal(self.stop_signal);
     }
 }
 
 fn read_lines(
     pipe: impl Read + Send + 'static,
-    said: watch::Sender<Vec<String>>,
+    line_sender: watch::Sender<Vec<String>>,
 ) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            said.send_modify(|lines| lines.push(line));
+            line_sender.send_modify(|lines| lines.push(line));
         }
     })
 }
 
 type Launched = std::io::Result<std::process::Child>;
 
-/// Starts `command` from the thread that lives as long as this process.
+/// Starts `command` from a thread that lives as long as this process.
 fn launch(command: Command) -> Launched {
     static LAUNCHER: LazyLock<mpsc::Sender<(Command, mpsc::Sender<Launched>)>> =
         LazyLock::new(|| {
-            let (orders, inbox) = mpsc::channel::<(Command, mpsc::Sender<Launched>)>();
+            let (requests, incoming) = mpsc::channel::<(Command, mpsc::Sender<Launched>)>();
             thread::spawn(move || {
-                for (mut command, answer) in inbox {
-                    let _ = answer.send(command.spawn());
+                for (mut command, reply) in incoming {
+                    let _ = reply.send(command.spawn());
                 }
             });
-            orders
+            requests
         });
-    let (answer, launched) = mpsc::channel();
+    let (reply, launched) = mpsc::channel();
     LAUNCHER
-        .send((command, answer))
-        .expect("the launcher lives as long as the process");
-    launched.recv().expect("the launcher answers every order")
+        .send((command, reply))
+        .expect("the launcher thread lives as long as this process");
+    launched
+        .recv()
+        .expect("the launcher thread replies to every request")
 }

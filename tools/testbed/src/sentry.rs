@@ -1,4 +1,4 @@
-//! A Sentry sink: takes envelopes as sentry.io does, keeps their events, and can be asked for them.
+//! A Sentry sink: receives envelopes as sentry.io does, stores them and returns their events.
 
 use std::{
     future::pending,
@@ -24,7 +24,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::tls;
 
-/// A running sink; gone on drop.
+/// A running sink. It stops on drop.
 #[derive(Debug)]
 pub struct SentrySink {
     address: SocketAddr,
@@ -35,37 +35,39 @@ pub struct SentrySink {
 
 type Envelopes = Arc<Mutex<Vec<String>>>;
 
-/// How a sink answers.
-enum Manner {
-    Taking,
-    Refusing,
-    /// Whether it has yet to hang.
-    Hanging(AtomicBool),
+/// How a sink responds.
+enum Behaviour {
+    /// Stores the envelope and responds 200.
+    Accept,
+    /// Stores the envelope and responds 429.
+    RateLimit,
+    /// Never responds to the first request. The flag is true until the first request.
+    HangOnce(AtomicBool),
 }
 
 impl SentrySink {
     /// Starts a sink on a free port of 127.0.0.1.
     pub async fn start() -> Result<Self> {
-        Self::serve("http", |listener| listener, Manner::Taking).await
+        Self::serve("http", |listener| listener, Behaviour::Accept).await
     }
 
-    /// Starts one that never answers the first request, which it does not keep.
+    /// Starts a sink that never responds to the first request and does not store it.
     pub async fn start_hanging() -> Result<Self> {
-        let manner = Manner::Hanging(AtomicBool::new(true));
-        Self::serve("http", |listener| listener, manner).await
+        let behaviour = Behaviour::HangOnce(AtomicBool::new(true));
+        Self::serve("http", |listener| listener, behaviour).await
     }
 
-    /// Starts one that answers 429: not again within a minute. It keeps what it refuses.
-    pub async fn start_refusing() -> Result<Self> {
-        Self::serve("http", |listener| listener, Manner::Refusing).await
+    /// Starts a sink that responds 429 with `Retry-After: 60`. It stores the rejected envelopes.
+    pub async fn start_rate_limiting() -> Result<Self> {
+        Self::serve("http", |listener| listener, Behaviour::RateLimit).await
     }
 
-    /// Starts one behind TLS; its certificate's authority as PEM.
+    /// Starts a sink with TLS. Also returns the certificate authority as PEM.
     pub async fn start_tls() -> Result<(Self, String)> {
         let (acceptor, authority) = tls::self_signed()?;
         let secure = |listener| tls::Listener::new(listener, acceptor);
         Ok((
-            Self::serve("https", secure, Manner::Taking).await?,
+            Self::serve("https", secure, Behaviour::Accept).await?,
             authority,
         ))
     }
@@ -73,7 +75,7 @@ impl SentrySink {
     async fn serve<L>(
         scheme: &'static str,
         wrap: impl FnOnce(TcpListener) -> L,
-        manner: Manner,
+        behaviour: Behaviour,
     ) -> Result<Self>
     where
         L: Listener<Addr = SocketAddr>,
@@ -82,13 +84,13 @@ impl SentrySink {
         let address = listener.local_addr()?;
         let envelopes = Envelopes::default();
         let router = Router::new()
-            .route("/api/{project}/envelope/", post(take))
-            .with_state((Arc::clone(&envelopes), Arc::new(manner)));
+            .route("/api/{project}/envelope/", post(receive))
+            .with_state((Arc::clone(&envelopes), Arc::new(behaviour)));
         let listener = wrap(listener);
         let mut server = JoinSet::new();
         server.spawn(async move {
-            let ended = axum::serve(listener, router).await;
-            ended.expect("a bound listener serves until it is dropped");
+            let result = axum::serve(listener, router).await;
+            result.expect("axum serves a bound listener until it is dropped");
         });
         Ok(Self {
             address,
@@ -103,13 +105,13 @@ impl SentrySink {
         format!("{}://public@{}/42", self.scheme, self.address)
     }
 
-    /// All events so far.
+    /// Returns all events so far.
     pub fn events(&self) -> Vec<Value> {
         let envelopes = self.envelopes();
         envelopes.iter().flat_map(|text| events(text)).collect()
     }
 
-    /// Everything that arrived, as it arrived.
+    /// Returns all envelopes so far, unparsed.
     pub fn envelopes(&self) -> Vec<String> {
         self.envelopes
             .lock()
@@ -118,11 +120,11 @@ impl SentrySink {
     }
 }
 
-async fn take(
-    State((envelopes, manner)): State<(Envelopes, Arc<Manner>)>,
+async fn receive(
+    State((envelopes, behaviour)): State<(Envelopes, Arc<Behaviour>)>,
     body: Bytes,
 ) -> Response {
-    if let Manner::Hanging(first) = &*manner
+    if let Behaviour::HangOnce(first) = &*behaviour
         && first.swap(false, Ordering::Relaxed)
     {
         pending::<()>().await;
@@ -132,13 +134,16 @@ async fn take(
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(text);
-    match *manner {
-        Manner::Taking | Manner::Hanging(_) => StatusCode::OK.into_response(),
-        Manner::Refusing => (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "60")]).into_response(),
+    match *behaviour {
+        Behaviour::Accept | Behaviour::HangOnce(_) => StatusCode::OK.into_response(),
+        Behaviour::RateLimit => {
+            (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "60")]).into_response()
+        }
     }
 }
 
-/// An envelope is lines of JSON: its header, then for each item a header and the item.
+/// Returns the events of an envelope. An envelope consists of JSON lines: the envelope header, then
+/// a header and a payload for each item.
 fn events(envelope: &str) -> Vec<Value> {
     let lines: Vec<Value> = envelope
         .lines()

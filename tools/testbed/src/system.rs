@@ -1,7 +1,7 @@
-//! Both services as processes, with PostgreSQL, Kafka and an OTLP sink of their own.
+//! Both services as processes, with a database, a Kafka cluster and an OTLP sink for each test.
 //!
-//! It imports no service: it builds their binaries with cargo, as a user would, and talks to them
-//! over HTTP.
+//! This module does not import the services. It builds their binaries with cargo, as a user does, and
+//! uses them over HTTP.
 
 use std::{
     collections::HashMap,
@@ -26,42 +26,42 @@ use crate::{
 
 const START: Duration = Duration::from_mins(1);
 
-/// The running system; gone on drop.
+/// The running system. It stops on drop.
 pub struct System {
-    /// Everything the services tell.
+    /// Receives the telemetry of both services.
     pub sink: Sink,
-    /// The API.
+    /// The API service.
     pub bookapp: Service,
-    /// The worker.
+    /// The worker service.
     pub backend: Service,
-    /// Where the database is.
+    /// The URL of the database.
     pub database_url: String,
-    /// Where Kafka is.
+    /// The value for `bootstrap.servers`.
     pub kafka_servers: String,
     kafka: Option<Kafka>,
-    /// The server of the database, unless it is shared with other tests.
+    /// The database server; `None` if other tests share the server.
     pub postgres: Option<Postgres>,
 }
 
-/// A running service.
+/// A running service process.
 pub struct Service {
-    /// Where it listens, as a URL without a slash at its end.
+    /// The URL of its listener, without a trailing slash.
     pub url: String,
-    /// Where its admin listener answers.
+    /// The URL of its admin listener; empty if it has none.
     pub admin_url: String,
-    /// Its process.
+    /// The process.
     pub process: Process,
     spec: Spec,
 }
 
-/// The binaries of both services, built.
+/// The paths of the built binaries of both services.
 pub struct Binaries {
     bookapp: PathBuf,
     backend: PathBuf,
 }
 
-/// The parts the services need, running.
-pub struct Parts {
+/// The running dependencies of the services: PostgreSQL and Kafka.
+pub struct Dependencies {
     database_url: String,
     kafka_servers: String,
     kafka: Option<Kafka>,
@@ -69,14 +69,14 @@ pub struct Parts {
 }
 
 impl Binaries {
-    /// Builds them; cargo shows its progress on stderr.
+    /// Builds the binaries. Cargo prints its progress on stderr.
     pub async fn build() -> Result<Self> {
         spawn_blocking(|| {
             let mut executables = build(&["bookapp", "backend"], "dev")?;
             let mut take = |name| {
                 executables
                     .remove(name)
-                    .with_context(|| format!("no {name}"))
+                    .with_context(|| format!("cargo built no executable {name}"))
             };
             Ok(Self {
                 bookapp: take("bookapp")?,
@@ -86,19 +86,19 @@ impl Binaries {
         .await?
     }
 
-    /// bookapp's binary.
+    /// Returns the path of bookapp's binary.
     pub fn bookapp(&self) -> &Path {
         &self.bookapp
     }
 
-    /// backend's binary.
+    /// Returns the path of backend's binary.
     pub fn backend(&self) -> &Path {
         &self.backend
     }
 }
 
-impl Parts {
-    /// Where the database is.
+impl Dependencies {
+    /// Returns the URL of the database.
     pub fn database_url(&self) -> &str {
         &self.database_url
     }
@@ -108,25 +108,25 @@ impl Parts {
         self.kafka.as_ref()
     }
 
-    /// A PostgreSQL of its own; the broker at `kafka_servers` if given, else a mock cluster.
+    /// Starts a PostgreSQL server and, if `kafka_servers` is `None`, a mock Kafka cluster.
     pub async fn start(kafka_servers: Option<String>) -> Result<Self> {
         let postgres = Postgres::start().await?;
         let database_url = postgres.database().await?;
         Self::with_database(database_url, Some(postgres), kafka_servers)
     }
 
-    /// A database of the PostgreSQL that all tests of this process share, and a mock cluster.
+    /// Creates a database on the shared PostgreSQL server and starts a mock Kafka cluster.
     pub async fn for_test() -> Result<Self> {
-        Self::on(Postgres::shared().await?).await
+        Self::with_postgres(Postgres::shared().await?).await
     }
 
-    /// A database of this server, and a mock cluster.
-    pub async fn on(postgres: &Postgres) -> Result<Self> {
+    /// Creates a database on this server and starts a mock Kafka cluster.
+    pub async fn with_postgres(postgres: &Postgres) -> Result<Self> {
         Self::with_database(postgres.database().await?, None, None)
     }
 
-    /// As [`for_test`](Self::for_test), with nothing in the database.
-    pub async fn for_empty_test() -> Result<Self> {
+    /// Does the same as [`for_test`](Self::for_test), but with an empty database.
+    pub async fn for_test_with_empty_database() -> Result<Self> {
         Self::with_database(
             Postgres::shared().await?.empty_database().await?,
             None,
@@ -148,7 +148,7 @@ impl Parts {
         };
         let kafka_servers = kafka_servers
             .or_else(|| kafka.as_ref().map(Kafka::bootstrap_servers))
-            .context("there is a broker")?;
+            .context("no Kafka broker")?;
         Ok(Self {
             database_url,
             kafka_servers,
@@ -157,16 +157,17 @@ impl Parts {
         })
     }
 
-    /// How to start a service: everything it must be told, beside where the other one is.
-    pub fn spec(&self, name: &str, program: &Path, sink: &Sink) -> Spec {
-        // A port that stays free while the service is down, so that it starts again where it was.
+    /// Returns the specification that starts a service, with all settings except the URL of the other
+    /// service.
+    pub fn service_spec(&self, name: &str, program: &Path, sink: &Sink) -> Spec {
+        // A fixed port that stays free while the service is down, so that it can restart on it.
         let listen_addr = format!("127.0.0.1:{}", port::free().unwrap_or(0));
         Spec::new(name, program)
             .env("LISTEN_ADDR", listen_addr)
             .env("ADMIN_ADDR", "127.0.0.1:0")
             .env("DATABASE_URL", &self.database_url)
             .env("KAFKA_BOOTSTRAP_SERVERS", &self.kafka_servers)
-            // The mock cluster has no Admin API; its topics are there already.
+            // The mock cluster has no Admin API, and its topics exist already.
             .env("KAFKA_CREATE_TOPICS", self.kafka.is_none().to_string())
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint())
             .env("OTEL_BSP_SCHEDULE_DELAY", "100")
@@ -179,30 +180,30 @@ impl Parts {
 
 impl System {
     /// Starts both services and waits until they are ready.
-    pub async fn start(binaries: &Binaries, parts: Parts) -> Result<Self> {
-        Self::start_with(binaries, parts, |spec| spec).await
+    pub async fn start(binaries: &Binaries, dependencies: Dependencies) -> Result<Self> {
+        Self::start_with(binaries, dependencies, |spec| spec).await
     }
 
-    /// As [`start`](Self::start), each service's settings changed by `adjust`.
+    /// Starts both services with settings that `adjust` changes, and waits until they are ready.
     pub async fn start_with(
         binaries: &Binaries,
-        parts: Parts,
+        dependencies: Dependencies,
         adjust: impl Fn(Spec) -> Spec,
     ) -> Result<Self> {
         let sink = Sink::start().await?;
-        let backend = adjust(parts.spec("backend", &binaries.backend, &sink));
+        let backend = adjust(dependencies.service_spec("backend", &binaries.backend, &sink));
         let backend = Service::start(&backend).await?;
-        let bookapp = parts.spec("bookapp", &binaries.bookapp, &sink);
+        let bookapp = dependencies.service_spec("bookapp", &binaries.bookapp, &sink);
         let bookapp = adjust(bookapp.env("BACKEND_URL", &backend.url));
         let bookapp = Service::start(&bookapp).await?;
-        bookapp.ready().await?;
-        backend.ready().await?;
-        let Parts {
+        bookapp.wait_until_ready().await?;
+        backend.wait_until_ready().await?;
+        let Dependencies {
             database_url,
             kafka_servers,
             kafka,
             postgres,
-        } = parts;
+        } = dependencies;
         Ok(Self {
             sink,
             bookapp,
@@ -221,20 +222,20 @@ impl System {
 }
 
 impl Service {
-    /// Starts a service and waits for its addresses.
+    /// Starts a service and waits until it logs the addresses of both listeners.
     pub async fn start(spec: &Spec) -> Result<Self> {
-        let service = Self::start_bare(spec).await?;
-        let admin_url = announced(&service.process, "admin on ").await?;
+        let service = Self::start_without_admin(spec).await?;
+        let admin_url = logged_url(&service.process, "admin on ").await?;
         Ok(Self {
             admin_url,
             ..service
         })
     }
 
-    /// Starts a program that has no admin listener, and waits for its address.
-    pub async fn start_bare(spec: &Spec) -> Result<Self> {
+    /// Starts a program without an admin listener and waits until it logs its address.
+    pub async fn start_without_admin(spec: &Spec) -> Result<Self> {
         let process = Process::start(spec)?;
-        let url = announced(&process, "listening on ").await?;
+        let url = logged_url(&process, "listening on ").await?;
         let address = url.trim_start_matches("http://").to_owned();
         let spec = spec.clone().env("LISTEN_ADDR", address);
         Ok(Self {
@@ -245,51 +246,52 @@ impl Service {
         })
     }
 
-    /// Starts it again where it was, after its end.
-    pub async fn start_again(&mut self) -> Result<()> {
+    /// Starts the stopped service again on the same port.
+    pub async fn restart(&mut self) -> Result<()> {
         *self = Self::start(&self.spec).await?;
         Ok(())
     }
 
-    /// Another instance of it, on a port of its own.
-    pub async fn another(&self) -> Result<Self> {
+    /// Starts another instance of the service on another port.
+    pub async fn start_another(&self) -> Result<Self> {
         Self::start(&self.spec.clone().env("LISTEN_ADDR", "127.0.0.1:0")).await
     }
 
-    /// Waits until it can work.
-    pub async fn ready(&self) -> Result<()> {
+    /// Waits until the service is ready.
+    pub async fn wait_until_ready(&self) -> Result<()> {
         let url = format!("{}/health/ready", self.url);
         let client = http()?;
         let ready = || async {
-            let answer = client.get(&url).send().await.ok()?;
-            answer.status().is_success().then_some(())
+            let response = client.get(&url).send().await.ok()?;
+            response.status().is_success().then_some(())
         };
         eventually(START, &url, ready)
             .await
-            .with_context(|| format!("it said:\n{}", self.process.lines().join("\n")))
+            .with_context(|| format!("its output:\n{}", self.process.lines().join("\n")))
     }
 }
 
-/// The URL of an address that a process prints behind `words`, as text or as a JSON line's message.
-async fn announced(process: &Process, words: &str) -> Result<String> {
+/// Waits for the address that a process logs after `prefix`, in a text line or in the message of a
+/// JSON line. Returns the address as a URL.
+async fn logged_url(process: &Process, prefix: &str) -> Result<String> {
     let address = |line: &str| {
         let json = serde_json::from_str::<Value>(line).ok();
         let message = json
             .as_ref()
             .map_or(line, |json| json["message"].as_str().unwrap_or(line));
-        message.strip_prefix(words).map(str::to_owned)
+        message.strip_prefix(prefix).map(str::to_owned)
     };
     Ok(format!("http://{}", process.line(START, address).await?))
 }
 
-/// A plain HTTP client: the user's, who sends no trace.
+/// Creates an HTTP client that propagates no trace context.
 pub fn http() -> Result<reqwest::Client> {
     Ok(reqwest::Client::builder()
         .timeout(Duration::from_secs(30))
         .build()?)
 }
 
-/// Builds the binaries of these packages; answers where they are.
+/// Builds the binaries of these packages. Returns their paths by name.
 pub fn build(packages: &[&str], profile: &str) -> Result<HashMap<String, PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -301,7 +303,7 @@ pub fn build(packages: &[&str], profile: &str) -> Result<HashMap<String, PathBuf
         .stderr(Stdio::inherit());
     let output = command.output().context("could not run cargo")?;
     if !output.status.success() {
-        bail!("the services do not build");
+        bail!("cargo build failed");
     }
     let messages = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
     let executables: HashMap<String, PathBuf> = messages
@@ -311,6 +313,6 @@ pub fn build(packages: &[&str], profile: &str) -> Result<HashMap<String, PathBuf
             Some((name, PathBuf::from(message["executable"].as_str()?)))
         })
         .collect();
-    ensure!(!executables.is_empty(), "cargo named no executable");
+    ensure!(!executables.is_empty(), "cargo built no executable");
     Ok(executables)
 }

@@ -1,4 +1,4 @@
-//! A certificate of a sink's own, and a listener that uses it.
+//! TLS for the sinks: a self-signed certificate and a listener that uses it.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -12,7 +12,8 @@ use tokio_rustls::{
     server::TlsStream,
 };
 
-/// Accepts with a certificate for 127.0.0.1, which is its own authority; that as PEM.
+/// Creates an acceptor with a self-signed certificate for 127.0.0.1. Also returns the certificate as
+/// PEM, which clients need as their certificate authority.
 pub(crate) fn self_signed() -> Result<(TlsAcceptor, String)> {
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
@@ -43,7 +44,7 @@ impl serve::Listener for Listener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let (stream, peer) = serve::Listener::accept(&mut self.tcp).await;
-            // A client that does not trust us leaves; the next one may.
+            // A client that does not trust the certificate fails its handshake; accept the next one.
             if let Ok(stream) = self.tls.accept(stream).await {
                 return (stream, peer);
             }

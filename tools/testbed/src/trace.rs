@@ -1,15 +1,15 @@
-//! Spans as traces: found by their links, printed as indented trees.
+//! Groups spans into traces and renders a trace as an indented tree.
 
 use std::{collections::BTreeSet, fmt::Write};
 
 use crate::sink::Span;
 
-/// One trace: its spans, ordered by their beginning.
+/// One trace: its spans, ordered by start time.
 #[derive(Clone, Debug)]
 pub struct Trace(Vec<Span>);
 
 impl Trace {
-    /// The trace `id` among `spans`.
+    /// Collects the spans of the trace `id`.
     pub fn of(spans: &[Span], id: &str) -> Self {
         let mut spans: Vec<_> = spans
             .iter()
@@ -20,30 +20,30 @@ impl Trace {
         Self(spans)
     }
 
-    /// Its spans.
+    /// Returns the spans, ordered by start time.
     pub fn spans(&self) -> &[Span] {
         &self.0
     }
 
-    /// The first span of this name.
+    /// Returns the first span with this name.
     pub fn named(&self, name: &str) -> Option<&Span> {
         self.0.iter().find(|span| span.name == name)
     }
 
-    /// The spans whose parent is not in this trace: one, if nothing was lost.
+    /// Returns the spans whose parent is not in this trace. A complete trace has exactly one.
     pub fn roots(&self) -> Vec<&Span> {
         let ids: BTreeSet<_> = self.0.iter().map(|span| &span.span_id).collect();
         let is_root = |span: &&Span| span.parent_id.as_ref().is_none_or(|id| !ids.contains(id));
         self.0.iter().filter(is_root).collect()
     }
 
-    /// The spans whose parent is `parent`.
+    /// Returns the child spans of `parent`.
     pub fn children(&self, parent: &Span) -> Vec<&Span> {
         let is_child = |span: &&Span| span.parent_id.as_ref() == Some(&parent.span_id);
         self.0.iter().filter(is_child).collect()
     }
 
-    /// The names as a tree, two spaces a level: what a test compares.
+    /// Renders span names and kinds as a tree, indented by two spaces per level. Tests compare it.
     pub fn outline(&self) -> String {
         let mut lines = Vec::new();
         for root in self.roots() {
@@ -61,7 +61,7 @@ impl Trace {
         }
     }
 
-    /// The trace for people: name, kind, service, duration, links.
+    /// Renders the trace for people: name, kind, service, duration, links and errors.
     pub fn render(&self) -> String {
         let mut text = String::new();
         for root in self.roots() {
@@ -70,9 +70,9 @@ impl Trace {
         text
     }
 
-    fn render_span(&self, span: &Span, own: &str, below: &str, text: &mut String) {
-        let name = format!("{own}{}", span.name);
-        let took = (span.end.saturating_sub(span.start)) / 1_000;
+    fn render_span(&self, span: &Span, prefix: &str, child_prefix: &str, text: &mut String) {
+        let name = format!("{prefix}{}", span.name);
+        let microseconds = (span.end.saturating_sub(span.start)) / 1_000;
         let links: String = span
             .links
             .iter()
@@ -88,8 +88,8 @@ impl Trace {
             "  {name:<34} {:<8} {:<8} {:>5}.{:03} ms  {}{links}{failed}",
             span.kind,
             span.service(),
-            took / 1_000,
-            took % 1_000,
+            microseconds / 1_000,
+            microseconds % 1_000,
             span.span_id,
         );
         let children = self.children(span);
@@ -101,8 +101,8 @@ impl Trace {
             };
             self.render_span(
                 child,
-                &format!("{below}{branch}"),
-                &format!("{below}{rest}"),
+                &format!("{child_prefix}{branch}"),
+                &format!("{child_prefix}{rest}"),
                 text,
             );
         }

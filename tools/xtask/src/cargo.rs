@@ -1,4 +1,4 @@
-//! Running cargo.
+//! Runs cargo.
 
 use std::{
     env,
@@ -12,7 +12,7 @@ fn cargo() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// Runs cargo with these arguments and environment variables; its output is the caller's.
+/// Runs cargo with these arguments and environment variables. Cargo inherits stdout and stderr.
 pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
     let mut command = Command::new(cargo());
     command.args(args).envs(env.iter().copied());
@@ -21,7 +21,7 @@ pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo with these arguments; answers what it printed on stdout.
+/// Runs cargo with these arguments and returns its stdout.
 pub(crate) fn output(args: &[&str]) -> Result<String> {
     let mut command = Command::new(cargo());
     command.args(args).stderr(Stdio::inherit());
@@ -37,7 +37,7 @@ mod tests {
     // proves: R7
     #[test]
     fn one_generation_of_opentelemetry_is_in_the_tree() {
-        // cargo refuses an ambiguous name.
+        // cargo fails if the name matches several versions.
         let tree = output(&["tree", "--invert", "opentelemetry", "--depth", "0"]).unwrap();
         assert!(tree.starts_with("opentelemetry v"), "{tree}");
     }

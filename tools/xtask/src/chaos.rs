@@ -1,8 +1,12 @@
-//! Kills and cuts off parts of the system under load, in a seeded order, and counts.
+//! Chaos test: injects faults into the system under load, in a seeded order, and counts lost and
+//! duplicate effects.
 //!
-//! Lost is a book that was acknowledged and has no details in the end; doubled is one whose
-//! details were written more than once: a trigger in the database counts every write.
-#![expect(clippy::print_stdout, reason = "the table is what the command answers")]
+//! A book is lost if it was acknowledged and has no details at the end. A book is duplicated if its
+//! details were written more than once: a database trigger counts every write.
+#![expect(
+    clippy::print_stdout,
+    reason = "the table is the output of the command"
+)]
 
 use std::{
     sync::{
@@ -17,42 +21,42 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use testbed::{
     System, eventually,
-    postgres::{execute, number},
+    postgres::{execute, query_number},
     process::Signal,
-    system::{Binaries, Parts, Service, http},
+    system::{Binaries, Dependencies, Service, http},
 };
 use tokio::{join, runtime::Runtime, time::sleep};
 
 use crate::step;
 
-/// How many add books at the same time.
+/// The number of users that add books concurrently.
 const USERS: u64 = 4;
-/// How long a part is gone.
-const GONE_MS: std::ops::Range<u64> = 100..1500;
-/// How long the system may take to come to rest: Kafka gives a killed worker's partitions away
-/// after 45 seconds.
-const REST: Duration = Duration::from_mins(2);
+/// The range of outage durations, in milliseconds.
+const OUTAGE_MS: std::ops::Range<u64> = 100..1500;
+/// The maximum time until all messages are processed. Kafka reassigns the partitions of a killed
+/// worker after 45 seconds.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The seed of the faults and the load.
+    /// Seed of the faults and the load.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// How many books are to be acknowledged.
+    /// Number of books that must be acknowledged.
     #[arg(long, default_value_t = 5000)]
     books: usize,
 
-    /// How many faults are spread over them.
+    /// Number of faults, evenly distributed over the load.
     #[arg(long, default_value_t = 20)]
     faults: usize,
 
-    /// A real broker; without it, librdkafka's mock cluster, which can be taken away too.
+    /// A real Kafka broker, which gets no faults [default: librdkafka's mock cluster].
     #[arg(long, env, value_name = "HOST:PORT")]
     kafka_bootstrap_servers: Option<String>,
 }
 
-/// What can happen to the system.
+/// A fault to inject.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Bookapp(Signal),
@@ -75,8 +79,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Runtime::new()?.block_on(async {
         step("starting the system");
         let binaries = Binaries::build().await?;
-        let parts = Parts::start(args.kafka_bootstrap_servers.clone()).await?;
-        let mut system = System::start(&binaries, parts).await?;
+        let dependencies = Dependencies::start(args.kafka_bootstrap_servers.clone()).await?;
+        let mut system = System::start(&binaries, dependencies).await?;
         let audit = "create table effect (book_id int4);
             create function note() returns trigger language plpgsql as
             $$ begin insert into effect values (new.book_id); return new; end $$;
@@ -85,38 +89,42 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         execute(&system.database_url, audit).await?;
         let started = Instant::now();
         let load = Load::new(args, &system);
-        let (ids, done) = join!(load.run(), disturb(args, &load, &mut system));
-        done?;
+        let (ids, injected) = join!(load.run(), inject_faults(args, &load, &mut system));
+        injected?;
         let ids = ids?;
-        step("waiting for rest");
-        let sent = "select count(*) from outbox where published_at is null";
-        let derived = "select count(*) from books b where id > 92
+        step("waiting until all messages are processed");
+        let unsent = "select count(*) from outbox where published_at is null";
+        let unprocessed = "select count(*) from books b where id > 92
             and not exists (select from book_details d where d.book_id = b.id)";
-        let at_rest = async || -> Option<()> {
-            let left = number(&system.database_url, sent).await.ok()?
-                + number(&system.database_url, derived).await.ok()?;
+        let is_idle = async || -> Option<()> {
+            let left = query_number(&system.database_url, unsent).await.ok()?
+                + query_number(&system.database_url, unprocessed).await.ok()?;
             (left == 0).then_some(())
         };
-        let rest = eventually(REST, "the system comes to rest", at_rest).await;
-        let told = report(args, &system, &ids, started).await.and(rest);
-        if told.is_err() {
+        let idle = eventually(IDLE_TIMEOUT, "all messages are processed", is_idle).await;
+        let result = report(args, &system, &ids, started).await.and(idle);
+        if result.is_err() {
             for service in [&system.bookapp, &system.backend] {
                 let lines = service.process.lines();
                 let last = lines.len().saturating_sub(20);
-                println!("{} said last:\n{}", service.url, lines[last..].join("\n"));
+                println!(
+                    "last output of {}:\n{}",
+                    service.url,
+                    lines[last..].join("\n")
+                );
             }
         }
-        told
+        result
     })
 }
 
-/// The users, and what they were told.
+/// The load: its users, and the book ids that they received.
 struct Load {
     url: String,
     seed: u64,
     books: usize,
     acknowledged: Mutex<Vec<i64>>,
-    enough: AtomicBool,
+    stop: AtomicBool,
 }
 
 impl Load {
@@ -126,7 +134,7 @@ impl Load {
             seed: args.seed,
             books: args.books,
             acknowledged: Mutex::default(),
-            enough: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
         }
     }
 
@@ -137,7 +145,7 @@ impl Load {
             .len()
     }
 
-    /// Adds books until enough are acknowledged; answers their ids.
+    /// Adds books until enough are acknowledged. Returns their ids.
     async fn run(&self) -> Result<Vec<i64>> {
         let users = (0..USERS).map(|user| self.add_books(Rng::with_seed(self.seed * USERS + user)));
         for user in futures::future::join_all(users).await {
@@ -152,9 +160,9 @@ impl Load {
 
     async fn add_books(&self, mut rng: Rng) -> Result<()> {
         let client = http()?;
-        while self.count() < self.books && !self.enough.load(Ordering::Relaxed) {
+        while self.count() < self.books && !self.stop.load(Ordering::Relaxed) {
             let book = json!({"title": format!("Chaos {}", rng.u32(..)), "author": "Eris"});
-            let answer = if rng.u8(..5) == 0 {
+            let response = if rng.u8(..5) == 0 {
                 let books: Vec<Value> = vec![book; rng.usize(2..30)];
                 client
                     .post(format!("{}/books/bulk_add", self.url))
@@ -168,16 +176,16 @@ impl Load {
                     .send()
                     .await
             };
-            let Ok(answer) = answer else {
+            let Ok(response) = response else {
                 sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            if answer.status() != 201 {
+            if response.status() != 201 {
                 sleep(Duration::from_millis(50)).await;
                 continue;
             }
-            // Acknowledged is what arrived whole.
-            let ids = match answer.json::<Value>().await {
+            // Only a complete response is an acknowledgement.
+            let ids = match response.json::<Value>().await {
                 Ok(Value::Array(ids)) => ids.iter().filter_map(Value::as_i64).collect(),
                 Ok(id) => id.as_i64().into_iter().collect(),
                 Err(_) => Vec::new(),
@@ -191,34 +199,34 @@ impl Load {
     }
 }
 
-/// Lets the faults happen, spread evenly over the load.
-async fn disturb(args: &Args, load: &Load, system: &mut System) -> Result<()> {
+/// Injects the faults, evenly distributed over the load.
+async fn inject_faults(args: &Args, load: &Load, system: &mut System) -> Result<()> {
     let mut rng = Rng::with_seed(args.seed);
-    for number in 0..args.faults {
-        let due = (number + 1) * args.books / (args.faults + 1);
+    for index in 0..args.faults {
+        let due = (index + 1) * args.books / (args.faults + 1);
         let reached = || async { (load.count() >= due).then_some(()) };
-        eventually(REST, "the load goes on", reached).await?;
+        eventually(IDLE_TIMEOUT, "the load continues", reached).await?;
         let fault = FAULTS[rng.usize(..FAULTS.len())];
-        let gone = Duration::from_millis(rng.u64(GONE_MS));
+        let outage = Duration::from_millis(rng.u64(OUTAGE_MS));
         step(&format!(
-            "{:>5} acknowledged: {fault:?} for {gone:?}",
+            "{:>5} acknowledged: {fault:?} for {outage:?}",
             load.count()
         ));
         match fault {
-            Fault::Bookapp(signal) => restart(&mut system.bookapp, signal, gone).await?,
-            Fault::Backend(signal) => restart(&mut system.backend, signal, gone).await?,
+            Fault::Bookapp(signal) => restart(&mut system.bookapp, signal, outage).await?,
+            Fault::Backend(signal) => restart(&mut system.backend, signal, outage).await?,
             Fault::Postgres(signal) => {
                 if let Some(postgres) = &mut system.postgres {
-                    postgres.end(signal).await?;
-                    sleep(gone).await;
-                    postgres.start_again().await?;
+                    postgres.stop(signal).await?;
+                    sleep(outage).await;
+                    postgres.restart().await?;
                 }
             }
             Fault::Kafka => {
                 if let Some(kafka) = system.mock_kafka() {
-                    kafka.take_away()?;
-                    sleep(gone).await;
-                    kafka.bring_back()?;
+                    kafka.stop_broker()?;
+                    sleep(outage).await;
+                    kafka.restart_broker()?;
                 }
             }
         }
@@ -226,14 +234,14 @@ async fn disturb(args: &Args, load: &Load, system: &mut System) -> Result<()> {
     Ok(())
 }
 
-async fn restart(service: &mut Service, signal: Signal, gone: Duration) -> Result<()> {
+async fn restart(service: &mut Service, signal: Signal, outage: Duration) -> Result<()> {
     service.process.signal(signal);
-    service.process.exited(Duration::from_secs(15)).await?;
-    sleep(gone).await;
-    service.start_again().await
+    service.process.wait(Duration::from_secs(15)).await?;
+    sleep(outage).await;
+    service.restart().await
 }
 
-/// Prints the table; an error unless nothing was lost and nothing doubled.
+/// Prints the table. Fails if a book was lost or duplicated.
 async fn report(args: &Args, system: &System, ids: &[i64], started: Instant) -> Result<()> {
     let url = &system.database_url;
     let acknowledged = ids
@@ -241,32 +249,35 @@ async fn report(args: &Args, system: &System, ids: &[i64], started: Instant) -> 
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(",");
-    let announced = "select count(*) from outbox where published_at is not null";
-    let announced = number(url, announced).await?;
-    let processed = number(url, "select count(*) from book_details").await?;
+    let published = "select count(*) from outbox where published_at is not null";
+    let published = query_number(url, published).await?;
+    let processed = query_number(url, "select count(*) from book_details").await?;
     let lost = format!(
         "select count(*) from unnest(array[{acknowledged}]::int4[]) id
          where not exists (select from book_details d where d.book_id = id)"
     );
-    let lost = number(url, &lost).await?;
-    let doubled = "select count(*) from
+    let lost = query_number(url, &lost).await?;
+    let duplicated = "select count(*) from
         (select from effect group by book_id having count(*) > 1) twice";
-    let doubled = number(url, doubled).await?;
+    let duplicated = query_number(url, duplicated).await?;
     let dead = match system.mock_kafka() {
         Some(kafka) => kafka.count("book.added.v1.dead-letter", 3)?.to_string(),
         None => "?".to_owned(),
     };
     println!(
-        "| seed | acknowledged | announced | processed | lost | doubled | dead-lettered | faults | seconds |"
+        "| seed | acknowledged | published | processed | lost | duplicated | dead-lettered | faults | seconds |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     println!(
-        "| {} | {} | {announced} | {processed} | {lost} | {doubled} | {dead} | {} | {} |",
+        "| {} | {} | {published} | {processed} | {lost} | {duplicated} | {dead} | {} | {} |",
         args.seed,
         ids.len(),
         args.faults,
         started.elapsed().as_secs(),
     );
-    ensure!(lost == 0 && doubled == 0, "{lost} lost, {doubled} doubled");
+    ensure!(
+        lost == 0 && duplicated == 0,
+        "{lost} lost, {duplicated} duplicated"
+    );
     Ok(())
 }

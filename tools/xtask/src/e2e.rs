@@ -1,5 +1,8 @@
-//! The end-to-end table, on the native stack or on docker compose.
-#![expect(clippy::print_stdout, reason = "the table is what the command answers")]
+//! Runs the end-to-end checks and drills on the native stack or on docker compose.
+#![expect(
+    clippy::print_stdout,
+    reason = "the table is the output of the command"
+)]
 
 use std::{env, path::PathBuf};
 
@@ -14,15 +17,15 @@ pub(crate) struct Args {
     #[command(flatten)]
     programs: Programs,
 
-    /// For how long Locust runs, in seconds.
+    /// Duration of the Locust run, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
 
-    /// On `docker compose up`, from empty volumes, instead of processes.
+    /// Use `docker compose up` with empty volumes instead of native processes.
     #[arg(long)]
     compose: bool,
 
-    /// With `--compose`: the program that stands in for Tempo in the image of that name.
+    /// With `--compose`: the program that replaces Tempo in the image with Tempo's name.
     #[arg(long, env, value_name = "PROGRAM")]
     compose_run_tempo: Option<PathBuf>,
 }
@@ -36,12 +39,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         } else {
             Stack::native(&args.programs.native()?).await?
         };
-        step("Locust");
-        stack.load(args.seconds).await?;
+        step("running Locust");
+        stack.run_load(args.seconds).await?;
         let mut table = Table::default();
         step("checking");
         checks::run(&stack, &mut table).await?;
-        step("taking parts away");
+        step("running failure drills");
         drills::run(&mut stack, &mut table).await?;
         print!("{table}");
         ensure!(table.failed() == 0, "{} checks failed", table.failed());

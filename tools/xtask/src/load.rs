@@ -1,4 +1,4 @@
-//! The canonical traffic, against whatever is up.
+//! Runs Locust against a running bookapp.
 
 use std::{path::PathBuf, process::Command};
 
@@ -8,19 +8,19 @@ use crate::tools;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where bookapp is.
+    /// URL of bookapp.
     #[arg(long, default_value = "http://127.0.0.1:8000")]
     host: String,
 
-    /// How many users there are.
+    /// Number of users.
     #[arg(long, default_value_t = 10)]
     users: u32,
 
-    /// For how long they come, in seconds.
+    /// Duration of the run, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
 
-    /// Locust, with what `requests/requirements.txt` names [default: installed].
+    /// The Locust program, with the packages of `requests/requirements.txt` [default: installed].
     #[arg(long, env, value_name = "PROGRAM")]
     locust: Option<PathBuf>,
 }
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .context("could not run locust")?;
     ensure!(
         status.success(),
-        "more than one request in a hundred failed"
+        "locust failed: more than 1 % of the requests failed"
     );
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The commands of daily work. `cargo xtask` alone lists them.
-#![expect(clippy::print_stderr, reason = "a tool tells a person what it does")]
+//! The development commands of this repository. `cargo xtask` lists them.
+#![expect(clippy::print_stderr, reason = "the commands print their progress")]
 
 mod arrows;
 mod bench;
@@ -28,30 +28,30 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// What telemetry costs: processor time, memory and bytes, beside a bare program.
+    /// Measure the cost of telemetry against a baseline: CPU time, memory and bytes.
     Bench(bench::Args),
-    /// Everything CI checks before the tests: format, lints, docs, queries, API, arrows.
+    /// Run all checks that CI runs before the tests: format, lints, docs, queries, API, dependencies.
     Check,
-    /// Kill and cut off parts of the system under load; nothing acknowledged may be lost or doubled.
+    /// Inject faults under load; no acknowledged book may be lost or duplicated.
     Chaos(chaos::Args),
     /// Write docs/conformance.md from the tests.
     Conformance,
-    /// Run the real stack without Docker, send traffic, and look for it in every part.
+    /// Run the real stack, send traffic, and check its telemetry in every component.
     E2e(e2e::Args),
-    /// Send bookapp whatever its OpenAPI document allows, and what it does not (schemathesis).
+    /// Fuzz bookapp's API with valid and invalid requests from its OpenAPI document (schemathesis).
     Fuzz(fuzz::Args),
-    /// Send bookapp the canonical traffic (Locust).
+    /// Send the standard traffic to bookapp (Locust).
     Load(load::Args),
-    /// The real stack without Docker: up, down, status, build, check.
+    /// Manage the native stack, which runs without Docker.
     #[command(subcommand)]
     Stack(stack::Action),
-    /// Write the openapi.json of both services from the code.
+    /// Write the openapi.json of both services.
     Openapi,
-    /// Copy telemetry-common into an empty folder, build a service around it, and see it work.
+    /// Copy telemetry-common into an empty folder, build an example with it, and check its telemetry.
     TakeHome,
     /// Write docs/telemetry.md from crates/telemetry-registry/registry/.
     Telemetry,
-    /// Write .sqlx/ from the queries, against a database of its own.
+    /// Write .sqlx/ from the queries, with a temporary database.
     SqlxPrepare,
 }
 
@@ -72,7 +72,8 @@ fn main() -> Result<()> {
     }
 }
 
-/// Whoever takes telemetry-common home takes one of these, or none.
+/// The features of telemetry-common. `check` lints the crate with each feature separately, and with
+/// none.
 const FEATURES: [&str; 9] = [
     "",
     "axum",
@@ -101,9 +102,9 @@ fn check() -> Result<()> {
         ],
         &[],
     )?;
-    step("each feature of telemetry-common alone");
+    step("each feature of telemetry-common separately");
     for feature in FEATURES {
-        let alone = [
+        let clippy = [
             "clippy",
             "--quiet",
             "--package",
@@ -111,16 +112,16 @@ fn check() -> Result<()> {
             "--no-default-features",
         ];
         let features = ["--features", feature, "--", "-D", "warnings"];
-        cargo::run(&[&alone[..], &features[..]].concat(), &[])?;
+        cargo::run(&[&clippy[..], &features[..]].concat(), &[])?;
     }
     step("docs");
     cargo::run(
         &["doc", "--quiet", "--workspace", "--no-deps"],
         &[("RUSTDOCFLAGS", "-D warnings")],
     )?;
-    step("one generation of opentelemetry");
+    step("one version of opentelemetry");
     cargo::run(&["tree", "--invert", "opentelemetry", "--depth", "0"], &[])?;
-    step("arrows between crates");
+    step("dependencies between crates");
     arrows::check()?;
     step("openapi.json of both services");
     spec::check()?;

@@ -1,4 +1,4 @@
-//! `.sqlx/`: what the queries mean, so that building needs no database.
+//! Writes `.sqlx/`, the metadata of the queries, so that a build needs no database.
 
 use anyhow::{Context, Result};
 use testbed::postgres::Postgres;
@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 
 use crate::cargo;
 
-/// Writes `.sqlx/` against a migrated database of its own, or checks that it is not stale.
+/// Writes `.sqlx/` with a temporary migrated database, or checks that `.sqlx/` is up to date.
 // proves: B21
 pub(crate) fn prepare(check: bool) -> Result<()> {
     let runtime = Runtime::new()?;
@@ -18,7 +18,7 @@ pub(crate) fn prepare(check: bool) -> Result<()> {
     }
     let env = [("DATABASE_URL", &*database_url), ("SQLX_OFFLINE", "false")];
     cargo::run(&args, &env).context(
-        "is sqlx-cli there? `cargo install sqlx-cli --version 0.9.0 --locked \
-         --no-default-features --features postgres`; are the queries stale? `cargo xtask sqlx-prepare`",
+        "sqlx-cli is missing (`cargo install sqlx-cli --version 0.9.0 --locked \
+         --no-default-features --features postgres`), or .sqlx/ is stale (`cargo xtask sqlx-prepare`)",
     )
 }

@@ -1,4 +1,4 @@
-//! The OpenAPI documents: written from the code, read by generators and fuzzers.
+//! Writes the OpenAPI documents from the code. Client generators and fuzzers read them.
 
 use std::fs;
 

@@ -1,5 +1,8 @@
-//! The native stack: the same parts and the same files as docker compose, as processes.
-#![expect(clippy::print_stdout, reason = "a person reads what is where")]
+//! Manages the native stack: the components and configuration files of docker compose, as processes.
+#![expect(
+    clippy::print_stdout,
+    reason = "the command prints the URLs of the components"
+)]
 
 use std::{
     env, fs,
@@ -17,29 +20,29 @@ use tokio::runtime::Runtime;
 
 use crate::{
     step,
-    tools::{Programs, build_stack, execute, succeed},
+    tools::{Programs, build_stack, execute, run_command},
 };
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Action {
-    /// Start it, and stay until Ctrl-C or `down`.
+    /// Start the stack and run until Ctrl-C or `down`.
     Up(Programs),
-    /// End the one that is up.
+    /// Stop the running stack.
     Down,
-    /// Say which parts answer.
+    /// Print which components are ready.
     Status,
-    /// Build collector, Prometheus and Loki into a folder for `STACK_BIN`.
+    /// Build the collector, Prometheus and Loki into a folder for `STACK_BIN`.
     Build {
-        /// The folder.
+        /// The target folder.
         folder: PathBuf,
     },
-    /// Check every configuration file with its own program.
+    /// Validate every configuration file with its own program.
     Check(Programs),
     /// Write grafana/dashboards/ from grafana/source/.
     Dashboards(Programs),
 }
 
-/// What Grafana shows; built, and committed so that compose needs no Python.
+/// The generated dashboards. They are committed so that docker compose needs no Python.
 const DASHBOARDS: &str = "grafana/dashboards";
 
 pub(crate) fn run(action: &Action) -> Result<()> {
@@ -53,7 +56,7 @@ pub(crate) fn run(action: &Action) -> Result<()> {
     }
 }
 
-/// Where the process that is up leaves its number.
+/// Returns the file that contains the process id of the running stack.
 fn pid_file() -> PathBuf {
     env::temp_dir().join("bookapp-stack.pid")
 }
@@ -71,7 +74,7 @@ fn up(programs: &Programs) -> Result<()> {
         println!("Bugsink     {BUGSINK} (admin@example.org, admin)");
         println!("traces      {}/api/traces/<id>", stack.traces_url);
         println!("database    {}", stack.database_url);
-        println!("up until Ctrl-C or `cargo xtask stack down`");
+        println!("running until Ctrl-C or `cargo xtask stack down`");
         tokio::signal::ctrl_c().await?;
         fs::remove_file(pid_file())?;
         Ok(())
@@ -79,7 +82,7 @@ fn up(programs: &Programs) -> Result<()> {
 }
 
 fn down() -> Result<()> {
-    let pid = fs::read_to_string(pid_file()).context("no stack is up")?;
+    let pid = fs::read_to_string(pid_file()).context("no stack is running")?;
     execute(Path::new("kill"), &["-INT", pid.trim()])
 }
 
@@ -92,25 +95,21 @@ fn status() -> Result<()> {
         ("Loki", format!("{LOKI}/ready")),
         ("Bugsink", format!("{BUGSINK}/health/ready")),
     ] {
-        let answer = runtime.block_on(client.get(&url).send());
-        let answers = answer.is_ok_and(|answer| answer.status().is_success());
+        let response = runtime.block_on(client.get(&url).send());
+        let is_ready = response.is_ok_and(|response| response.status().is_success());
         println!(
             "{part:<11} {url} {}",
-            if answers {
-                "answers"
-            } else {
-                "does not answer"
-            }
+            if is_ready { "ready" } else { "not ready" }
         );
     }
     Ok(())
 }
 
-/// Builds the dashboards into `folder`.
+/// Generates the dashboards into `folder`.
 fn dashboards(programs: &Programs, folder: &Path) -> Result<()> {
     let mut build = Command::new(programs.dashboards_python()?);
     build.arg("-B").arg("grafana/source").arg(folder);
-    succeed(&mut build)
+    run_command(&mut build)
 }
 
 fn check(programs: &Programs) -> Result<()> {
@@ -147,7 +146,7 @@ fn check(programs: &Programs) -> Result<()> {
     validate.arg("validate").args(files);
     validate.env("REDACTION_HMAC_KEY", "0123456789abcdef0123456789abcdef");
     validate.env("PG_MONITOR_PASSWORD", "monitor");
-    succeed(&mut validate)?;
+    run_command(&mut validate)?;
     execute(
         &binary("otelcol-bookapp"),
         &["validate", "--config=otel-collector/containers.yaml"],

@@ -1,5 +1,6 @@
-//! telemetry-common outside this project: copied, built, run, seen.
-#![expect(clippy::print_stdout, reason = "a person reads what was seen")]
+//! Checks that telemetry-common works outside this repository: copies it with an example, builds the
+//! example, runs it and checks its telemetry.
+#![expect(clippy::print_stdout, reason = "the command prints what it found")]
 
 use std::{
     collections::BTreeSet,
@@ -23,9 +24,9 @@ use tokio::runtime::Runtime;
 
 use crate::step;
 
-const SOON: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The steps of the README's "Take it home", and what they must lead to.
+/// Runs the steps of the README's section on using the crate elsewhere, and checks the result.
 pub(crate) fn run() -> Result<()> {
     let home = TempDir::with_prefix("take-home-")?;
     for program in ["hello", "shop"] {
@@ -33,21 +34,21 @@ pub(crate) fn run() -> Result<()> {
         step(&format!(
             "{program}: telemetry-common and the program, in an empty folder"
         ));
-        take(&folder, program)?;
+        copy_crates(&folder, program)?;
         step(&format!("{program}: build"));
         let executable = build(&folder, program)?;
         if program == "hello" {
-            lean(&folder)?;
+            check_dependencies(&folder)?;
         }
         step(&format!("{program}: one request"));
-        Runtime::new()?.block_on(seen(program, &executable))?;
+        Runtime::new()?.block_on(check_telemetry(program, &executable))?;
     }
     Ok(())
 }
 
-/// Copies the crate and the program; the root's manifest keeps versions and lints, and no other
-/// member.
-fn take(folder: &Path, program: &str) -> Result<()> {
+/// Copies telemetry-common and the example. The copied workspace manifest keeps versions and lints,
+/// and has no other members.
+fn copy_crates(folder: &Path, program: &str) -> Result<()> {
     copy(
         Path::new("telemetry-common"),
         &folder.join("telemetry-common"),
@@ -57,12 +58,13 @@ fn take(folder: &Path, program: &str) -> Result<()> {
     let manifest = fs::read_to_string("Cargo.toml")?;
     let (before, members) = manifest
         .split_once("members = [")
-        .context("there are members")?;
+        .context("Cargo.toml has no list of members")?;
     let (_, after) = members
         .split_once(']')
-        .context("the list of members ends")?;
-    let ours = |line: &&str| line.contains("{ path = ") && !line.contains("\"telemetry-common\"");
-    let after: Vec<_> = after.lines().filter(|line| !ours(line)).collect();
+        .context("the list of members in Cargo.toml does not end")?;
+    let is_other_crate =
+        |line: &&str| line.contains("{ path = ") && !line.contains("\"telemetry-common\"");
+    let after: Vec<_> = after.lines().filter(|line| !is_other_crate(line)).collect();
     let members = format!("members = [\"telemetry-common\", \"{program}\"]");
     fs::write(
         folder.join("Cargo.toml"),
@@ -107,8 +109,8 @@ fn build(folder: &Path, program: &str) -> Result<PathBuf> {
     Ok(target.join("take-home/debug").join(program))
 }
 
-/// A taker without Kafka and SQL builds neither.
-fn lean(folder: &Path) -> Result<()> {
+/// Checks that a user of the crate who needs neither Kafka nor SQL does not build them.
+fn check_dependencies(folder: &Path) -> Result<()> {
     let tree = cargo(
         folder,
         &[
@@ -124,19 +126,19 @@ fn lean(folder: &Path) -> Result<()> {
     for unwanted in ["rdkafka", "sqlx", "reqwest-middleware", "prometheus"] {
         ensure!(
             !tree.contains(unwanted),
-            "{unwanted} is built for HTTP alone"
+            "{unwanted} is a dependency of an HTTP-only example"
         );
     }
     let crates: BTreeSet<_> = tree
         .lines()
         .map(|line| line.trim_end_matches(" (*)"))
         .collect();
-    println!("no rdkafka, no sqlx among {} crates", crates.len());
+    println!("no rdkafka and no sqlx among {} crates", crates.len());
     Ok(())
 }
 
-/// Sends one request and finds its spans, its log record and its measurement.
-async fn seen(program: &str, executable: &Path) -> Result<()> {
+/// Sends one request and checks its spans, its log record and its metric.
+async fn check_telemetry(program: &str, executable: &Path) -> Result<()> {
     let (postgres, kafka) = (Postgres::start().await?, Kafka::start(&["sold"], 1)?);
     let sink = Sink::start().await?;
     let spec = Spec::new(program, executable)
@@ -147,18 +149,18 @@ async fn seen(program: &str, executable: &Path) -> Result<()> {
         .env("LOG_FORMAT", "text");
     let process = Process::start(&spec)?;
     let address = |line: &str| Some(line.split("listening on ").nth(1)?.trim().to_owned());
-    let address = process.line(SOON, address).await?;
+    let address = process.line(TIMEOUT, address).await?;
     let client = http()?;
     let request = match program {
         "shop" => client.post(format!("http://{address}/sell")),
         _ => client.get(format!("http://{address}/hello")),
     };
     request.send().await?.error_for_status()?;
-    // Ctrl-C: the last spans leave.
+    // SIGINT flushes the last spans.
     process.signal(Signal::SIGINT);
     ensure!(
-        process.exited(SOON).await?.success(),
-        "{program} did not end well"
+        process.wait(TIMEOUT).await?.success(),
+        "{program} did not exit with 0"
     );
     let expected: &[&str] = match program {
         "shop" => &["POST /sell", "SELECT prices", "create sold", "send sold"],
@@ -178,9 +180,14 @@ async fn seen(program: &str, executable: &Path) -> Result<()> {
             .any(|point| point.name == "http.server.request.duration");
         (spans_are_there && one_trace && logged && measured).then_some(())
     };
-    eventually(SOON, "its spans, its log record and its measurement", found).await?;
+    eventually(
+        TIMEOUT,
+        "spans, log record and metric of the request",
+        found,
+    )
+    .await?;
     println!(
-        "{program}: {} in one trace, its log record, its measurement",
+        "{program}: {} in one trace, with a log record and a metric",
         expected.join(", ")
     );
     Ok(())

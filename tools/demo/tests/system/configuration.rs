@@ -1,4 +1,4 @@
-//! The standard variables, each seen to do what docs/configuration.md says.
+//! Tests of the environment variables that docs/configuration.md describes.
 
 use demo::tour::Tour;
 use testbed::{
@@ -21,7 +21,7 @@ async fn a_signal_s_own_endpoint_wins() {
     })
     .await;
     get(&system).await;
-    arrive(&traces).await;
+    wait_for_spans(&traces).await;
     assert!(system.sink.spans().is_empty());
     assert!(!system.sink.logs().is_empty());
 }
@@ -63,24 +63,24 @@ async fn a_collector_behind_tls_is_trusted_by_its_authority_alone() {
     let file = file.to_str().unwrap();
     for protocol in ["http/protobuf", "grpc"] {
         let before = sink.spans().len();
-        let told = |spec: Spec| {
+        let with_endpoint = |spec: Spec| {
             spec.env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint())
                 .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
         };
-        let strangers = helpers::start_with(told).await;
-        get(&strangers).await;
-        end(&strangers.bookapp).await;
+        let distrusting = helpers::start_with(with_endpoint).await;
+        get(&distrusting).await;
+        stop(&distrusting.bookapp).await;
         assert_eq!(sink.spans().len(), before, "{protocol}: not trusted");
-        let known = |spec| told(spec).env("OTEL_EXPORTER_OTLP_CERTIFICATE", file);
-        let trusting = helpers::start_with(known).await;
+        let with_authority = |spec| with_endpoint(spec).env("OTEL_EXPORTER_OTLP_CERTIFICATE", file);
+        let trusting = helpers::start_with(with_authority).await;
         get(&trusting).await;
         let arrived = || async {
             let all = sink.spans().len() > before && !sink.logs().is_empty();
             (all && !sink.points().is_empty()).then_some(())
         };
-        let said = || trusting.bookapp.process.lines().join("\n");
+        let output = || trusting.bookapp.process.lines().join("\n");
         let arrived = eventually(SOON, protocol, arrived).await;
-        arrived.unwrap_or_else(|error| panic!("{error}:\n{}", said()));
+        arrived.unwrap_or_else(|error| panic!("{error}:\n{}", output()));
     }
 }
 
@@ -96,8 +96,8 @@ async fn the_sdk_s_own_variables_reach_it() {
     })
     .await;
     get(&system).await;
-    arrive(&system.sink).await;
-    end(&system.bookapp).await;
+    wait_for_spans(&system.sink).await;
+    stop(&system.bookapp).await;
     for span in system.sink.spans() {
         assert!(span.attributes.len() <= 3, "{span:?}");
         assert_eq!(span.resource["service.namespace"], "library");
@@ -110,49 +110,53 @@ async fn the_sdk_s_own_variables_reach_it() {
 
 // proves: T9 T10
 #[tokio::test]
-async fn the_console_exporter_prints_spans_whole_and_at_once() {
+async fn the_console_exporter_prints_complete_spans_immediately() {
     let system = helpers::start_with(|spec| {
         spec.env("OTEL_TRACES_EXPORTER", "console")
             .env("TRACES_PROCESSOR", "simple")
     })
     .await;
     get(&system).await;
-    let said = || async {
+    let printed = || async {
         let lines = system.bookapp.process.lines().join("\n");
-        let whole = [
+        let parts = [
             "TraceId",
             "SpanId",
             "ParentSpanId",
             "Kind",
             "GET /books/{id}",
         ];
-        whole
+        parts
             .iter()
-            .all(|word| lines.replace(' ', "").contains(&word.replace(' ', "")))
+            .all(|part| lines.replace(' ', "").contains(&part.replace(' ', "")))
             .then_some(())
     };
-    eventually(SOON, "the span on stdout", said).await.unwrap();
+    eventually(SOON, "the span on stdout", printed)
+        .await
+        .unwrap();
     assert!(system.sink.spans().is_empty());
 }
 
 // proves: T10
 #[tokio::test]
-async fn the_sampler_can_be_chosen_and_unsampled_requests_are_still_told() {
+async fn the_sampler_can_be_chosen_and_unsampled_requests_are_still_logged() {
     let system = helpers::start_with(|spec| {
         spec.env("OTEL_TRACES_SAMPLER", "traceidratio")
             .env("OTEL_TRACES_SAMPLER_ARG", "0")
     })
     .await;
     get(&system).await;
-    let told = || async {
+    let recorded = || async {
         let logs = system.sink.logs();
-        let counted = system.sink.points();
-        let counted = counted
+        let points = system.sink.points();
+        let counted = points
             .iter()
             .any(|point| point.name == "http.server.request.duration");
         (counted && logs.iter().any(|log| log.body.starts_with("GET /books/"))).then_some(())
     };
-    eventually(SOON, "log and metric", told).await.unwrap();
+    eventually(SOON, "the log record and the metric", recorded)
+        .await
+        .unwrap();
     assert!(system.sink.spans().is_empty());
 }
 
@@ -167,15 +171,15 @@ async fn each_signal_can_be_switched_off_and_all_together() {
         let system = helpers::start_with(|spec| spec.env(name, value)).await;
         get(&system).await;
         for service in [&system.bookapp, &system.backend] {
-            end(service).await;
+            stop(service).await;
         }
-        let there = [
+        let received = [
             !system.sink.spans().is_empty(),
             !system.sink.points().is_empty(),
             !system.sink.logs().is_empty(),
         ];
         let expected = [0, 1, 2].map(|signal| name != "OTEL_SDK_DISABLED" && name != off[signal].0);
-        assert_eq!(there, expected, "{name}");
+        assert_eq!(received, expected, "{name}");
     }
 }
 
@@ -201,30 +205,30 @@ async fn another_format_continues_the_caller_s_trace_through_both_services() {
 }
 
 #[tokio::test]
-async fn long_texts_are_cut() {
+async fn long_attribute_values_are_truncated() {
     let system =
         helpers::start_with(|spec| spec.env("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "8")).await;
     Tour::take(&system, "Kindred", "Octavia E. Butler")
         .await
         .unwrap();
-    let texts = system
+    let values = system
         .sink
         .spans()
         .into_iter()
         .flat_map(|span| span.attributes);
-    let texts: Vec<_> = texts
+    let values: Vec<_> = values
         .filter_map(|(_, value)| Some(value.as_str()?.to_owned()))
         .collect();
-    assert!(texts.iter().any(|text| text.len() == 8));
+    assert!(values.iter().any(|value| value.len() == 8));
     assert!(
-        texts.iter().all(|text| text.chars().count() <= 8),
-        "{texts:?}"
+        values.iter().all(|value| value.chars().count() <= 8),
+        "{values:?}"
     );
 }
 
 #[tokio::test]
-async fn a_wrong_setting_is_one_line_and_one_that_nobody_reads_is_said() {
-    for (name, value, says) in [
+async fn a_wrong_setting_is_one_line_and_an_unread_one_is_logged() {
+    for (name, value, expected) in [
         ("OTEL_PROPAGATORS", "tracecontext,zipkin", "'zipkin'"),
         ("OTEL_TRACES_EXPORTER", "zipkin", "'zipkin'"),
         ("TRACES_PROCESSOR", "simple", "OTEL_TRACES_EXPORTER=console"),
@@ -233,22 +237,21 @@ async fn a_wrong_setting_is_one_line_and_one_that_nobody_reads_is_said() {
     ] {
         let spec = Spec::new("bookapp", helpers::binaries().await.bookapp()).env(name, value);
         let process = Process::start(&spec).unwrap();
-        assert_eq!(
-            process.exited(SOON).await.unwrap().code(),
-            Some(2),
-            "{name}"
-        );
+        assert_eq!(process.wait(SOON).await.unwrap().code(), Some(2), "{name}");
         let [line] = &process.lines()[..] else {
-            panic!("one line: {:?}", process.lines())
+            panic!("expected one line: {:?}", process.lines())
         };
-        assert!(line.starts_with("error: ") && line.contains(says), "{line}");
+        assert!(
+            line.starts_with("error: ") && line.contains(expected),
+            "{line}"
+        );
     }
     let system = helpers::start_with(|spec| spec.env("OTEL_CONFIG_FILE", "otel.yaml")).await;
     let lines = system.bookapp.process.lines();
-    let said = lines
+    let logged = lines
         .iter()
         .filter(|line| line.contains("set and not read: OTEL_CONFIG_FILE"));
-    assert_eq!(said.count(), 1, "{lines:?}");
+    assert_eq!(logged.count(), 1, "{lines:?}");
 }
 
 // proves: L34
@@ -263,9 +266,9 @@ async fn exporting_makes_no_telemetry_at_any_level() {
         })
         .await;
         get(&system).await;
-        arrive(&system.sink).await;
+        wait_for_spans(&system.sink).await;
         for service in [&system.bookapp, &system.backend] {
-            end(service).await;
+            stop(service).await;
         }
         let exporters = ["opentelemetry", "hyper", "h2", "tonic", "tower", "reqwest"];
         let logs = system.sink.logs();
@@ -273,7 +276,8 @@ async fn exporting_makes_no_telemetry_at_any_level() {
             .iter()
             .find(|log| exporters.iter().any(|name| log.scope.starts_with(name)));
         assert_eq!(own, None, "{protocol}");
-        // The relay and the consumer turn and turn; the only request's spans are all there are.
+        // The relay and the consumer create no spans when they poll: the only root span is the
+        // request's.
         let spans = system.sink.spans();
         let mut roots = spans.iter().filter(|span| span.parent_id.is_none());
         let root = roots.next().unwrap();
@@ -287,16 +291,16 @@ async fn exporting_makes_no_telemetry_at_any_level() {
 
 async fn get(system: &System) {
     let url = format!("{}/books/1", system.bookapp.url);
-    let answer = http().unwrap().get(url).send().await.unwrap();
-    answer.error_for_status().unwrap();
+    let response = http().unwrap().get(url).send().await.unwrap();
+    response.error_for_status().unwrap();
 }
 
-async fn arrive(sink: &Sink) {
+async fn wait_for_spans(sink: &Sink) {
     let arrived = || async { (!sink.spans().is_empty()).then_some(()) };
     eventually(SOON, "spans", arrived).await.unwrap();
 }
 
-async fn end(service: &Service) {
+async fn stop(service: &Service) {
     service.process.signal(Signal::SIGTERM);
-    assert!(service.process.exited(SOON).await.unwrap().success());
+    assert!(service.process.wait(SOON).await.unwrap().success());
 }

@@ -1,4 +1,4 @@
-//! The console's lines of both formats, with the ids that find the rest.
+//! Tests of the console's log lines in both formats, and of the ids in them.
 
 use serde_json::{Value, json};
 use testbed::{process::Signal, system::http};
@@ -9,10 +9,10 @@ use crate::helpers::{self, SOON};
 #[tokio::test]
 async fn a_json_line_is_one_object_with_the_three_ids() {
     let (trace, lines) = lines_of_adding_a_book("json").await;
-    // Every line, the two on stdout that name the addresses included.
+    // Every line is JSON, including the two lines on stdout with the addresses.
     let lines: Vec<Value> = lines
         .iter()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
         .collect();
     let added = lines
         .iter()
@@ -22,7 +22,7 @@ async fn a_json_line_is_one_object_with_the_three_ids() {
     assert_eq!(added["trace_id"], trace);
     assert_eq!(added["span_id"].as_str().unwrap().len(), 16);
     assert_eq!(added["request_id"], "load-42");
-    assert_eq!(added["bookapp.book.id"], 93, "a number, not a text");
+    assert_eq!(added["bookapp.book.id"], 93, "a number, not a string");
     let access = lines
         .iter()
         .find(|line| line["message"] == "POST /books/add answered 201")
@@ -51,7 +51,7 @@ async fn a_text_line_ends_in_the_three_ids() {
     assert!(added.ends_with(" request_id=load-42"), "{added}");
 }
 
-/// What bookapp says while a book is added, and the id of that trace.
+/// Adds a book. Returns the trace id of the request and all lines that bookapp printed.
 async fn lines_of_adding_a_book(format: &'static str) -> (String, Vec<String>) {
     let system = helpers::start_with(|spec| spec.env("LOG_FORMAT", format)).await;
     let request = http()
@@ -59,10 +59,13 @@ async fn lines_of_adding_a_book(format: &'static str) -> (String, Vec<String>) {
         .post(format!("{}/books/add", system.bookapp.url));
     let request = request.header("x-request-id", "load-42");
     let book = json!({"title": "Solaris", "author": "Stanisław Lem"});
-    let answer = request.json(&book).send().await.unwrap();
-    let traceparent = answer.headers()["traceparent"].to_str().unwrap().to_owned();
+    let response = request.json(&book).send().await.unwrap();
+    let traceparent = response.headers()["traceparent"]
+        .to_str()
+        .unwrap()
+        .to_owned();
     system.bookapp.process.signal(Signal::SIGTERM);
-    system.bookapp.process.exited(SOON).await.unwrap();
+    system.bookapp.process.wait(SOON).await.unwrap();
     (
         traceparent.split('-').nth(1).unwrap().to_owned(),
         system.bookapp.process.lines(),

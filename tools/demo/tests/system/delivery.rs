@@ -1,4 +1,5 @@
-//! What is acknowledged is processed, once in effect, whatever is stopped or killed meanwhile.
+//! Tests of message delivery: every acknowledged book is processed with exactly one effect, even if
+//! processes stop or are killed.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -10,48 +11,50 @@ use futures::future::join_all;
 use serde_json::json;
 use testbed::{
     System, eventually,
-    postgres::{Session, number},
+    postgres::{Session, query_number},
     process::Signal,
     system::http,
 };
 
 use crate::helpers::{self, SOON};
 
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 // proves: N24 B30
 #[tokio::test]
 async fn sigterm_under_load_cuts_no_accepted_request_and_loses_no_telemetry() {
     let system = helpers::start().await;
-    let told = AtomicBool::new(false);
+    let stopping = AtomicBool::new(false);
     let load = || async {
         let client = http().unwrap();
         let book = json!({"title": "Under load", "author": "Somebody"});
         let url = format!("{}/books/add", system.bookapp.url);
         let mut added = 0;
-        while let Ok(answer) = client.post(&url).json(&book).send().await {
-            assert_eq!(answer.status(), 201);
-            answer.json::<i64>().await.unwrap(); // whole
+        while let Ok(response) = client.post(&url).json(&book).send().await {
+            assert_eq!(response.status(), 201);
+            response.json::<i64>().await.unwrap(); // The response is complete.
             added += 1;
         }
-        // Nothing failed before the service was told to go.
-        assert!(told.load(Ordering::SeqCst));
+        // No request fails before SIGTERM.
+        assert!(stopping.load(Ordering::SeqCst));
         added
     };
     let stop = async {
         let enough = || async { (books(&system).await >= 200).then_some(()) };
-        eventually(PATIENCE, "there is load", enough).await.unwrap();
-        told.store(true, Ordering::SeqCst);
+        eventually(TIMEOUT, "200 books are stored", enough)
+            .await
+            .unwrap();
+        stopping.store(true, Ordering::SeqCst);
         system.bookapp.process.signal(Signal::SIGTERM);
     };
     let (added, ()) = tokio::join!(join_all((0..8).map(|_| load())), stop);
     let added: i64 = added.iter().sum();
-    assert!(system.bookapp.process.exited(SOON).await.unwrap().success());
+    assert!(system.bookapp.process.wait(SOON).await.unwrap().success());
 
     assert_eq!(
         books(&system).await,
         added,
-        "what was answered is stored, and nothing else"
+        "the stored books are exactly the acknowledged ones"
     );
     let spans = system.sink.spans();
     for name in ["POST /books/add", "books.add", "create book.added.v1"] {
@@ -72,15 +75,15 @@ async fn sigterm_under_load_cuts_no_accepted_request_and_loses_no_telemetry() {
 
 // proves: N24 B9
 #[tokio::test]
-async fn sigterm_lets_the_worker_finish_and_remember() {
+async fn sigterm_lets_the_worker_finish_and_commit_its_offset() {
     let mut system = helpers::start().await;
     add_many(&system, 300).await;
     let some = || async { (details(&system).await > 20).then_some(()) };
-    eventually(PATIENCE, "the worker is at work", some)
+    eventually(TIMEOUT, "the worker processes messages", some)
         .await
         .unwrap();
     system.backend.process.signal(Signal::SIGTERM);
-    assert!(system.backend.process.exited(SOON).await.unwrap().success());
+    assert!(system.backend.process.wait(SOON).await.unwrap().success());
     let before = details(&system).await;
     let processed = |system: &System| {
         let spans = system.sink.spans();
@@ -90,28 +93,32 @@ async fn sigterm_lets_the_worker_finish_and_remember() {
                 .filter(|span| span.name == "process book.added.v1"),
         )
     };
-    assert_eq!(processed(&system), before, "every finished message is told");
+    assert_eq!(
+        processed(&system),
+        before,
+        "every processed message has a span"
+    );
 
-    system.backend.start_again().await.unwrap();
+    system.backend.restart().await.unwrap();
     let all = || async { (details(&system).await == 300).then_some(()) };
-    eventually(PATIENCE, "the rest is processed", all)
+    eventually(TIMEOUT, "the other messages are processed", all)
         .await
         .unwrap();
     system.backend.process.signal(Signal::SIGTERM);
-    assert!(system.backend.process.exited(SOON).await.unwrap().success());
+    assert!(system.backend.process.wait(SOON).await.unwrap().success());
     assert_eq!(processed(&system), 300, "no message was delivered twice");
 }
 
 // proves: N1
 #[tokio::test]
-async fn another_instance_relays_what_a_killed_one_left() {
+async fn another_instance_relays_the_backlog_of_a_killed_one() {
     let system = helpers::start().await;
-    let other = system.bookapp.another().await.unwrap();
-    other.ready().await.unwrap();
+    let other = system.bookapp.start_another().await.unwrap();
+    other.wait_until_ready().await.unwrap();
     add_many(&system, 200).await;
     system.bookapp.process.signal(Signal::SIGKILL);
     let all = || async { (details(&system).await == 200).then_some(()) };
-    eventually(PATIENCE, "everything is processed", all)
+    eventually(TIMEOUT, "all messages are processed", all)
         .await
         .unwrap();
 }
@@ -121,20 +128,23 @@ async fn workers_that_come_and_go_leave_one_effect_each() {
     let system = helpers::start().await;
     let ledger = "select count(*) from ledger";
     add_many(&system, 200).await;
-    let other = system.backend.another().await.unwrap();
+    let other = system.backend.start_another().await.unwrap();
     add_many(&system, 200).await;
     let some = || async { (details(&system).await > 50).then_some(()) };
-    eventually(PATIENCE, "the workers are at work", some)
+    eventually(TIMEOUT, "the workers process messages", some)
         .await
         .unwrap();
     system.backend.process.signal(Signal::SIGTERM);
     let all = || async { (details(&system).await == 400).then_some(()) };
-    eventually(PATIENCE, "everything is processed", all)
+    eventually(TIMEOUT, "all messages are processed", all)
         .await
         .unwrap();
-    assert_eq!(number(&system.database_url, ledger).await.unwrap(), 400);
+    assert_eq!(
+        query_number(&system.database_url, ledger).await.unwrap(),
+        400
+    );
     other.process.signal(Signal::SIGTERM);
-    assert!(other.process.exited(SOON).await.unwrap().success());
+    assert!(other.process.wait(SOON).await.unwrap().success());
     let kafka = system.mock_kafka().unwrap();
     assert_eq!(kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 400);
 }
@@ -145,15 +155,15 @@ async fn a_worker_without_partitions_is_ready_too() {
     // One more than there are partitions.
     let mut others = Vec::new();
     for _ in 0..PARTITIONS {
-        let other = system.backend.another().await.unwrap();
-        other.ready().await.unwrap();
+        let other = system.backend.start_another().await.unwrap();
+        other.wait_until_ready().await.unwrap();
         others.push(other);
     }
 }
 
 // proves: N1
 #[tokio::test]
-async fn what_waits_in_the_outbox_is_measured() {
+async fn the_outbox_backlog_is_measured() {
     let system = helpers::start().await;
     let newest = |name: &str| {
         let points = system.sink.points();
@@ -163,51 +173,57 @@ async fn what_waits_in_the_outbox_is_measured() {
             .map(|point| point.value)
     };
     let kafka = system.mock_kafka().unwrap();
-    kafka.take_away().unwrap();
+    kafka.stop_broker().unwrap();
     add_many(&system, 3).await;
-    let waits = || async {
-        let waiting = newest("bookapp.outbox.pending") == Some(3.0);
-        (waiting && newest("bookapp.outbox.oldest.age") > Some(0.0)).then_some(())
+    let has_backlog = || async {
+        let pending = newest("bookapp.outbox.pending") == Some(3.0);
+        (pending && newest("bookapp.outbox.oldest.age") > Some(0.0)).then_some(())
     };
-    eventually(PATIENCE, "the lag is told", waits)
+    eventually(TIMEOUT, "the metrics show the backlog", has_backlog)
         .await
         .unwrap();
-    kafka.bring_back().unwrap();
+    kafka.restart_broker().unwrap();
     let empty = || async { (newest("bookapp.outbox.pending") == Some(0.0)).then_some(()) };
-    eventually(PATIENCE, "nothing waits", empty).await.unwrap();
+    eventually(TIMEOUT, "the metrics show no backlog", empty)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
-async fn a_second_signal_cuts() {
+async fn a_second_signal_aborts_the_graceful_shutdown() {
     let system = helpers::start().await;
-    // A request that cannot end: the table is locked.
+    // The table is locked, so that the request cannot end.
     let lock = Session::open(&system.database_url, "begin; lock table books");
     let lock = lock.await.unwrap();
     let request = http()
         .unwrap()
         .get(format!("{}/books/1", system.bookapp.url))
         .send();
-    let (answer, ()) = tokio::join!(request, async {
-        let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
-        happens(&system, waits).await;
+    let (response, ()) = tokio::join!(request, async {
+        let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+        wait_until_counted(&system, waiting).await;
         system.bookapp.process.signal(Signal::SIGTERM);
-        let heard = |line: &str| line.contains("SIGTERM received").then_some(());
-        system.bookapp.process.line(SOON, heard).await.unwrap();
+        let received = |line: &str| line.contains("SIGTERM received").then_some(());
+        system.bookapp.process.line(SOON, received).await.unwrap();
         assert!(
             system.bookapp.process.is_running(),
-            "it waits for the request"
+            "the service waits for the request"
         );
         system.bookapp.process.signal(Signal::SIGTERM);
     });
-    answer.unwrap_err();
-    let status = system.bookapp.process.exited(SOON).await.unwrap();
-    assert_eq!(status.code(), Some(1), "not the 0 of a stop that waited");
+    response.unwrap_err();
+    let status = system.bookapp.process.wait(SOON).await.unwrap();
+    assert_eq!(
+        status.code(),
+        Some(1),
+        "an aborted shutdown exits with 1, not 0"
+    );
     drop(lock);
 }
 
-/// Waits until a query counts something.
-async fn happens(system: &System, query: &str) {
-    let counted = async || number(&system.database_url, query).await.unwrap() > 0;
+/// Waits until a count query returns more than zero.
+async fn wait_until_counted(system: &System, query: &str) {
+    let counted = async || query_number(&system.database_url, query).await.unwrap() > 0;
     eventually(SOON, query, || async { counted().await.then_some(()) })
         .await
         .unwrap();
@@ -218,19 +234,19 @@ async fn add_many(system: &System, books: usize) {
         .map(|_| json!({"title": "T", "author": "A"}))
         .collect();
     let url = format!("{}/books/bulk_add", system.bookapp.url);
-    let answer = http().unwrap().post(url).json(&books).send().await.unwrap();
-    assert_eq!(answer.status(), 201);
+    let response = http().unwrap().post(url).json(&books).send().await.unwrap();
+    assert_eq!(response.status(), 201);
 }
 
-/// The books beside those that were there from the beginning.
+/// Returns the number of books in addition to the 92 seeded ones.
 async fn books(system: &System) -> i64 {
-    number(&system.database_url, "select count(*) - 92 from books")
+    query_number(&system.database_url, "select count(*) - 92 from books")
         .await
         .unwrap()
 }
 
 async fn details(system: &System) -> i64 {
-    number(&system.database_url, "select count(*) from book_details")
+    query_number(&system.database_url, "select count(*) from book_details")
         .await
         .unwrap()
 }

@@ -1,4 +1,4 @@
-//! Failures on purpose, set while the system runs, seen everywhere.
+//! Tests of fault injection at run time, and of its telemetry in every signal.
 
 use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER};
 use reqwest::{Method, Response};
@@ -9,14 +9,17 @@ use crate::helpers::{self, SOON};
 
 // proves: B17
 #[tokio::test]
-async fn an_error_on_purpose_is_seen_on_span_log_metric_and_sentry_event() {
+async fn an_injected_error_is_on_span_log_metric_and_sentry_event() {
     let (system, sentry) = start().await;
     let rule = json!({"endpoint_pattern": "/books/:id", "http_method": "get", "error_rate": 1,
         "error_code": 502, "error_message": "on purpose"});
-    let stored: Value = rule_of(&system, &rule).await.json().await.unwrap();
-    assert_eq!(stored["endpoint_pattern"], "/books/{id}", "in axum's words");
-    let answer = failing(&system, "/books/1", 502).await;
-    let problem: Value = answer.json().await.unwrap();
+    let stored: Value = store_rule(&system, &rule).await.json().await.unwrap();
+    assert_eq!(
+        stored["endpoint_pattern"], "/books/{id}",
+        "normalized to axum's syntax"
+    );
+    let response = wait_for_status(&system, "/books/1", 502).await;
+    let problem: Value = response.json().await.unwrap();
     assert_eq!(problem["detail"], "on purpose");
     let span = span(&system, "GET /books/{id}", "error").await;
     assert_eq!(span.status, "ERROR");
@@ -42,7 +45,7 @@ async fn an_error_on_purpose_is_seen_on_span_log_metric_and_sentry_event() {
     assert_eq!(event["tags"]["bookapp.fault.type"], "error");
     assert_eq!(event["tags"]["otel.trace_id"], *span.trace_id);
 
-    // No other route, and no other method of this one.
+    // The rule does not match other routes or other methods of this route.
     let list = format!("{}/books?limit=1", system.bookapp.url);
     assert_eq!(
         http().unwrap().get(list).send().await.unwrap().status(),
@@ -52,76 +55,81 @@ async fn an_error_on_purpose_is_seen_on_span_log_metric_and_sentry_event() {
     let patch = http().unwrap().patch(book).json(&json!({}));
     assert_eq!(patch.send().await.unwrap().status(), 200);
 
-    // Off by one call: what failed works again.
+    // One call deletes all rules: the failing route works again.
     let cleared = send(&system, Method::DELETE, "", None).await;
     assert_eq!(cleared.json::<u64>().await.unwrap(), 1);
-    failing(&system, "/books/1", 200).await;
+    wait_for_status(&system, "/books/1", 200).await;
 }
 
 // proves: L36 N5
 #[tokio::test]
-async fn a_panic_on_purpose_is_a_500_and_one_event_in_its_span() {
+async fn an_injected_panic_is_a_500_and_one_event_in_its_span() {
     let (system, sentry) = start().await;
     let rule = json!({"endpoint_pattern": "/books/{id}", "http_method": "GET", "error_rate": 1,
         "kind": "panic", "error_message": "over it goes"});
-    rule_of(&system, &rule).await;
-    let answer = failing(&system, "/books/1", 500).await;
-    let id = answer.headers()["x-sentry-event-id"]
+    store_rule(&system, &rule).await;
+    let response = wait_for_status(&system, "/books/1", 500).await;
+    let id = response.headers()["x-sentry-event-id"]
         .to_str()
         .unwrap()
         .to_owned();
     let event = event(&sentry, 0).await;
     assert_eq!(sentry.events().len(), 1);
     assert_eq!(event["event_id"], id);
-    let panicked = &event["exception"]["values"][0];
-    assert_eq!(panicked["type"], "panic");
-    assert_eq!(panicked["value"], "injected: over it goes");
-    let place = &panicked["stacktrace"]["frames"][0];
-    let file = place["filename"].as_str().unwrap();
+    let exception = &event["exception"]["values"][0];
+    assert_eq!(exception["type"], "panic");
+    assert_eq!(exception["value"], "injected: over it goes");
+    let frame = &exception["stacktrace"]["frames"][0];
+    let file = frame["filename"].as_str().unwrap();
     assert!(
-        file.ends_with("crates/service-common/src/faults.rs"),
+        file.ends_with("crates/service-common/src/fault_injection.rs"),
         "{file}"
     );
-    let place = format!("{file}:{}", place["lineno"]);
-    let group = event["fingerprint"].as_array().unwrap();
-    assert!(group.contains(&json!(place)), "{group:?}");
-    assert!(group.contains(&json!("bookapp")) && group.contains(&json!("GET /books/{id}")));
+    let location = format!("{file}:{}", frame["lineno"]);
+    let fingerprint = event["fingerprint"].as_array().unwrap();
+    assert!(fingerprint.contains(&json!(location)), "{fingerprint:?}");
+    assert!(fingerprint.contains(&json!("bookapp")));
+    assert!(fingerprint.contains(&json!("GET /books/{id}")));
     let span = span(&system, "GET /books/{id}", "panic").await;
     assert_eq!(event["tags"]["otel.span_id"], *span.span_id);
     assert_eq!(span.attributes["sentry.event_id"], id);
 }
 
 #[tokio::test]
-async fn latency_and_backend_s_failures_on_purpose() {
+async fn injected_latency_and_backend_failures() {
     let (system, _) = start().await;
     let slow = json!({"endpoint_pattern": "/books/{id}", "http_method": "GET", "error_rate": 1,
         "kind": "latency", "latency_ms": 300});
-    rule_of(&system, &slow).await;
+    store_rule(&system, &slow).await;
     let url = format!("{}/books/1", system.bookapp.url);
-    let held_up = || async {
-        let answer = http().unwrap().get(&url).send().await.unwrap();
-        assert_eq!(answer.status(), 200, "it takes longer, and that is all");
-        struck(&system, "GET /books/{id}", "latency")
+    let delayed = || async {
+        let response = http().unwrap().get(&url).send().await.unwrap();
+        assert_eq!(
+            response.status(),
+            200,
+            "latency does not change the response"
+        );
+        injected(&system, "GET /books/{id}", "latency")
     };
-    let span = eventually(SOON, "a request is held up", held_up)
+    let span = eventually(SOON, "a request is delayed", delayed)
         .await
         .unwrap();
     assert!(span.end - span.start >= 300_000_000, "{span:?}");
-    let away = json!({"endpoint_pattern": "/details/{book_id}", "http_method": "GET",
+    let failing = json!({"endpoint_pattern": "/details/{book_id}", "http_method": "GET",
         "error_rate": 1, "error_code": 500, "service": "backend"});
-    rule_of(&system, &away).await;
-    heard_by_backend(&system).await;
-    failing(&system, "/books/1/details", 503).await;
+    store_rule(&system, &failing).await;
+    wait_until_backend_has_the_rules(&system).await;
+    wait_for_status(&system, "/books/1/details", 503).await;
 }
 
 // proves: N2
 #[tokio::test]
-async fn a_message_that_panics_is_tried_again_and_then_a_dead_letter() {
+async fn a_message_that_panics_is_retried_and_then_dead_lettered() {
     let (system, sentry) = start().await;
     let rule = json!({"endpoint_pattern": BOOK_ADDED, "http_method": "PROCESS", "error_rate": 1,
         "kind": "panic", "service": "backend"});
-    rule_of(&system, &rule).await;
-    heard_by_backend(&system).await;
+    store_rule(&system, &rule).await;
+    wait_until_backend_has_the_rules(&system).await;
     let book = json!({"title": "Emma", "author": "Jane Austen"});
     let url = format!("{}/books/add", system.bookapp.url);
     http().unwrap().post(url).json(&book).send().await.unwrap();
@@ -130,10 +138,11 @@ async fn a_message_that_panics_is_tried_again_and_then_a_dead_letter() {
     let last = event(&sentry, 2).await;
     assert_eq!(last["tags"]["messaging.destination.name"], BOOK_ADDED);
     system.backend.process.signal(Signal::SIGTERM);
-    assert!(system.backend.process.exited(SOON).await.unwrap().success());
+    assert!(system.backend.process.wait(SOON).await.unwrap().success());
     let attempts = system.sink.spans().into_iter();
     let mut attempts = attempts.filter(|span| span.name == "process book.added.v1");
-    // Each attempt is one event, which its span names, and the dead letter none beside them.
+    // Each attempt creates one event, whose id is on its span. The dead letter creates no further
+    // event.
     for event in sentry.events() {
         assert_eq!(event["exception"]["values"][0]["type"], "panic");
         let attempt = attempts.next().unwrap();
@@ -143,11 +152,11 @@ async fn a_message_that_panics_is_tried_again_and_then_a_dead_letter() {
 }
 
 #[tokio::test]
-async fn a_rule_is_stored_or_refused_and_never_forgotten() {
+async fn a_rule_is_stored_or_rejected_and_never_lost() {
     let mut system = helpers::start().await;
     let good = json!({"endpoint_pattern": "/books", "http_method": "GET", "error_rate": 0.5,
         "error_code": 500});
-    let stored: Value = rule_of(&system, &good).await.json().await.unwrap();
+    let stored: Value = store_rule(&system, &good).await.json().await.unwrap();
     assert_eq!(
         send(&system, Method::POST, "", Some(&good)).await.status(),
         409
@@ -163,9 +172,9 @@ async fn a_rule_is_stored_or_refused_and_never_forgotten() {
     ] {
         let mut bad = good.clone();
         bad[field] = value;
-        let answer = send(&system, Method::POST, "", Some(&bad)).await;
-        assert_eq!(answer.status(), 422, "{field}");
-        let problem: Value = answer.json().await.unwrap();
+        let response = send(&system, Method::POST, "", Some(&bad)).await;
+        assert_eq!(response.status(), 422, "{field}");
+        let problem: Value = response.json().await.unwrap();
         assert!(
             problem["detail"].as_str().unwrap().contains(field),
             "{problem}"
@@ -174,8 +183,8 @@ async fn a_rule_is_stored_or_refused_and_never_forgotten() {
     let path = format!("/{}", stored["id"]);
     let mut changed = good.clone();
     changed["error_rate"] = json!(0.25);
-    let answer = send(&system, Method::PUT, &path, Some(&changed)).await;
-    assert_eq!(answer.json::<Value>().await.unwrap()["error_rate"], 0.25);
+    let response = send(&system, Method::PUT, &path, Some(&changed)).await;
+    assert_eq!(response.json::<Value>().await.unwrap()["error_rate"], 0.25);
     assert_eq!(
         send(&system, Method::PUT, "/4711", Some(&good))
             .await
@@ -183,8 +192,8 @@ async fn a_rule_is_stored_or_refused_and_never_forgotten() {
         404
     );
     system.bookapp.process.signal(Signal::SIGKILL);
-    system.bookapp.process.exited(SOON).await.unwrap();
-    system.bookapp.start_again().await.unwrap();
+    system.bookapp.process.wait(SOON).await.unwrap();
+    system.bookapp.restart().await.unwrap();
     let rules: Vec<Value> = send(&system, Method::GET, "", None)
         .await
         .json()
@@ -202,7 +211,7 @@ async fn a_rule_is_stored_or_refused_and_never_forgotten() {
 }
 
 #[tokio::test]
-async fn without_the_admin_s_token_nobody_makes_anything_fail() {
+async fn without_the_admin_token_nothing_can_be_injected() {
     let system = helpers::start_with(|spec| spec.env("ADMIN_TOKEN", "s3cr3t")).await;
     let rule = json!({"endpoint_pattern": "/books", "http_method": "GET", "error_rate": 1,
         "error_code": 500});
@@ -223,10 +232,10 @@ async fn start() -> (System, SentrySink) {
     (system, sentry)
 }
 
-/// Stores a rule.
-async fn rule_of(system: &System, rule: &Value) -> Response {
-    let answer = send(system, Method::POST, "", Some(rule)).await;
-    answer.error_for_status().unwrap()
+/// Stores a fault injection rule.
+async fn store_rule(system: &System, rule: &Value) -> Response {
+    let response = send(system, Method::POST, "", Some(rule)).await;
+    response.error_for_status().unwrap()
 }
 
 async fn send(system: &System, method: Method, path: &str, body: Option<&Value>) -> Response {
@@ -238,34 +247,37 @@ async fn send(system: &System, method: Method, path: &str, body: Option<&Value>)
     request.send().await.unwrap()
 }
 
-/// Waits until backend knows the rules.
-async fn heard_by_backend(system: &System) {
-    let told = || async {
+/// Waits until backend has loaded the changed rules.
+async fn wait_until_backend_has_the_rules(system: &System) {
+    let changed = || async {
         let logs = system.sink.logs();
         let mut logs = logs.iter().filter(|log| log.service() == "backend");
         logs.any(|log| log.event == "bookapp.faults.changed")
             .then_some(())
     };
-    eventually(SOON, "backend hears of it", told).await.unwrap();
+    eventually(SOON, "backend loads the rules", changed)
+        .await
+        .unwrap();
 }
 
-/// Gets a path until it is answered so: a rule is told to every instance in a moment.
-async fn failing(system: &System, path: &str, status: u16) -> Response {
+/// Requests a path until the response has this status, because an instance applies a changed rule
+/// after a short delay.
+async fn wait_for_status(system: &System, path: &str, status: u16) -> Response {
     let url = format!("{}{path}", system.bookapp.url);
-    let answered = || async {
-        let answer = http().unwrap().get(&url).send().await.unwrap();
-        (answer.status() == status).then_some(answer)
+    let responded = || async {
+        let response = http().unwrap().get(&url).send().await.unwrap();
+        (response.status() == status).then_some(response)
     };
-    eventually(SOON, path, answered).await.unwrap()
+    eventually(SOON, path, responded).await.unwrap()
 }
 
-/// The first span of this name that a rule of this kind has struck, once it is there.
+/// Waits for the first span with this name and this injected fault.
 async fn span(system: &System, name: &str, fault: &str) -> Span {
-    let arrived = || async { struck(system, name, fault) };
+    let arrived = || async { injected(system, name, fault) };
     eventually(SOON, name, arrived).await.unwrap()
 }
 
-fn struck(system: &System, name: &str, fault: &str) -> Option<Span> {
+fn injected(system: &System, name: &str, fault: &str) -> Option<Span> {
     let mut spans = system
         .sink
         .spans()

@@ -1,15 +1,15 @@
-//! Starting the system for one test.
+//! Starts the system for one test.
 
 use std::time::Duration;
 
 use testbed::{
     System,
     process::Spec,
-    system::{Binaries, Parts},
+    system::{Binaries, Dependencies},
 };
 use tokio::sync::OnceCell;
 
-/// How long a process may take to do as it is told.
+/// The maximum time to wait for an asynchronous effect.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 pub(crate) async fn binaries() -> &'static Binaries {
@@ -22,8 +22,8 @@ pub(crate) async fn start() -> System {
 }
 
 pub(crate) async fn start_with(adjust: impl Fn(Spec) -> Spec) -> System {
-    let parts = Parts::for_test().await.unwrap();
-    System::start_with(binaries().await, parts, adjust)
+    let dependencies = Dependencies::for_test().await.unwrap();
+    System::start_with(binaries().await, dependencies, adjust)
         .await
         .unwrap()
 }

@@ -1,10 +1,10 @@
-//! Start and stop: bad settings, failing starts, signals, health.
+//! Tests of start and shutdown: wrong settings, failing starts, signals, health checks.
 
 use serde_json::json;
 use testbed::{
     process::{Process, Signal, Spec},
     sink::Sink,
-    system::{Parts, http},
+    system::{Dependencies, http},
     trace::Trace,
 };
 
@@ -12,28 +12,28 @@ use crate::helpers::{self, SOON};
 
 // proves: B30 R10 B13 B31
 #[tokio::test]
-async fn what_was_answered_before_sigterm_is_exported() {
-    // Nothing leaves on its own: what arrives was flushed at the end.
+async fn sigterm_exports_the_telemetry_of_earlier_requests() {
+    // The export intervals are longer than the test, so only the shutdown flushes telemetry.
     let system = helpers::start_with(|spec| {
         spec.env("OTEL_BSP_SCHEDULE_DELAY", "600000")
             .env("OTEL_BLRP_SCHEDULE_DELAY", "600000")
             .env("OTEL_METRIC_EXPORT_INTERVAL", "600000")
     })
     .await;
-    let answer = http()
+    let response = http()
         .unwrap()
         .post(format!("{}/books/add", system.bookapp.url))
         .json(&json!({"title": "Solaris", "author": "Stanisław Lem"}))
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.status(), 201);
-    let traceparent = answer.headers()["traceparent"].to_str().unwrap();
+    assert_eq!(response.status(), 201);
+    let traceparent = response.headers()["traceparent"].to_str().unwrap();
     let id = traceparent.split('-').nth(1).unwrap();
     assert!(Trace::of(&system.sink.spans(), id).spans().is_empty());
 
     system.bookapp.process.signal(Signal::SIGTERM);
-    assert!(system.bookapp.process.exited(SOON).await.unwrap().success());
+    assert!(system.bookapp.process.wait(SOON).await.unwrap().success());
     assert_eq!(
         Trace::of(&system.sink.spans(), id).roots()[0].name,
         "POST /books/add"
@@ -53,12 +53,16 @@ async fn what_was_answered_before_sigterm_is_exported() {
             .map(|point| point.value)
     };
     assert_eq!(added("single"), Some(1.0));
-    assert_eq!(added("bulk"), Some(0.0), "what never happened is a zero");
+    assert_eq!(
+        added("bulk"),
+        Some(0.0),
+        "a counter without measurements is exported as zero"
+    );
 }
 
 // proves: R10
 #[tokio::test]
-async fn a_failing_start_still_tells_why() {
+async fn a_failing_start_exports_its_cause() {
     let sink = Sink::start().await.unwrap();
     let binaries = helpers::binaries().await;
     let spec = Spec::new("bookapp", binaries.bookapp())
@@ -70,7 +74,7 @@ async fn a_failing_start_still_tells_why() {
         .env("ADMIN_ADDR", "127.0.0.1:0")
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint());
     let process = Process::start(&spec).unwrap();
-    assert_eq!(process.exited(SOON).await.unwrap().code(), Some(1));
+    assert_eq!(process.wait(SOON).await.unwrap().code(), Some(1));
     let logs = sink.logs();
     let failure = logs
         .iter()
@@ -84,11 +88,14 @@ async fn a_failing_start_still_tells_why() {
     );
     assert!(
         cause.contains("Connection refused"),
-        "down to the last cause: {cause}"
+        "with the root cause: {cause}"
     );
-    let said = format!("{logs:?}{:?}", process.lines());
-    assert!(said.contains("could not migrate the database"), "{said}");
-    assert!(!said.contains("s3cret"), "{said}");
+    let output = format!("{logs:?}{:?}", process.lines());
+    assert!(
+        output.contains("could not migrate the database"),
+        "{output}"
+    );
+    assert!(!output.contains("s3cret"), "{output}");
 }
 
 #[tokio::test]
@@ -108,11 +115,7 @@ async fn a_wrong_setting_is_one_line_and_exit_code_2() {
             )
             .env(name, value);
         let process = Process::start(&spec).unwrap();
-        assert_eq!(
-            process.exited(SOON).await.unwrap().code(),
-            Some(2),
-            "{name}"
-        );
+        assert_eq!(process.wait(SOON).await.unwrap().code(), Some(2), "{name}");
         let lines = process.lines();
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(
@@ -132,7 +135,7 @@ async fn a_wrong_database_url_is_not_repeated() {
     let spec =
         Spec::new("bookapp", binaries.bookapp()).env("DATABASE_URL", "postgres//s3cret@nowhere");
     let process = Process::start(&spec).unwrap();
-    assert_eq!(process.exited(SOON).await.unwrap().code(), Some(2));
+    assert_eq!(process.wait(SOON).await.unwrap().code(), Some(2));
     let lines = process.lines();
     assert_eq!(
         lines,
@@ -147,18 +150,18 @@ async fn health_and_idleness_leave_no_trace_and_no_access_log() {
     let client = http().unwrap();
     for service in [&system.bookapp, &system.backend] {
         for path in ["/health", "/health/live", "/health/ready"] {
-            let answer = client
+            let response = client
                 .get(format!("{}{path}", service.url))
                 .send()
                 .await
                 .unwrap();
-            assert_eq!(answer.status(), 200);
-            assert!(!answer.headers().contains_key("traceparent"));
+            assert_eq!(response.status(), 200);
+            assert!(!response.headers().contains_key("traceparent"));
         }
         service.process.signal(Signal::SIGTERM);
-        service.process.exited(SOON).await.unwrap();
+        service.process.wait(SOON).await.unwrap();
     }
-    // Everything was flushed: not the probes, not the relay's empty turns.
+    // The shutdown has flushed all telemetry: neither the probes nor the relay's idle polls left any.
     assert_eq!(system.sink.spans(), []);
     let logs = system.sink.logs();
     assert!(!logs.is_empty());
@@ -171,19 +174,19 @@ async fn health_and_idleness_leave_no_trace_and_no_access_log() {
 #[tokio::test]
 async fn with_tracing_off_the_api_works_and_names_no_trace() {
     let system = helpers::start_with(|spec| spec.env("OTEL_SDK_DISABLED", "true")).await;
-    let answer = http()
+    let response = http()
         .unwrap()
         .get(format!("{}/books/4711", system.bookapp.url))
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.status(), 404);
-    assert!(!answer.headers().contains_key("traceparent"));
-    assert!(answer.headers().contains_key("x-request-id"));
-    let problem: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(response.status(), 404);
+    assert!(!response.headers().contains_key("traceparent"));
+    assert!(response.headers().contains_key("x-request-id"));
+    let problem: serde_json::Value = response.json().await.unwrap();
     assert_eq!(problem.get("trace_id"), None);
     system.bookapp.process.signal(Signal::SIGTERM);
-    assert!(system.bookapp.process.exited(SOON).await.unwrap().success());
+    assert!(system.bookapp.process.wait(SOON).await.unwrap().success());
     assert!(system.sink.spans().is_empty() && system.sink.logs().is_empty());
     assert!(system.sink.points().is_empty());
 }
@@ -191,11 +194,11 @@ async fn with_tracing_off_the_api_works_and_names_no_trace() {
 // proves: B20 T17
 #[tokio::test]
 async fn two_instances_that_start_together_migrate_once() {
-    let parts = Parts::for_empty_test().await.unwrap();
+    let dependencies = Dependencies::for_test_with_empty_database().await.unwrap();
     let sink = Sink::start().await.unwrap();
     let binaries = helpers::binaries().await;
-    let spec = parts
-        .spec("bookapp", binaries.bookapp(), &sink)
+    let spec = dependencies
+        .service_spec("bookapp", binaries.bookapp(), &sink)
         .env("LISTEN_ADDR", "127.0.0.1:0");
     let (one, two) = (
         testbed::system::Service::start(&spec),
@@ -203,14 +206,18 @@ async fn two_instances_that_start_together_migrate_once() {
     );
     let (one, two) = tokio::join!(one, two);
     for service in [one.unwrap(), two.unwrap()] {
-        let answer = http()
+        let response = http()
             .unwrap()
             .get(format!("{}/books", service.url))
             .send()
             .await
             .unwrap();
         assert_eq!(
-            answer.json::<Vec<serde_json::Value>>().await.unwrap().len(),
+            response
+                .json::<Vec<serde_json::Value>>()
+                .await
+                .unwrap()
+                .len(),
             92
         );
     }

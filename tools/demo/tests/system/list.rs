@@ -1,4 +1,4 @@
-//! `GET /books`: what it costs, and what it answers when the backend cannot help.
+//! Tests of `GET /books`: its queries and calls, and its response if the backend fails.
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +9,23 @@ use crate::helpers::{self, SOON};
 
 // proves: B2 B5 B6 B20 L21
 #[tokio::test]
-async fn listing_92_books_is_one_statement_one_call_one_statement() {
+async fn listing_92_books_is_one_query_one_call_one_query() {
     let system = helpers::start().await;
-    let answer = http()
+    let response = http()
         .unwrap()
         .get(format!("{}/books", system.bookapp.url))
         .send()
         .await
         .unwrap();
-    let traceparent = answer.headers()["traceparent"].to_str().unwrap().to_owned();
-    let books: Vec<Value> = answer.json().await.unwrap();
+    let traceparent = response.headers()["traceparent"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let books: Vec<Value> = response.json().await.unwrap();
     assert_eq!(books.len(), 92);
 
     let id = traceparent.split('-').nth(1).unwrap();
-    let trace = eventually(SOON, "both services report", || async {
+    let trace = eventually(SOON, "both services export their spans", || async {
         let trace = Trace::of(&system.sink.spans(), id);
         let server = |service| {
             trace
@@ -48,7 +51,7 @@ async fn listing_92_books_is_one_statement_one_call_one_statement() {
         .filter_map(|span| span.attributes.get("telemetry.request.id"))
         .collect();
     assert_eq!(ids.len(), 2);
-    assert_eq!(ids[0], ids[1], "the request's id goes with the call");
+    assert_eq!(ids[0], ids[1], "the call propagates the request id");
     let rows = &trace.named("SELECT books").unwrap().attributes["db.response.returned_rows"];
     assert_eq!(rows, 92);
 }
@@ -57,7 +60,7 @@ async fn listing_92_books_is_one_statement_one_call_one_statement() {
 async fn without_a_backend_the_list_goes_without_details() {
     let system = helpers::start().await;
     system.backend.process.signal(Signal::SIGKILL);
-    system.backend.process.exited(SOON).await.unwrap();
+    system.backend.process.wait(SOON).await.unwrap();
     let id = list_without_details(&system).await;
     let call = call_to_backend(&system, &id).await;
     assert_eq!(call.status, "ERROR");
@@ -65,50 +68,56 @@ async fn without_a_backend_the_list_goes_without_details() {
     assert_eq!(call.attributes.get("http.response.status_code"), None);
 
     let details = format!("{}/books/1/details", system.bookapp.url);
-    let answer = http().unwrap().get(details).send().await.unwrap();
-    assert_eq!(answer.status(), 503);
-    assert_eq!(answer.headers()["content-type"], "application/problem+json");
-    assert!(answer.headers().contains_key("retry-after"));
+    let response = http().unwrap().get(details).send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json"
+    );
+    assert!(response.headers().contains_key("retry-after"));
 }
 
 #[tokio::test]
-async fn a_backend_slower_than_its_time_is_not_waited_for() {
+async fn a_call_to_a_slow_backend_times_out() {
     let timeout = Duration::from_millis(1500);
     let system = helpers::start_with(|spec| spec.env("BACKEND_TIMEOUT", "1500ms")).await;
-    // Stopped, not gone: it takes the connection and never answers.
+    // A stopped process still accepts the connection, but never responds.
     system.backend.process.signal(Signal::SIGSTOP);
     let started = Instant::now();
     let id = list_without_details(&system).await;
     let waited = started.elapsed();
     assert!(
         waited >= timeout,
-        "the setting counts, not its default: {waited:?}"
+        "the setting applies, not its default: {waited:?}"
     );
     let call = call_to_backend(&system, &id).await;
     assert_eq!(call.attributes["error.type"], "timeout");
     system.backend.process.signal(Signal::SIGCONT);
 }
 
-/// Lists the books, all without details; answers the id of the trace.
+/// Lists the books and checks that none has details. Returns the trace id.
 async fn list_without_details(system: &testbed::System) -> String {
-    let answer = http()
+    let response = http()
         .unwrap()
         .get(format!("{}/books", system.bookapp.url))
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.status(), 200);
-    let traceparent = answer.headers()["traceparent"].to_str().unwrap().to_owned();
-    let books: Vec<Value> = answer.json().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let traceparent = response.headers()["traceparent"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let books: Vec<Value> = response.json().await.unwrap();
     assert_eq!(books.len(), 92);
     assert!(books.iter().all(|book| book["details"].is_null()));
     traceparent.split('-').nth(1).unwrap().to_owned()
 }
 
 async fn call_to_backend(system: &testbed::System, id: &str) -> testbed::sink::Span {
-    eventually(SOON, "the call is reported", || async {
+    eventually(SOON, "the spans of the call arrive", || async {
         let trace = Trace::of(&system.sink.spans(), id);
-        // The request as a whole went well.
+        // The request itself succeeds.
         let server = trace.named("GET /books")?;
         assert_eq!(server.status, "UNSET");
         trace.named("GET /details").cloned()

@@ -1,4 +1,5 @@
-//! A collector that is away, silent or refusing: nobody notices, and the account is right.
+//! Tests with a collector that is down, silent or failing: requests succeed, and the pipeline
+//! statistics are correct.
 
 use std::{collections::HashSet, fs, future::Future, time::Duration};
 
@@ -13,50 +14,50 @@ use tokio::{
 use crate::helpers;
 
 const REQUESTS: usize = 2_000;
-/// The services' own time to stop.
+/// The maximum shutdown time of the services.
 pub(crate) const STOP: Duration = Duration::from_secs(5);
-/// How much the allocator may keep of a queue that is full: 8192 spans and 2048 log records.
-const FLAT: u64 = 24 << 20;
+/// The maximum memory growth in bytes, for full queues of 8192 spans and 2048 log records.
+const MAX_GROWTH: u64 = 24 << 20;
 
 // proves: N12
 #[tokio::test]
 async fn a_closed_port_costs_nothing_but_telemetry() {
-    nothing_arrives("http://127.0.0.1:1", "http/protobuf").await;
+    assert_all_lost("http://127.0.0.1:1", "http/protobuf").await;
 }
 
 #[tokio::test]
 async fn a_closed_port_over_grpc_costs_nothing_but_telemetry() {
-    nothing_arrives("http://127.0.0.1:1", "grpc").await;
+    assert_all_lost("http://127.0.0.1:1", "grpc").await;
 }
 
 #[tokio::test]
 async fn a_black_hole_costs_nothing_but_telemetry() {
     let (endpoint, _hole) = black_hole().await;
     for protocol in ["http/protobuf", "grpc"] {
-        nothing_arrives(&endpoint, protocol).await;
+        assert_all_lost(&endpoint, protocol).await;
     }
 }
 
 #[tokio::test]
-async fn a_server_that_answers_503_costs_nothing_but_telemetry() {
+async fn a_server_that_responds_503_costs_nothing_but_telemetry() {
     let (endpoint, _server) = listen(|mut stream| async move {
         let mut request = vec![0; 1 << 20];
         while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
-            let answer = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
-            if stream.write_all(answer).await.is_err() {
+            let response = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+            if stream.write_all(response).await.is_err() {
                 return;
             }
         }
     })
     .await;
-    nothing_arrives(&endpoint, "http/protobuf").await;
+    assert_all_lost(&endpoint, "http/protobuf").await;
 }
 
 #[tokio::test]
-async fn what_was_made_is_what_arrived_and_what_is_said_to_be_lost() {
+async fn every_created_span_is_received_or_reported_as_lost() {
     let mut system = helpers::start().await;
     get_all(&system, REQUESTS / 2).await;
-    system.sink.take_away();
+    system.sink.stop();
     get_all(&system, REQUESTS / 2).await;
     let (created, lost) = stop(&system).await;
     let arrived = arrived(&system.sink);
@@ -64,8 +65,8 @@ async fn what_was_made_is_what_arrived_and_what_is_said_to_be_lost() {
     assert_eq!(created, lost + arrived);
 }
 
-/// Runs the requests with a collector at `endpoint` that takes nothing.
-async fn nothing_arrives(endpoint: &str, protocol: &str) {
+/// Sends requests while the collector at `endpoint` accepts nothing. Checks memory and statistics.
+async fn assert_all_lost(endpoint: &str, protocol: &str) {
     let system = helpers::start_with(|spec| {
         spec.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
             .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
@@ -77,39 +78,39 @@ async fn nothing_arrives(endpoint: &str, protocol: &str) {
     let before = memory(&system);
     get_all(&system, REQUESTS / 2).await;
     let grown = memory(&system).saturating_sub(before);
-    assert!(grown < FLAT, "{grown} bytes more");
+    assert!(grown < MAX_GROWTH, "memory grew by {grown} bytes");
     let (created, lost) = stop(&system).await;
     assert!(created >= 2 * REQUESTS as u64, "{created} spans");
-    assert_eq!(lost, created, "nothing arrived");
+    assert_eq!(lost, created, "all spans are lost");
 }
 
-/// Reads a book so often, eight at a time; every request is answered.
+/// Reads a book this number of times with eight connections. Every request succeeds.
 async fn get_all(system: &System, requests: usize) {
     let url = format!("{}/books/1", system.bookapp.url);
     let client = http().unwrap();
     let get = || async {
         for _ in 0..requests / 8 {
-            let answer = client.get(&url).send().await.unwrap();
-            assert_eq!(answer.status(), 200);
+            let response = client.get(&url).send().await.unwrap();
+            assert_eq!(response.status(), 200);
         }
     };
     join_all((0..8).map(|_| get())).await;
 }
 
-/// Stops bookapp in time; how many spans it made, and how many it says it lost.
+/// Stops bookapp within [`STOP`]. Returns the numbers of created and of lost spans that it reports.
 async fn stop(system: &System) -> (u64, u64) {
     let process = &system.bookapp.process;
     process.signal(Signal::SIGTERM);
-    assert!(process.exited(STOP).await.unwrap().success());
-    let said = process.lines().into_iter();
-    let said: Vec<_> = said
+    assert!(process.wait(STOP).await.unwrap().success());
+    let lines = process.lines().into_iter();
+    let lines: Vec<_> = lines
         .filter(|line| line.starts_with("telemetry: "))
         .collect();
-    let spans = said
+    let spans = lines
         .iter()
         .find(|line| line.contains(" spans were not delivered"));
     let words: Vec<_> = spans
-        .unwrap_or_else(|| panic!("nothing said of spans: {said:?}"))
+        .unwrap_or_else(|| panic!("bookapp reports no lost spans: {lines:?}"))
         .split(' ')
         .collect();
     (words[3].parse().unwrap(), words[1].parse().unwrap())
@@ -124,7 +125,7 @@ fn arrived(sink: &Sink) -> u64 {
         .len() as u64
 }
 
-/// Bytes of physical memory bookapp uses.
+/// Returns the resident memory of bookapp in bytes.
 fn memory(system: &System) -> u64 {
     let statm = format!("/proc/{}/statm", system.bookapp.process.id());
     let statm = fs::read_to_string(statm).unwrap();
@@ -132,7 +133,7 @@ fn memory(system: &System) -> u64 {
     pages * 4096
 }
 
-/// A server that takes connections and never answers.
+/// Starts a server that accepts connections and never responds.
 pub(crate) async fn black_hole() -> (String, JoinSet<()>) {
     listen(|stream| async move {
         let _open = stream;
@@ -141,9 +142,9 @@ pub(crate) async fn black_hole() -> (String, JoinSet<()>) {
     .await
 }
 
-/// A server that treats each connection this way; gone on drop.
+/// Starts a server that handles each connection with `handle`. It stops on drop.
 async fn listen<F: Future<Output = ()> + Send + 'static>(
-    treat: impl Fn(TcpStream) -> F + Send + 'static,
+    handle: impl Fn(TcpStream) -> F + Send + 'static,
 ) -> (String, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -151,7 +152,7 @@ async fn listen<F: Future<Output = ()> + Send + 'static>(
     server.spawn(async move {
         let mut connections = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
-            connections.spawn(treat(stream));
+            connections.spawn(handle(stream));
         }
     });
     (endpoint, server)

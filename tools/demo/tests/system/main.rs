@@ -1,4 +1,4 @@
-//! The system as its users run it: both services as processes, judged by what they export.
+//! System tests: run both services as processes and check the telemetry that they export.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admin;

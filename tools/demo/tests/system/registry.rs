@@ -1,5 +1,5 @@
-//! Everything both services emit is declared in `crates/telemetry-registry/registry/`, and everything declared there
-//! is emitted.
+//! Tests that both services emit exactly the telemetry that
+//! `crates/telemetry-registry/registry/` declares.
 
 use std::time::Duration;
 
@@ -16,38 +16,38 @@ use testbed::{
     postgres::Session,
     process::{Signal, Spec},
     sentry::SentrySink,
-    system::{Parts, http},
+    system::{Dependencies, http},
 };
 
 use crate::helpers::{self, SOON};
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);
 
 // proves: B15 B31 R2 R8 R10 N9 L31
 #[tokio::test]
 async fn what_is_emitted_is_declared_and_what_is_declared_is_emitted() {
-    let parts = Parts::start(None).await.unwrap();
+    let dependencies = Dependencies::start(None).await.unwrap();
     let sentry = SentrySink::start().await.unwrap();
-    let reporting = |spec: Spec| spec.env("SENTRY_DSN", sentry.dsn());
+    let with_sentry = |spec: Spec| spec.env("SENTRY_DSN", sentry.dsn());
     let binaries = helpers::binaries().await;
-    let started = System::start_with(binaries, parts, reporting).await;
+    let started = System::start_with(binaries, dependencies, with_sentry).await;
     let mut system = started.unwrap();
     requests(&system).await;
-    on_purpose(&system).await;
+    injected_panic(&system).await;
     messages(&system).await;
     outages(&mut system).await;
     for service in [&system.bookapp, &system.backend] {
         service.process.signal(Signal::SIGTERM);
-        assert!(service.process.exited(SOON).await.unwrap().success());
+        assert!(service.process.wait(SOON).await.unwrap().success());
     }
     let mut judge = Judge::new().unwrap();
     judge.judge(&system.sink, &["bookapp", "backend"]);
-    if let Err(offences) = judge.sentence() {
-        panic!("{offences}");
+    if let Err(problems) = judge.finish() {
+        panic!("{problems}");
     }
 }
 
-/// Each call of the contract, and what can be wrong with one.
+/// Sends each kind of API request, valid and invalid.
 async fn requests(system: &System) {
     let emma = json!({"title": "Emma", "author": "Jane Austen"});
     call(system, Method::POST, "/books/add", Some(&emma), 201).await;
@@ -85,87 +85,83 @@ async fn requests(system: &System) {
     let filter = format!("{}/log-filter", system.bookapp.admin_url);
     let changed = http().unwrap().put(filter).body("warn").send().await;
     changed.unwrap().error_for_status().unwrap();
-    // A client that leaves while its request waits for a lock.
+    // The client closes the connection while its request waits for a lock.
     let lock = Session::open(&system.database_url, "begin; lock table books");
     let lock = lock.await.unwrap();
     let request = http()
         .unwrap()
         .get(format!("{}/books/1", system.bookapp.url));
-    let gone = request.timeout(Duration::from_millis(500)).send().await;
-    assert!(gone.unwrap_err().is_timeout());
+    let result = request.timeout(Duration::from_millis(500)).send().await;
+    assert!(result.unwrap_err().is_timeout());
     drop(lock);
 }
 
-/// A panic that was asked for.
-async fn on_purpose(system: &System) {
+/// Injects a panic.
+async fn injected_panic(system: &System) {
     let rule = json!({"endpoint_pattern": "/books/{id}", "http_method": "GET", "error_rate": 1,
         "kind": "panic"});
     call(system, Method::POST, "/error-injection", Some(&rule), 200).await;
     let url = format!("{}/books/1", system.bookapp.url);
     let panicked = || async {
-        let answer = http().unwrap().get(&url).send().await.unwrap();
-        (answer.status() == StatusCode::INTERNAL_SERVER_ERROR).then_some(())
+        let response = http().unwrap().get(&url).send().await.unwrap();
+        (response.status() == StatusCode::INTERNAL_SERVER_ERROR).then_some(())
     };
     eventually(SOON, "the panic", panicked).await.unwrap();
     call(system, Method::DELETE, "/error-injection", None, 200).await;
-    let healed = || async {
-        let answer = http().unwrap().get(&url).send().await.unwrap();
-        answer.status().is_success().then_some(())
+    let succeeded = || async {
+        let response = http().unwrap().get(&url).send().await.unwrap();
+        response.status().is_success().then_some(())
     };
-    eventually(SOON, "no rule", healed).await.unwrap();
+    eventually(SOON, "the rule is deleted", succeeded)
+        .await
+        .unwrap();
 }
 
-/// Messages as they should be, twice, too late, and not at all.
+/// Sends a valid message, a duplicate, a message for a deleted book, and an undecodable one.
 async fn messages(system: &System) {
     let event = BookAdded::now(1, "req-1".to_owned());
     let event = serde_json::to_vec(&event).unwrap();
-    let gone = serde_json::to_vec(&BookAdded::now(2, "req-2".to_owned())).unwrap();
-    for value in [&event, &event, &gone, &b"poison".to_vec()] {
+    let deleted = serde_json::to_vec(&BookAdded::now(2, "req-2".to_owned())).unwrap();
+    for value in [&event, &event, &deleted, &b"poison".to_vec()] {
         send(system, value).await;
     }
     let kafka = system.mock_kafka().unwrap();
     kafka.messages(BOOK_ADDED_DEAD_LETTER, 1).await.unwrap();
 }
 
-/// The backend, Kafka and the database away, one after the other.
+/// Stops Kafka, the database and the backend, one after the other.
 async fn outages(system: &mut System) {
     let emma = json!({"title": "Emma", "author": "Jane Austen"});
     let kafka = system.mock_kafka().unwrap();
-    kafka.take_away().unwrap();
+    kafka.stop_broker().unwrap();
     call(system, Method::POST, "/books/add", Some(&emma), 201).await;
-    emitted(system, "bookapp.outbox.messages.wait").await;
-    kafka.bring_back().unwrap();
+    wait_for_event(system, "bookapp.outbox.messages.wait").await;
+    kafka.restart_broker().unwrap();
 
     let event = serde_json::to_vec(&BookAdded::now(3, "req-3".to_owned())).unwrap();
     let postgres = system.postgres.as_mut().unwrap();
-    postgres.end(Signal::SIGKILL).await.unwrap();
+    postgres.stop(Signal::SIGKILL).await.unwrap();
     send(system, &event).await;
-    emitted(system, "bookapp.message.retry").await;
-    emitted(system, "bookapp.outbox.relay.failed").await;
+    wait_for_event(system, "bookapp.message.retry").await;
+    wait_for_event(system, "bookapp.outbox.relay.failed").await;
     call(system, Method::GET, "/books/1", None, 503).await;
-    system
-        .postgres
-        .as_mut()
-        .unwrap()
-        .start_again()
-        .await
-        .unwrap();
-    system.bookapp.ready().await.unwrap();
+    system.postgres.as_mut().unwrap().restart().await.unwrap();
+    system.bookapp.wait_until_ready().await.unwrap();
 
     system.backend.process.signal(Signal::SIGTERM);
-    assert!(system.backend.process.exited(SOON).await.unwrap().success());
+    assert!(system.backend.process.wait(SOON).await.unwrap().success());
     call(system, Method::GET, "/books?limit=5", None, 200).await;
-    system.backend.start_again().await.unwrap();
-    system.backend.ready().await.unwrap();
+    system.backend.restart().await.unwrap();
+    system.backend.wait_until_ready().await.unwrap();
 }
 
 async fn call(system: &System, method: Method, path: &str, body: Option<&Value>, status: u16) {
     let url = format!("{}{path}", system.bookapp.url);
     let request = http().unwrap().request(method, url);
     let request = body.into_iter().fold(request, RequestBuilder::json);
-    let answer = request.send().await.unwrap();
+    let response = request.send().await.unwrap();
     assert_eq!(
-        answer.status(),
+        response.status(),
         StatusCode::from_u16(status).unwrap(),
         "{path}"
     );
@@ -180,10 +176,10 @@ async fn send(system: &System, value: &[u8]) {
     producer.send(record, SOON).await.unwrap();
 }
 
-async fn emitted(system: &System, event: &str) {
+async fn wait_for_event(system: &System, event: &str) {
     let found = || async {
         let logs = system.sink.logs();
         logs.iter().any(|log| log.event == event).then_some(())
     };
-    eventually(PATIENCE, event, found).await.unwrap();
+    eventually(TIMEOUT, event, found).await.unwrap();
 }

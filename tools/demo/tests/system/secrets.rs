@@ -1,4 +1,5 @@
-//! What must be kept is kept: marked values go in at every entry, and come out nowhere.
+//! Tests that no secret leaves the services: marked values are sent to every entry point and must
+//! not appear in any output.
 
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use rdkafka::{
 use reqwest::Client;
 use serde_json::json;
 use testbed::{
-    System, eventually, postgres::number, process::Signal, sentry::SentrySink, system::http,
+    System, eventually, postgres::query_number, process::Signal, sentry::SentrySink, system::http,
 };
 
 use crate::helpers::{self, SOON};
 
-/// Every marked value contains it.
+/// The text that every marked value contains.
 const MARK: &str = "s3cr3t";
 
 // proves: L20 N13
@@ -23,23 +24,21 @@ const MARK: &str = "s3cr3t";
 async fn no_secret_comes_out() {
     let sentry = SentrySink::start().await.unwrap();
     let system = helpers::start_with(|spec| {
-        // Everybody is trusted here, so any password will do.
-        let url = spec.value("DATABASE_URL").unwrap_or_default().to_owned();
-        spec.env(
-            "DATABASE_URL",
-            url.replace("postgres@", "postgres:s3cr3t-password@"),
-        )
-        .env(
-            "OTEL_EXPORTER_OTLP_HEADERS",
-            "authorization=s3cr3t-exporter",
-        )
-        .env("RUST_LOG", "debug")
-        .env("SENTRY_DSN", sentry.dsn())
-        .env("SENTRY_WARNINGS", "true")
+        // The test database uses trust authentication, so any password works.
+        let url = spec.env_value("DATABASE_URL").unwrap_or_default();
+        let url = url.replace("postgres@", "postgres:s3cr3t-password@");
+        spec.env("DATABASE_URL", url)
+            .env(
+                "OTEL_EXPORTER_OTLP_HEADERS",
+                "authorization=s3cr3t-exporter",
+            )
+            .env("RUST_LOG", "debug")
+            .env("SENTRY_DSN", sentry.dsn())
+            .env("SENTRY_WARNINGS", "true")
     })
     .await;
     let client = http().unwrap();
-    let mut answers = String::new();
+    let mut responses = String::new();
     for (method, path, body) in [
         (
             "GET",
@@ -61,7 +60,7 @@ async fn no_secret_comes_out() {
         ("POST", "/books/add", r#"{"title": "s3cr3t title", "#),
         ("PATCH", "/books/4711", r#"{"title": "s3cr3t title"}"#),
     ] {
-        let answer = client
+        let response = client
             .request(
                 method.parse().unwrap(),
                 format!("{}{path}", system.bookapp.url),
@@ -73,14 +72,14 @@ async fn no_secret_comes_out() {
             .send()
             .await
             .unwrap();
-        let headers = format!("{:?}", answer.headers());
-        answers = [answers, headers, answer.text().await.unwrap()].join("\n");
+        let headers = format!("{:?}", response.headers());
+        responses = [responses, headers, response.text().await.unwrap()].join("\n");
     }
-    let done = async || {
-        let derived = "select count(*) from book_details";
-        (number(&system.database_url, derived).await.unwrap() == 1).then_some(())
+    let processed = async || {
+        let query = "select count(*) from book_details";
+        (query_number(&system.database_url, query).await.unwrap() == 1).then_some(())
     };
-    eventually(Duration::from_secs(30), "the book is processed", done)
+    eventually(Duration::from_secs(30), "the book is processed", processed)
         .await
         .unwrap();
     let messages = system
@@ -91,7 +90,7 @@ async fn no_secret_comes_out() {
         .unwrap();
     list_without_details(&system, &client).await;
     system.bookapp.process.signal(Signal::SIGTERM);
-    assert!(system.bookapp.process.exited(SOON).await.unwrap().success());
+    assert!(system.bookapp.process.wait(SOON).await.unwrap().success());
     let lines = [
         system.bookapp.process.lines(),
         system.backend.process.lines(),
@@ -105,7 +104,7 @@ async fn no_secret_comes_out() {
     assert!(!sentry.events().is_empty());
     assert!(lines.len() > 10 && spans.len() > 10 && logs.len() > 5 && points.len() > 10);
     for (what, text) in [
-        ("answers", answers),
+        ("responses", responses),
         ("console", lines.join("\n")),
         ("spans", format!("{spans:#?}")),
         ("logs", format!("{logs:#?}")),
@@ -124,10 +123,10 @@ async fn no_secret_comes_out() {
     assert!(queries.contains(&&redacted), "{queries:?}");
 }
 
-/// A failure with everything that led to it: the backend is gone.
+/// Causes a warning with breadcrumbs: lists books while the backend is down.
 async fn list_without_details(system: &System, client: &Client) {
     system.backend.process.signal(Signal::SIGTERM);
-    assert!(system.backend.process.exited(SOON).await.unwrap().success());
+    assert!(system.backend.process.wait(SOON).await.unwrap().success());
     let list = format!("{}/books?limit=1&token=s3cr3t-token", system.bookapp.url);
     let list = client
         .get(list)
@@ -135,7 +134,7 @@ async fn list_without_details(system: &System, client: &Client) {
     list.send().await.unwrap().error_for_status().unwrap();
 }
 
-/// Everything a message carries.
+/// Returns the payload and the headers of a message as text.
 fn as_text(message: &OwnedMessage) -> String {
     let lossy =
         |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();

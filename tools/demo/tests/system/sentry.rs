@@ -1,4 +1,4 @@
-//! From a failure to its Sentry event, and from there to its trace.
+//! Tests of Sentry events: their content, their links to traces, and the behaviour if Sentry fails.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use testbed::{
     System, eventually,
     process::{Process, Signal, Spec},
     sentry::SentrySink,
-    system::{Parts, http},
+    system::{Dependencies, http},
 };
 
 use crate::{
@@ -24,18 +24,18 @@ use crate::{
 
 // proves: B11 B12 N5
 #[tokio::test]
-async fn a_failed_request_is_one_event_that_leads_to_its_trace_and_back() {
+async fn a_failed_request_is_one_event_that_links_to_its_trace_and_back() {
     let sentry = SentrySink::start().await.unwrap();
-    let system = failing(&sentry).await;
+    let system = start_without_database(&sentry).await;
     let url = format!("{}/books/1", system.bookapp.url);
     let request = http().unwrap().get(url).header("x-request-id", "load-42");
-    let answer = request.send().await.unwrap();
-    assert_eq!(answer.status(), 503);
-    let header = answer.headers()["x-sentry-event-id"]
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    let header = response.headers()["x-sentry-event-id"]
         .to_str()
         .unwrap()
         .to_owned();
-    let problem: Value = answer.json().await.unwrap();
+    let problem: Value = response.json().await.unwrap();
 
     let event = only_event(&sentry).await;
     assert_eq!(event["event_id"].as_str().unwrap(), header);
@@ -50,7 +50,7 @@ async fn a_failed_request_is_one_event_that_leads_to_its_trace_and_back() {
     assert_eq!(tags["telemetry.request.id"], "load-42");
     assert!(event["release"].as_str().unwrap().starts_with("bookapp@"));
 
-    // The span it happened in, which names the event in turn.
+    // The span in which the error happened contains the event id.
     let span_id = tags["otel.span_id"].as_str().unwrap();
     assert_eq!(event["contexts"]["trace"]["span_id"], span_id);
     let named = || async {
@@ -61,22 +61,22 @@ async fn a_failed_request_is_one_event_that_leads_to_its_trace_and_back() {
     assert_eq!((&*span.name, &*span.trace_id), ("GET /books/{id}", trace));
     assert_eq!(span.attributes["sentry.event_id"], header);
 
-    // The whole chain, innermost first, ours with its place.
+    // The event contains the complete error chain, root cause first, our error with its location.
     let chain = event["exception"]["values"].as_array().unwrap();
     let last = chain.last().unwrap();
     assert_eq!(last["type"], "bookapp::error::ApiError::Database");
     assert_eq!(last["value"], "could not read the book");
     assert_eq!(last["stacktrace"]["frames"][0]["in_app"], true);
-    assert!(chain.len() > 1, "its causes: {chain:?}");
+    assert!(chain.len() > 1, "the chain has no causes: {chain:?}");
     let fingerprint = event["fingerprint"].to_string();
     assert!(!fingerprint.contains(trace) && fingerprint.contains("ApiError::Database"));
 
     let grafana = event["contexts"]["grafana"]["url"].as_str().unwrap();
-    opens(grafana, trace);
+    assert_link(grafana, trace);
 }
 
-/// The link opens this trace and its logs, at that time, in Grafana's own data sources.
-fn opens(link: &str, trace: &str) {
+/// Checks that the link opens this trace and its logs in Grafana, in a time range that contains now.
+fn assert_link(link: &str, trace: &str) {
     let link = Url::parse(link).unwrap();
     assert_eq!(link.host_str(), Some("grafana.example"));
     assert_eq!(link.path(), "/explore");
@@ -111,7 +111,7 @@ fn opens(link: &str, trace: &str) {
 #[tokio::test]
 async fn a_failed_message_is_one_event_in_the_worker_s_trace() {
     let sentry = SentrySink::start().await.unwrap();
-    let system = helpers::start_with(|spec| told(spec, &sentry)).await;
+    let system = helpers::start_with(|spec| with_sentry(spec, &sentry)).await;
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", &system.kafka_servers)
         .create()
@@ -136,9 +136,9 @@ async fn a_failed_message_is_one_event_in_the_worker_s_trace() {
 
 // proves: B26
 #[tokio::test]
-async fn what_clients_do_wrong_and_health_are_no_events() {
+async fn client_errors_and_health_checks_are_no_events() {
     let sentry = SentrySink::start().await.unwrap();
-    let system = helpers::start_with(|spec| told(spec, &sentry)).await;
+    let system = helpers::start_with(|spec| with_sentry(spec, &sentry)).await;
     for path in [
         "/books/0",
         "/nowhere",
@@ -149,21 +149,22 @@ async fn what_clients_do_wrong_and_health_are_no_events() {
         let url = format!("{}{path}", system.bookapp.url);
         http().unwrap().get(url).send().await.unwrap();
     }
-    end(&system).await;
+    stop_and_flush(&system).await;
     assert_eq!(sentry.events(), [Value::Null; 0]);
 }
 
 #[tokio::test]
-async fn warnings_are_breadcrumbs_unless_they_shall_be_events() {
+async fn warnings_are_breadcrumbs_unless_configured_as_events() {
     for (warnings, expected) in [("false", 0), ("true", 1)] {
         let sentry = SentrySink::start().await.unwrap();
         let system =
-            helpers::start_with(|spec| told(spec, &sentry).env("SENTRY_WARNINGS", warnings)).await;
+            helpers::start_with(|spec| with_sentry(spec, &sentry).env("SENTRY_WARNINGS", warnings))
+                .await;
         system.backend.process.signal(Signal::SIGKILL);
-        system.backend.process.exited(SOON).await.unwrap();
+        system.backend.process.wait(SOON).await.unwrap();
         let url = format!("{}/books?limit=1", system.bookapp.url);
         assert_eq!(http().unwrap().get(url).send().await.unwrap().status(), 200);
-        end(&system).await;
+        stop_and_flush(&system).await;
         let events = sentry.events();
         assert_eq!(events.len(), expected, "{events:?}");
         assert!(events.iter().all(|event| event["level"] == "warning"));
@@ -173,13 +174,13 @@ async fn warnings_are_breadcrumbs_unless_they_shall_be_events() {
 #[tokio::test]
 async fn breadcrumbs_of_one_request_are_in_no_other_s_event() {
     let sentry = SentrySink::start().await.unwrap();
-    let system = failing(&sentry).await;
+    let system = start_without_database(&sentry).await;
     let get = async |id: &str| {
         let url = format!("{}/books/1", system.bookapp.url);
         let request = http().unwrap().get(url).header("x-request-id", id);
         request.send().await.unwrap();
     };
-    // More than there are threads, so that some share one.
+    // There are more requests than threads, so that some requests share a thread.
     tokio::join!(get("first"), get("second"));
     for id in ["third", "fourth", "fifth", "sixth"] {
         get(id).await;
@@ -188,10 +189,13 @@ async fn breadcrumbs_of_one_request_are_in_no_other_s_event() {
     let events = eventually(SOON, "six events", all).await.unwrap();
     for event in events {
         let crumbs = event["breadcrumbs"].to_string();
-        assert!(!crumbs.contains("listening"), "the start's: {crumbs}");
+        assert!(
+            !crumbs.contains("listening"),
+            "a breadcrumb of the start: {crumbs}"
+        );
         assert!(
             !crumbs.contains("the request failed"),
-            "the other's: {crumbs}"
+            "a breadcrumb of another request: {crumbs}"
         );
     }
 }
@@ -201,80 +205,80 @@ async fn breadcrumbs_of_one_request_are_in_no_other_s_event() {
 async fn without_a_dsn_there_is_nothing_and_a_wrong_one_is_one_line() {
     let system = helpers::start().await;
     let url = format!("{}/books/1", system.bookapp.url);
-    let answer = http().unwrap().get(url).send().await.unwrap();
-    assert!(!answer.headers().contains_key("x-sentry-event-id"));
+    let response = http().unwrap().get(url).send().await.unwrap();
+    assert!(!response.headers().contains_key("x-sentry-event-id"));
     let spec = Spec::new("bookapp", helpers::binaries().await.bookapp());
     let process = Process::start(&spec.env("SENTRY_DSN", "s3cr3t")).unwrap();
-    assert_eq!(process.exited(SOON).await.unwrap().code(), Some(2));
+    assert_eq!(process.wait(SOON).await.unwrap().code(), Some(2));
     assert_eq!(process.lines(), ["error: SENTRY_DSN is not a Sentry DSN"]);
 }
 
 #[tokio::test]
-async fn a_sentry_that_is_away_or_silent_harms_nobody_and_the_loss_is_told() {
+async fn a_sentry_that_is_down_or_silent_delays_no_request_and_the_loss_is_reported() {
     let (hole, _hole) = black_hole().await;
     for address in ["127.0.0.1:1", hole.trim_start_matches("http://")] {
         let dsn = format!("http://public@{address}/42");
-        let system = warning(&dsn).await;
+        let system = start_with_warnings(&dsn).await;
         let started = Instant::now();
         list_often(&system, 150).await;
-        assert!(started.elapsed() < SOON, "{address} holds requests up");
-        let said = stop(&system).await;
+        assert!(started.elapsed() < SOON, "{address} delays requests");
+        let lines = stop(&system).await;
         let lost = "telemetry: 150 of 150 Sentry events were not delivered";
-        assert!(said.contains(&lost.to_owned()), "{address}: {said:?}");
-        let full = unsent(&system, "telemetry.sentry.event.processed");
+        assert!(lines.contains(&lost.to_owned()), "{address}: {lines:?}");
+        let full = undelivered(&system, "telemetry.sentry.event.processed");
         assert!(address == "127.0.0.1:1" || full >= 40.0, "{full} dropped");
     }
 }
 
 #[tokio::test]
-async fn a_sentry_that_hangs_costs_one_event_and_what_found_the_queue_full() {
+async fn a_sentry_that_hangs_costs_one_event_and_those_that_exceed_the_queue() {
     let sentry = SentrySink::start_hanging().await.unwrap();
-    let system = warning(&sentry.dsn()).await;
+    let system = start_with_warnings(&sentry.dsn()).await;
     list_often(&system, 150).await;
-    // While the first is waited for, a hundred wait behind it.
+    // While the first request hangs, the queue holds a hundred events.
     let arrived = || async { (sentry.events().len() >= 100).then_some(()) };
     eventually(SOON, "a hundred events", arrived).await.unwrap();
-    let said = stop(&system).await;
+    let lines = stop(&system).await;
     let arrived = sentry.events().len();
-    assert!(arrived < 150, "the first request is never answered");
+    assert!(arrived < 150, "the first request never gets a response");
     let lost = format!(
         "telemetry: {} of 150 Sentry events were not delivered",
         150 - arrived
     );
-    assert!(said.contains(&lost), "{arrived} arrived: {said:?}");
+    assert!(lines.contains(&lost), "{arrived} arrived: {lines:?}");
 }
 
 #[tokio::test]
-async fn the_end_waits_for_neither_collector_nor_sentry() {
+async fn the_shutdown_waits_for_neither_collector_nor_sentry() {
     let (hole, _hole) = black_hole().await;
     let dsn = hole.replace("http://", "http://public@") + "/42";
-    let told = |spec: Spec| {
+    let with_sinks = |spec: Spec| {
         spec.env("OTEL_EXPORTER_OTLP_ENDPOINT", hole.as_str())
             .env("SENTRY_DSN", dsn.as_str())
             .env("SENTRY_WARNINGS", "true")
     };
-    let system = without_backend(helpers::start_with(told).await).await;
+    let system = without_backend(helpers::start_with(with_sinks).await).await;
     list_often(&system, 5).await;
-    let said = stop(&system).await;
+    let lines = stop(&system).await;
     let lost = "telemetry: 5 of 5 Sentry events were not delivered";
-    assert!(said.contains(&lost.to_owned()), "{said:?}");
+    assert!(lines.contains(&lost.to_owned()), "{lines:?}");
 }
 
 #[tokio::test]
-async fn a_sentry_that_says_too_many_is_left_alone() {
-    let sentry = SentrySink::start_refusing().await.unwrap();
-    let system = warning(&sentry.dsn()).await;
+async fn a_sentry_that_responds_429_receives_no_further_events() {
+    let sentry = SentrySink::start_rate_limiting().await.unwrap();
+    let system = start_with_warnings(&sentry.dsn()).await;
     list_often(&system, 5).await;
-    let said = stop(&system).await;
+    let lines = stop(&system).await;
     assert_eq!(
         sentry.events().len(),
         1,
-        "one was refused, then none is sent"
+        "the first event is rejected, and no other is sent"
     );
     let lost = "telemetry: 5 of 5 Sentry events were not delivered";
-    assert!(said.contains(&lost.to_owned()), "{said:?}");
-    let refused = unsent(&system, "telemetry.sentry.event.exported");
-    assert!((refused - 5.0).abs() < 0.1, "{refused}");
+    assert!(lines.contains(&lost.to_owned()), "{lines:?}");
+    let rejected = undelivered(&system, "telemetry.sentry.event.exported");
+    assert!((rejected - 5.0).abs() < 0.1, "{rejected}");
 }
 
 #[tokio::test]
@@ -283,13 +287,13 @@ async fn a_sentry_behind_tls_is_trusted_by_its_authority_alone() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("authority.pem");
     std::fs::write(&file, authority).unwrap();
-    let stranger = warning(&sentry.dsn()).await;
-    list_often(&stranger, 1).await;
-    stop(&stranger).await;
+    let distrusting = start_with_warnings(&sentry.dsn()).await;
+    list_often(&distrusting, 1).await;
+    stop(&distrusting).await;
     assert!(sentry.envelopes().is_empty(), "not trusted");
     let trusting = helpers::start_with(|spec| {
-        // Where rustls looks for the system's authorities.
-        told(spec, &sentry)
+        // rustls reads the system's certificate authorities from this file.
+        with_sentry(spec, &sentry)
             .env("SENTRY_WARNINGS", "true")
             .env("SSL_CERT_FILE", file.to_str().unwrap())
     });
@@ -298,15 +302,15 @@ async fn a_sentry_behind_tls_is_trusted_by_its_authority_alone() {
     only_event(&sentry).await;
 }
 
-/// A system whose every list is an event.
-async fn warning(dsn: &str) -> System {
-    let told = |spec: Spec| spec.env("SENTRY_DSN", dsn).env("SENTRY_WARNINGS", "true");
-    without_backend(helpers::start_with(told).await).await
+/// Starts a system in which every list request creates a Sentry event, because the backend is down.
+async fn start_with_warnings(dsn: &str) -> System {
+    let with_warnings = |spec: Spec| spec.env("SENTRY_DSN", dsn).env("SENTRY_WARNINGS", "true");
+    without_backend(helpers::start_with(with_warnings).await).await
 }
 
 async fn without_backend(system: System) -> System {
     system.backend.process.signal(Signal::SIGKILL);
-    system.backend.process.exited(SOON).await.unwrap();
+    system.backend.process.wait(SOON).await.unwrap();
     system
 }
 
@@ -314,21 +318,21 @@ async fn list_often(system: &System, times: usize) {
     let url = format!("{}/books?limit=1", system.bookapp.url);
     let client = http().unwrap();
     let list = async |_| {
-        let answer = client.get(&url).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
+        let response = client.get(&url).send().await.unwrap();
+        assert_eq!(response.status(), 200);
     };
     stream::iter(0..times).for_each_concurrent(8, list).await;
 }
 
-/// Stops bookapp in time; what it said.
+/// Stops bookapp within [`STOP`]. Returns its output lines.
 async fn stop(system: &System) -> Vec<String> {
     system.bookapp.process.signal(Signal::SIGTERM);
-    assert!(system.bookapp.process.exited(STOP).await.unwrap().success());
+    assert!(system.bookapp.process.wait(STOP).await.unwrap().success());
     system.bookapp.process.lines()
 }
 
-/// How many bookapp counts there that did not get on.
-fn unsent(system: &System, metric: &str) -> f64 {
+/// Returns how many events bookapp counts in `metric` with an `error.type`.
+fn undelivered(system: &System, metric: &str) -> f64 {
     let points = system.sink.points();
     let counted = points.iter().filter(|point| {
         point.name == metric
@@ -338,25 +342,27 @@ fn unsent(system: &System, metric: &str) -> f64 {
     counted.map(|point| point.value).fold(0.0, f64::max)
 }
 
-fn told(spec: Spec, sentry: &SentrySink) -> Spec {
+fn with_sentry(spec: Spec, sentry: &SentrySink) -> Spec {
     spec.env("SENTRY_DSN", sentry.dsn())
         .env("GRAFANA_URL", "https://grafana.example/")
 }
 
-/// A system that tells this sink and has lost its database.
-async fn failing(sentry: &SentrySink) -> System {
-    let parts = Parts::start(None).await.unwrap();
+/// Starts a system that sends events to this sink, and then kills its database.
+async fn start_without_database(sentry: &SentrySink) -> System {
+    let dependencies = Dependencies::start(None).await.unwrap();
     let binaries = helpers::binaries().await;
     let adjust = |spec: Spec| {
-        // The worker's and the relay's own troubles are not what is looked at.
-        told(spec, sentry).env("SENTRY_WARNINGS", "false")
+        // Ignore the warnings of the worker and the relay.
+        with_sentry(spec, sentry).env("SENTRY_WARNINGS", "false")
     };
-    let system = System::start_with(binaries, parts, adjust).await.unwrap();
+    let system = System::start_with(binaries, dependencies, adjust)
+        .await
+        .unwrap();
     system
         .postgres
         .as_ref()
         .unwrap()
-        .end(Signal::SIGKILL)
+        .stop(Signal::SIGKILL)
         .await
         .unwrap();
     system
@@ -365,11 +371,15 @@ async fn failing(sentry: &SentrySink) -> System {
 async fn only_event(sentry: &SentrySink) -> Value {
     let arrived = || async { sentry.events().first().cloned() };
     let event = eventually(SOON, "the event", arrived).await.unwrap();
-    assert_eq!(sentry.events().len(), 1, "logged and answered is one event");
+    assert_eq!(
+        sentry.events().len(),
+        1,
+        "the logged error and the failed response are one event"
+    );
     event
 }
 
-async fn end(system: &System) {
+async fn stop_and_flush(system: &System) {
     system.bookapp.process.signal(Signal::SIGTERM);
-    assert!(system.bookapp.process.exited(SOON).await.unwrap().success());
+    assert!(system.bookapp.process.wait(SOON).await.unwrap().success());
 }

@@ -1,5 +1,5 @@
-//! The traces of one book, whole: names, kinds, parents, links, services, status, attributes and
-//! their types.
+//! Tests of the traces of one book: names, kinds, parents, links, services, status, attributes and
+//! attribute types of all spans.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use testbed::{eventually, sink::Span, trace::Trace};
 
 use crate::helpers;
 
-/// Attributes whose values differ from run to run: of these the type is compared.
+/// Attributes whose values differ between runs. The test compares only their types.
 const VARYING: [&str; 12] = [
     "bookapp.book.id",
     "client.address",
@@ -47,14 +47,14 @@ async fn one_book_makes_three_linked_traces() {
         );
     }
     expect_file!["one_book.txt"].assert_eq(&text);
-    for (what, holds) in tour.checks() {
-        assert!(holds, "{what}");
+    for (what, passes) in tour.checks() {
+        assert!(passes, "{what}");
     }
 }
 
 // proves: T12
 #[tokio::test]
-async fn notable_moments_are_told_in_the_span_they_happen_in() {
+async fn log_events_belong_to_the_span_in_which_they_happen() {
     let system = helpers::start().await;
     let tour = Tour::take(&system, "Kindred", "Octavia E. Butler")
         .await
@@ -73,14 +73,14 @@ async fn notable_moments_are_told_in_the_span_they_happen_in() {
         ),
     ] {
         let span = trace.named(span).unwrap();
-        let told = || async {
+        let logged = || async {
             let logs = system.sink.logs();
             let log = logs.into_iter().find(|log| log.event == event)?;
             Some((log.trace_id, log.span_id))
         };
-        let told = eventually(helpers::SOON, event, told).await.unwrap();
+        let ids = eventually(helpers::SOON, event, logged).await.unwrap();
         assert_eq!(
-            told,
+            ids,
             (span.trace_id.clone(), span.span_id.clone()),
             "{event}"
         );
@@ -94,8 +94,8 @@ async fn a_trace_goes_over_grpc_as_over_http() {
     let tour = Tour::take(&system, "Kindred", "Octavia E. Butler")
         .await
         .unwrap();
-    for (what, holds) in tour.checks() {
-        assert!(holds, "{what}");
+    for (what, passes) in tour.checks() {
+        assert!(passes, "{what}");
     }
 }
 
@@ -116,7 +116,7 @@ async fn the_worker_s_trace_can_continue_the_request_s() {
     );
 }
 
-/// A trace as indented text, in the order its spans began.
+/// Writes a trace as an indented tree, ordered by start time.
 fn describe(trace: &Trace, create: &Span, text: &mut String) {
     for root in trace.roots() {
         describe_span(trace, root, create, 0, text);
@@ -139,14 +139,14 @@ fn describe_span(trace: &Trace, span: &Span, create: &Span, depth: usize, text: 
         let _ = writeln!(text, "{indent}  link to create");
     }
     for (key, value) in &span.attributes {
-        // There only where a connection was waited for.
+        // This attribute is present only if the query waited for a connection.
         if key == "telemetry.db.connection.wait" {
             continue;
         }
         let value = match (VARYING.contains(&&**key), value) {
             (true, Value::String(_)) => "(text)".to_owned(),
             (true, Value::Number(_)) => "(number)".to_owned(),
-            (_, value) => words(&value.to_string()),
+            (_, value) => normalize(&value.to_string()),
         };
         let _ = writeln!(text, "{indent}  {key} = {value}");
     }
@@ -155,8 +155,8 @@ fn describe_span(trace: &Trace, span: &Span, create: &Span, depth: usize, text: 
     }
 }
 
-/// On one line, and without the number of the test's database.
-fn words(value: &str) -> String {
+/// Puts a value on one line and replaces the number of the test database.
+fn normalize(value: &str) -> String {
     let line = value
         .replace("\\n", " ")
         .split_whitespace()

@@ -1,29 +1,29 @@
-//! The containers' own metrics: compose's profile `containers`, which native processes lack.
+//! Checks container metrics. Only docker compose has them, in its profile `containers`.
 
 use anyhow::Result;
 use testbed::eventually;
 
 use crate::{
     Stack,
-    backends::{self, PATIENCE},
+    backends::{self, TIMEOUT},
     table::Table,
 };
 
-/// One series for each container, told apart by its name.
+/// The query that returns one series for each container name.
 const MEMORY: &str = "count by (container_name) (container_memory_usage_total_bytes)";
-/// How many containers the default profile runs at least.
+/// The minimum number of containers in the default profile.
 const CONTAINERS: usize = 10;
 
 pub(super) async fn check(stack: &Stack, table: &mut Table) {
-    let what = "each container's memory, by its name";
+    let what = "memory of each container, by container name";
     if stack.is_compose() {
-        table.check("Prometheus", what, named().await);
+        table.check("Prometheus", what, memory_by_name().await);
     } else {
         table.not_run("Prometheus", what, "the native stack has no containers");
     }
 }
 
-async fn named() -> Result<String> {
+async fn memory_by_name() -> Result<String> {
     let found = async || {
         let series = backends::series(MEMORY).await.ok()?;
         let names = series
@@ -32,5 +32,5 @@ async fn named() -> Result<String> {
         let names = names.filter(|name| !name.is_empty()).count();
         (names >= CONTAINERS).then(|| format!("{names} containers"))
     };
-    eventually(PATIENCE, MEMORY, found).await
+    eventually(TIMEOUT, MEMORY, found).await
 }

@@ -1,4 +1,4 @@
-//! Every query of every dashboard, and of every link between data sources, has an answer.
+//! Checks that every query of every dashboard and of every link between data sources returns data.
 
 use std::time::{Duration, Instant};
 
@@ -9,46 +9,46 @@ use testbed::{eventually, system::http};
 use super::Sent;
 use crate::{
     Stack,
-    backends::{self, PATIENCE},
+    backends::{self, TIMEOUT},
     dashboards::{Dashboard, Query, data_sources, links},
     table::Table,
 };
 
-/// How long a request must take for the panels of slow ones.
+/// The injected latency, which fills the panels about slow requests.
 const SLOW: Duration = Duration::from_millis(100);
-/// What Grafana puts in place of its own variables.
+/// The value that replaces Grafana's interval variables.
 const INTERVAL: &str = "5m";
 
 // proves: N20 R5 B15
 pub(super) async fn check(stack: &Stack, sent: &Sent, table: &mut Table) -> Result<()> {
-    slow(stack).await?;
+    inject_latency(stack).await?;
     for dashboard in Dashboard::all(stack.root())? {
-        let choices = choices(&dashboard).await?;
+        let values = variable_values(&dashboard).await?;
         for panel in dashboard.panels().filter(|panel| !panel.is_text()) {
             let what = format!("{}: {}", dashboard.uid(), panel.title());
             let queries = panel.queries();
-            if !stack.is_tempo && queries.iter().any(Query::asks_tempo) {
-                table.not_run("Grafana", &what, "the OTLP sink stands in Tempo's place");
+            if !stack.is_tempo && queries.iter().any(Query::needs_tempo) {
+                table.not_run("Grafana", &what, "the OTLP sink replaces Tempo");
                 continue;
             }
-            let found = rows(stack, &queries, &choices).await;
+            let found = rows(stack, &queries, &values).await;
             table.check("Grafana", what, found);
         }
     }
     for (label, mut query) in data_sources(stack.root())?.iter().flat_map(links) {
-        if !stack.is_tempo && query.asks_tempo() {
-            table.not_run("Grafana", &label, "the OTLP sink stands in Tempo's place");
+        if !stack.is_tempo && query.needs_tempo() {
+            table.not_run("Grafana", &label, "the OTLP sink replaces Tempo");
             continue;
         }
-        query.text = followed(&query.text, &sent.trace);
+        query.text = link_query(&query.text, &sent.trace);
         let found = rows(stack, &[query], &[]).await;
         table.check("Grafana", format!("link: {label}"), found);
     }
     Ok(())
 }
 
-/// A link's question as it is asked from a span of this trace.
-fn followed(question: &str, trace: &str) -> String {
+/// Replaces the variables of a link's query, as Grafana does for a span of this trace.
+fn link_query(query: &str, trace: &str) -> String {
     let service = "service_name=\"bookapp\"";
     [
         ("${linked}", trace.trim_start_matches('0')),
@@ -58,20 +58,20 @@ fn followed(question: &str, trace: &str) -> String {
         ("$__tags", service),
     ]
     .iter()
-    .fold(question.to_owned(), |text, (name, value)| {
+    .fold(query.to_owned(), |text, (name, value)| {
         text.replace(name, value)
     })
 }
 
 impl Query {
-    /// Whether only Tempo can answer; its service graph comes from Prometheus.
-    fn asks_tempo(&self) -> bool {
-        self.source == "tempo" && !self.is_graph
+    /// Returns whether the query runs in Tempo. The service graph comes from Prometheus.
+    fn needs_tempo(&self) -> bool {
+        self.source == "tempo" && !self.is_service_graph
     }
 }
 
-/// One request of each service that takes long.
-async fn slow(stack: &Stack) -> Result<()> {
+/// Injects latency into one route of each service until a request is slow.
+async fn inject_latency(stack: &Stack) -> Result<()> {
     let client = http()?;
     let rules = format!("{}/error-injection", stack.bookapp);
     let millis = u32::try_from(SLOW.as_millis())?;
@@ -95,59 +95,61 @@ async fn slow(stack: &Stack) -> Result<()> {
             .send()
             .await?
             .error_for_status()?;
-        let held_up = || async {
+        let is_slow = || async {
             let started = Instant::now();
             client.get(&url).send().await.ok()?;
             (started.elapsed() >= SLOW).then_some(())
         };
-        eventually(PATIENCE, "a request is slow", held_up).await?;
+        eventually(TIMEOUT, "a request is slow", is_slow).await?;
     }
     client.delete(&rules).send().await?.error_for_status()?;
     Ok(())
 }
 
-/// Every choice of a dashboard's variables, one after the other: what stands for what.
-async fn choices(dashboard: &Dashboard) -> Result<Vec<(String, String)>> {
-    let mut choices = Vec::new();
+/// Returns every value of every variable of a dashboard, as pairs such as `("$service", "bookapp")`.
+async fn variable_values(dashboard: &Dashboard) -> Result<Vec<(String, String)>> {
+    let mut pairs = Vec::new();
     for (name, query) in dashboard.variables() {
         let arguments = query
             .strip_prefix("label_values(")
-            .context("a variable's query")?;
+            .context("the variable's query is not label_values(metric, label)")?;
         let (metric, label) = arguments
             .trim_end_matches(')')
             .split_once(", ")
-            .context("two")?;
+            .context("label_values needs a metric and a label")?;
         let values = backends::label_values(metric, label).await?;
         if values.is_empty() {
             bail!("${name} has no value");
         }
-        choices.extend(values.into_iter().map(|value| (format!("${name}"), value)));
+        pairs.extend(values.into_iter().map(|value| (format!("${name}"), value)));
     }
-    Ok(choices)
+    Ok(pairs)
 }
 
-/// How many rows each query has for each choice; each must have some for one of them.
-async fn rows(stack: &Stack, queries: &[Query], choices: &[(String, String)]) -> Result<String> {
+/// Runs each query with each variable value and returns the numbers of rows. Each query must return
+/// rows for at least one value.
+async fn rows(stack: &Stack, queries: &[Query], values: &[(String, String)]) -> Result<String> {
     let mut rows = Vec::new();
     for query in queries {
-        let texts = texts(query, choices);
+        let texts = substitute(query, values);
         let count = async || {
             let mut counts = Vec::new();
             for text in &texts {
-                counts.push(ask(stack, query, text).await.ok()?);
+                counts.push(count_rows(stack, query, text).await.ok()?);
             }
-            let none = counts.iter().sum::<usize>() == 0;
-            (!none || is_of_failures(query)).then_some(counts)
+            let is_empty = counts.iter().sum::<usize>() == 0;
+            (!is_empty || may_be_empty(query)).then_some(counts)
         };
-        let counts = eventually(PATIENCE, &query.text, count).await?;
+        let counts = eventually(TIMEOUT, &query.text, count).await?;
         rows.extend(counts.iter().map(ToString::to_string));
     }
     let source = queries.first().map_or("", |query| &*query.source);
     Ok(format!("{} rows of {source}", rows.join(" + ")))
 }
 
-/// The collector has these series only once something was lost for good.
-fn is_of_failures(query: &Query) -> bool {
+/// Returns whether a query may return no rows: the collector creates these series only when it drops
+/// data.
+fn may_be_empty(query: &Query) -> bool {
     let failures = [
         "otelcol_exporter_send_failed_",
         "otelcol_exporter_enqueue_failed_",
@@ -155,29 +157,31 @@ fn is_of_failures(query: &Query) -> bool {
     failures.iter().any(|name| query.text.contains(name))
 }
 
-/// What is asked, for each choice of the variable that it names.
-fn texts(query: &Query, choices: &[(String, String)]) -> Vec<String> {
+/// Returns the query once for each value of its variable, with the value in place of the variable.
+fn substitute(query: &Query, values: &[(String, String)]) -> Vec<String> {
     let text = query.text.replace("$__rate_interval", INTERVAL);
     let text = text.replace("$__auto", INTERVAL);
-    let chosen = choices
+    let used = values
         .iter()
         .filter(|(variable, _)| text.contains(variable));
-    let texts: Vec<_> = chosen
+    let texts: Vec<_> = used
         .map(|(variable, value)| text.replace(variable, value))
         .collect();
     if texts.is_empty() { vec![text] } else { texts }
 }
 
-async fn ask(stack: &Stack, query: &Query, text: &str) -> Result<usize> {
+async fn count_rows(stack: &Stack, query: &Query, text: &str) -> Result<usize> {
     let found = match &*query.source {
         "prometheus" => backends::series(text).await?,
         "loki" if text.starts_with("sum") => backends::log_series(text).await?,
         "loki" => backends::streams(text).await?,
-        "tempo" if query.is_graph => backends::series("traces_service_graph_request_total").await?,
+        "tempo" if query.is_service_graph => {
+            backends::series("traces_service_graph_request_total").await?
+        }
         "tempo" => backends::search(stack, text).await?,
-        source => bail!("what is {source}?"),
+        source => bail!("unknown data source {source}"),
     };
-    // A quantile of nothing is no number, and Grafana draws none.
+    // The quantile of an empty histogram is NaN, which Grafana does not draw.
     let drawn = found.iter().filter(|row| row["value"][1] != "NaN");
     Ok(drawn.count())
 }

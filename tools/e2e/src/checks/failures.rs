@@ -1,5 +1,5 @@
-//! Failures on purpose, as the Sentry-compatible server has them: one issue for each, and from there
-//! to the trace and the logs.
+//! Injects failures and checks them in Bugsink: each failure is one issue, which leads to its trace
+//! and logs.
 
 use std::{
     collections::BTreeSet,
@@ -14,14 +14,14 @@ use tokio::time::sleep;
 
 use crate::{
     Stack,
-    backends::{self, PATIENCE},
+    backends::{self, TIMEOUT},
     table::Table,
 };
 
-/// How often each failure is provoked: it is one issue all the same.
+/// The number of injections of each failure. All of them belong to one issue.
 const TIMES: usize = 3;
 
-/// A way to fail.
+/// A failure to inject.
 struct Failure {
     service: &'static str,
     kind: &'static str,
@@ -62,34 +62,39 @@ pub(super) async fn check(stack: &Stack, table: &mut Table) {
     for failure in &FAILURES {
         let Failure { service, kind, .. } = failure;
         let what =
-            format!("{service}: {kind} on purpose is one issue, and leads to trace and logs");
-        let found = leads(stack, failure, &mut issues).await;
+            format!("{service}: an injected {kind} is one issue that links to its trace and logs");
+        let found = check_issue(stack, failure, &mut issues).await;
         table.check("Bugsink", what, found);
     }
 }
 
-/// Provokes a failure, finds its one issue, and goes from there to everything else.
-async fn leads(stack: &Stack, failure: &Failure, issues: &mut BTreeSet<String>) -> Result<String> {
-    let told = provoke(stack, failure).await?;
-    let issue = eventually(PATIENCE, "one issue has every event", async || {
-        issue_of(&told).await.ok()
+/// Injects a failure, finds its issue, and checks the trace and logs of each event.
+async fn check_issue(
+    stack: &Stack,
+    failure: &Failure,
+    issues: &mut BTreeSet<String>,
+) -> Result<String> {
+    let reported = inject(stack, failure).await?;
+    let issue = eventually(TIMEOUT, "one issue contains every event", async || {
+        issue_of(&reported).await.ok()
     });
     let (issue, events) = issue.await?;
-    ensure!(issues.insert(issue), "another failure's issue");
+    ensure!(issues.insert(issue), "the issue belongs to another failure");
     ensure!(
-        events.len() == told.len(),
-        "{} events of {} failures",
+        events.len() == reported.len(),
+        "{} events for {} failures",
         events.len(),
-        told.len()
+        reported.len()
     );
     for event in &events {
-        opens(stack, failure, &backends::event(event).await?).await?;
+        check_event(stack, failure, &backends::event(event).await?).await?;
     }
     Ok(format!("1 issue of {} events", events.len()))
 }
 
-/// Makes a request fail a few times; the Sentry events that the answers name.
-async fn provoke(stack: &Stack, failure: &Failure) -> Result<BTreeSet<String>> {
+/// Makes a request fail [`TIMES`] times. Returns the ids of the Sentry events that the responses
+/// contain.
+async fn inject(stack: &Stack, failure: &Failure) -> Result<BTreeSet<String>> {
     let Failure {
         service,
         kind,
@@ -102,55 +107,55 @@ async fn provoke(stack: &Stack, failure: &Failure) -> Result<BTreeSet<String>> {
         "error_code": 500, "kind": kind, "service": service});
     let stored = client.post(&rules).json(&rule).send().await?;
     stored.error_for_status()?;
-    let asked = match *service {
+    let base_url = match *service {
         "bookapp" => &stack.bookapp,
         _ => &stack.backend,
     };
-    let url = format!("{asked}{path}");
-    let mut told = BTreeSet::new();
+    let url = format!("{base_url}{path}");
+    let mut reported = BTreeSet::new();
     for _ in 0..TIMES {
-        let id = eventually(PATIENCE, "the rule strikes", async || {
-            let answer = client.get(&url).send().await.ok()?;
-            let id = answer.headers().get("x-sentry-event-id")?.to_str().ok()?;
+        let id = eventually(TIMEOUT, "the rule injects a failure", async || {
+            let response = client.get(&url).send().await.ok()?;
+            let id = response.headers().get("x-sentry-event-id")?.to_str().ok()?;
             Some(id.to_owned())
         });
-        told.insert(id.await?);
+        reported.insert(id.await?);
     }
     client.delete(&rules).send().await?.error_for_status()?;
-    // An instance may not have heard yet that the rule is gone: what it still injects counts too.
-    let deadline = Instant::now() + PATIENCE;
+    // The service may apply the deleted rule for another moment. These failures count too.
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let response = client.get(&url).send().await?;
         let Some(id) = response.headers().get("x-sentry-event-id") else {
             response.error_for_status()?;
-            return Ok(told);
+            return Ok(reported);
         };
-        told.insert(id.to_str()?.to_owned());
+        reported.insert(id.to_str()?.to_owned());
         ensure!(
             Instant::now() < deadline,
-            "the rule is not gone after {PATIENCE:?}"
+            "the service still applies the deleted rule after {TIMEOUT:?}"
         );
         sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// The issue that has all of these events, and every event of it.
-async fn issue_of(told: &BTreeSet<String>) -> Result<(String, Vec<Value>)> {
+/// Finds the issue that contains all of the `reported` events. Returns its id and all of its events.
+async fn issue_of(reported: &BTreeSet<String>) -> Result<(String, Vec<Value>)> {
     for issue in backends::issues().await? {
         let events = backends::events_of(&issue).await?;
         let ids = events.iter().filter_map(|event| event["event_id"].as_str());
         let ids: BTreeSet<_> = ids.map(|id| id.replace('-', "")).collect();
-        if told.is_subset(&ids) {
-            let issue = issue["id"].as_str().context("an issue has an id")?;
+        if reported.is_subset(&ids) {
+            let issue = issue["id"].as_str().context("the issue has no id")?;
             return Ok((issue.to_owned(), events));
         }
     }
-    bail!("no issue has them all")
+    bail!("no issue contains all of the reported events")
 }
 
-/// The stored event names its trace, which is stored and names the event; its logs are found by the
-/// same id, and its link opens both.
-async fn opens(stack: &Stack, failure: &Failure, event: &Value) -> Result<()> {
+/// Checks a stored event: its trace is stored and names the event, its logs have the same trace id,
+/// and its Grafana link opens both.
+async fn check_event(stack: &Stack, failure: &Failure, event: &Value) -> Result<()> {
     let tags = &event["tags"];
     ensure!(tags["service"] == failure.service, "{tags}");
     ensure!(tags["bookapp.fault.type"] == failure.kind, "{tags}");
@@ -162,14 +167,14 @@ async fn opens(stack: &Stack, failure: &Failure, event: &Value) -> Result<()> {
         let span = spans.find(|span| tags["otel.span_id"] == *span.span_id)?;
         (span.attributes.get("sentry.event_id") == Some(&event["event_id"])).then_some(())
     };
-    eventually(PATIENCE, "the trace is stored, with the event's id", found).await?;
+    eventually(TIMEOUT, "the trace is stored with the event's id", found).await?;
     let logs = format!(
         "{{service_name=\"{}\"}} | trace_id=\"{id}\"",
         failure.service
     );
-    backends::some(&logs, "streams", async || backends::streams(&logs).await).await?;
+    backends::wait_for_results(&logs, "streams", async || backends::streams(&logs).await).await?;
     let link = event["contexts"]["grafana"]["url"].as_str();
-    let link = Url::parse(link.context("the event has no link")?)?;
+    let link = Url::parse(link.context("the event has no Grafana link")?)?;
     let panes = link.query_pairs().find(|(name, _)| name == "panes");
     let panes: Value = serde_json::from_str(&panes.context("the link has no panes")?.1)?;
     ensure!(panes["t"]["queries"][0]["query"] == id, "{panes}");

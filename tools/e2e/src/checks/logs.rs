@@ -1,4 +1,4 @@
-//! Logs, by the request they belong to.
+//! Checks that Loki returns the logs of a request by its request id.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -8,10 +8,10 @@ use crate::{backends, table::Table};
 
 pub(super) async fn check(sent: &Sent, table: &mut Table) {
     for service in ["bookapp", "backend"] {
-        let what = format!("{service}'s logs by the request's id");
+        let what = format!("logs of {service} by request id");
         table.check("Loki", what, logs(service, sent).await);
     }
-    table.check("Loki", "trace_id is no label", labels().await);
+    table.check("Loki", "trace_id is not a label", labels().await);
 }
 
 // proves: B13 B25
@@ -20,11 +20,11 @@ async fn logs(service: &str, sent: &Sent) -> Result<String> {
         "{{service_name=\"{service}\"}} | telemetry_request_id=\"{}\" | trace_id!=\"\"",
         sent.request_id
     );
-    backends::some(&query, "streams", async || backends::streams(&query).await).await
+    backends::wait_for_results(&query, "streams", async || backends::streams(&query).await).await
 }
 
 async fn labels() -> Result<String> {
     let labels = backends::labels().await?;
     ensure!(!labels.contains(&json!("trace_id")), "{labels:?}");
-    Ok(format!("labels are {}", json!(labels)))
+    Ok(format!("the labels are {}", json!(labels)))
 }

@@ -1,4 +1,5 @@
-//! Metrics: the services' own, the derived, and those of the parts around them.
+//! Checks the metrics of the services, the metrics derived from spans, and the metrics of the other
+//! components.
 
 use std::collections::BTreeSet;
 
@@ -8,15 +9,15 @@ use testbed::eventually;
 
 use crate::{
     Stack,
-    backends::{self, PATIENCE},
+    backends::{self, TIMEOUT},
     otlp,
     table::Table,
 };
 
-/// Queries of Prometheus that must yield something: the series and what it is.
+/// `PromQL` queries that must return a series, each with a description.
 // proves: B14 B15 B16 B24 B25 B32
 const SERIES: [(&str, &str); 15] = [
-    ("bookapp_books_added_total", "the application's own count"),
+    ("bookapp_books_added_total", "the application's counter"),
     (
         "http_server_request_duration_seconds_count{http_route=\"/books/add\"}",
         "request durations",
@@ -39,15 +40,15 @@ const SERIES: [(&str, &str); 15] = [
     ),
     (
         "traces_service_graph_request_total{client=\"bookapp\",server=\"backend\"}",
-        "graph: bookapp → backend",
+        "service graph: bookapp → backend",
     ),
     (
         "traces_service_graph_request_total{client=\"bookapp\",server=\"book.added.v1\"}",
-        "graph: bookapp → topic",
+        "service graph: bookapp → topic",
     ),
     (
         "traces_service_graph_request_total{client=\"backend\",server=\"book.added.v1\"}",
-        "graph: backend → topic",
+        "service graph: backend → topic",
     ),
     ("postgresql_backends", "PostgreSQL"),
     (
@@ -65,32 +66,33 @@ const SERIES: [(&str, &str); 15] = [
 
 pub(super) async fn check(stack: &Stack, table: &mut Table) {
     for (query, what) in SERIES {
-        let found = backends::some(query, "series", async || backends::series(query).await);
+        let found =
+            backends::wait_for_results(query, "series", async || backends::series(query).await);
         table.check("Prometheus", what, found.await);
     }
     table.check(
         "Prometheus",
-        "exemplars open stored traces",
+        "exemplars refer to stored traces",
         exemplars(stack).await,
     );
     table.check(
         "Prometheus",
-        "health probes left no span",
+        "health probes create no span",
         no_probes().await,
     );
     table.check(
         "Prometheus",
-        "a capped metric raises an alert",
-        capped().await,
+        "a metric at its cardinality limit raises an alert",
+        overflow_alert().await,
     );
 }
 
-/// The newest of them; those of the outages to come are not stored yet.
+/// The maximum number of exemplars to check; the newest ones are checked.
 const EXEMPLARS: usize = 100;
 
 // proves: B14 N7 T15
 async fn exemplars(stack: &Stack) -> Result<String> {
-    let resolved = async || {
+    let all_stored = async || {
         let ids = backends::exemplars("traces_span_metrics_duration_seconds_bucket")
             .await
             .ok()?;
@@ -101,26 +103,28 @@ async fn exemplars(stack: &Stack) -> Result<String> {
         }
         (!ids.is_empty()).then(|| format!("{0} of {0}", ids.len()))
     };
-    eventually(PATIENCE, "every exemplar's trace is stored", resolved).await
+    eventually(TIMEOUT, "every exemplar's trace is stored", all_stored).await
 }
 
-/// A metric with the mark that the SDK gives the sum of all series beyond its cap.
+/// Sends a metric with the overflow attribute, which the SDK sets on the series that aggregates all
+/// series beyond the cardinality limit. Checks that the alert fires.
 // proves: L29 N12
-async fn capped() -> Result<String> {
-    let mark = json!({"key": "otel.metric.overflow", "value": {"boolValue": true}});
-    let metrics = otlp::gauge("unbounded", "capped", &[mark]);
+async fn overflow_alert() -> Result<String> {
+    let overflow = json!({"key": "otel.metric.overflow", "value": {"boolValue": true}});
+    let metrics = otlp::gauge("unbounded", "capped", &[overflow]);
     otlp::send("metrics", &metrics).await?;
     let alert = r#"ALERTS{alertname="MetricCapped", service_name="unbounded", metric="capped"}"#;
-    backends::some(alert, "alert", async || backends::series(alert).await).await
+    backends::wait_for_results(alert, "alert", async || backends::series(alert).await).await
 }
 
-/// Span metrics are made of every span, before any is sampled.
+/// Checks that no span metric names a health probe. The collector computes span metrics before
+/// sampling, so they cover every span.
 // proves: B24
 async fn no_probes() -> Result<String> {
     let calls = "traces_span_metrics_calls_total";
     let probes = backends::series(&format!("{calls}{{span_name=~\".*health.*\"}}")).await?;
     ensure!(probes.is_empty(), "{probes:?}");
     let all = backends::sum(calls).await?;
-    ensure!(all > 0, "no span at all");
-    Ok(format!("none among {all}"))
+    ensure!(all > 0, "no span metrics");
+    Ok(format!("none of {all} spans"))
 }

@@ -1,4 +1,4 @@
-//! What must be found in the stack after traffic.
+//! Checks that the stack has stored the telemetry of the traffic.
 
 mod containers;
 mod dashboards;
@@ -14,19 +14,19 @@ use reqwest::Response;
 use serde_json::json;
 use testbed::{eventually, system::http};
 
-use crate::{Stack, backends::PATIENCE, table::Table};
+use crate::{Stack, backends::TIMEOUT, table::Table};
 
-/// The request whose signals are looked for.
+/// The requests whose telemetry the checks look for.
 struct Sent {
-    /// Its id, which its caller chose.
+    /// The request id of the added book.
     request_id: &'static str,
-    /// Its trace.
+    /// The trace id of the added book.
     trace: String,
-    /// Traces of requests whose query held a secret.
-    secretive: Vec<String>,
+    /// The trace ids of requests with a secret in the query string.
+    with_secret: Vec<String>,
 }
 
-/// Sends a request of every kind and looks for it everywhere.
+/// Sends requests and checks their telemetry in every component.
 pub async fn run(stack: &Stack, table: &mut Table) -> Result<()> {
     let sent = send(stack).await?;
     traces::check(stack, &sent, table).await;
@@ -39,7 +39,7 @@ pub async fn run(stack: &Stack, table: &mut Table) -> Result<()> {
     redaction::check(stack, &sent, table).await
 }
 
-/// Adds a book, waits for the worker, reads the list with a secret in the query.
+/// Adds a book, waits for the worker, and lists books with a secret in the query string.
 async fn send(stack: &Stack) -> Result<Sent> {
     let client = http()?;
     let url = &stack.bookapp;
@@ -54,26 +54,27 @@ async fn send(stack: &Stack) -> Result<Sent> {
     let trace = trace_of(&added)?;
     let id: i64 = added.json().await?;
     let details = format!("{url}/books/{id}/details");
-    let derived = || async {
-        let answer = client.get(&details).send().await.ok()?;
-        answer.error_for_status().ok().map(drop)
+    let has_details = || async {
+        let response = client.get(&details).send().await.ok()?;
+        response.error_for_status().ok().map(drop)
     };
-    eventually(PATIENCE, "the worker derives the details", derived).await?;
-    let mut secretive = Vec::new();
+    eventually(TIMEOUT, "the worker stores the details", has_details).await?;
+    let mut with_secret = Vec::new();
     for _ in 0..20 {
         let url = format!("{url}/books?limit=5&token=s3cr3t");
-        secretive.push(trace_of(&client.get(url).send().await?)?);
+        with_secret.push(trace_of(&client.get(url).send().await?)?);
     }
     Ok(Sent {
         request_id,
         trace,
-        secretive,
+        with_secret,
     })
 }
 
-/// The id of the trace an answer names.
-pub(crate) fn trace_of(answer: &Response) -> Result<String> {
-    let traceparent = answer.headers()["traceparent"].to_str()?;
+/// Returns the trace id from the `traceparent` header of a response.
+pub(crate) fn trace_of(response: &Response) -> Result<String> {
+    let traceparent = response.headers()["traceparent"].to_str()?;
     let id = traceparent.split('-').nth(1);
-    id.map(str::to_owned).context("a trace id")
+    id.map(str::to_owned)
+        .context("no trace id in the traceparent header")
 }

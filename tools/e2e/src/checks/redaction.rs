@@ -1,4 +1,5 @@
-//! Secrets that no service of ours would send go straight to the collector, in every signal.
+//! Checks the redaction in the collector: sends secrets directly to the collector in every signal,
+//! and checks that no backend stores them.
 
 use std::fmt::Debug;
 
@@ -9,34 +10,34 @@ use testbed::eventually;
 use super::Sent;
 use crate::{
     Stack,
-    backends::{self, PATIENCE},
+    backends::{self, TIMEOUT},
     otlp,
     table::Table,
 };
 
-/// What must not be found anywhere.
+/// The secret that must not be stored anywhere.
 const SECRET: &str = "s3cr3t";
 const TRACE: &str = "5b8efff798038103d269b633813fc60c";
 
 pub(super) async fn check(stack: &Stack, sent: &Sent, table: &mut Table) -> Result<()> {
-    leak().await?;
+    send_secrets().await?;
     let part = "redaction";
     table.check(
         part,
-        "a trace's header, query and e-mail address",
+        "a span's header, query string and e-mail address",
         traces(stack, sent).await,
     );
-    table.check(part, "a log record's text and attributes", logs().await);
+    table.check(part, "a log record's body and attributes", logs().await);
     table.check(part, "a metric's attributes", metrics().await);
     Ok(())
 }
 
-/// One span, one log record and one point that are full of secrets.
-async fn leak() -> Result<()> {
-    let header = otlp::text("http.request.header.authorization", "Bearer s3cr3t");
-    let query = otlp::text("url.query", "page=1&api_token=s3cr3t");
-    let email = otlp::text("enduser.email", "s3cr3t@example.org");
-    let password = otlp::text("password", SECRET);
+/// Sends one span, one log record and one data point that contain secrets.
+async fn send_secrets() -> Result<()> {
+    let header = otlp::string_attribute("http.request.header.authorization", "Bearer s3cr3t");
+    let query = otlp::string_attribute("url.query", "page=1&api_token=s3cr3t");
+    let email = otlp::string_attribute("enduser.email", "s3cr3t@example.org");
+    let password = otlp::string_attribute("password", SECRET);
     let (resource, now) = (otlp::resource("leaky"), otlp::now().to_string());
 
     let mut span = otlp::span(TRACE, 1, 1, &[header.clone(), query, email.clone()]);
@@ -60,7 +61,7 @@ async fn traces(stack: &Stack, sent: &Sent) -> Result<String> {
         let trace = backends::trace(stack, TRACE).await.ok()?;
         trace.named("leak").cloned()
     };
-    let span = eventually(PATIENCE, "the leaky span is stored", found).await?;
+    let span = eventually(TIMEOUT, "the span with secrets is stored", found).await?;
     ensure!(
         span.attributes["url.query"] == "page=1&api_token=REDACTED",
         "{span:?}"
@@ -68,36 +69,41 @@ async fn traces(stack: &Stack, sent: &Sent) -> Result<String> {
     ensure!(span.attributes.len() >= 3, "{span:?}");
     no_secret(&span)?;
     let mut spans = 0;
-    for id in &sent.secretive {
+    for id in &sent.with_secret {
         let trace = backends::trace(stack, id).await?;
         no_secret(&trace)?;
         spans += trace.spans().len();
     }
-    ensure!(spans > 0, "no trace of a request with a secret is stored");
-    Ok(format!("and {spans} spans of requests with a secret"))
+    ensure!(
+        spans > 0,
+        "no trace of the requests with a secret is stored"
+    );
+    Ok(format!(
+        "redacted, as are {spans} spans of requests with a secret"
+    ))
 }
 
 async fn logs() -> Result<String> {
     let leaky = r#"{service_name="leaky"}"#;
-    backends::some(leaky, "streams", async || backends::streams(leaky).await).await?;
-    let telling = format!("{{service_name=~\".+\"}} |= \"{SECRET}\"");
-    no_secret(&backends::streams(&telling).await?)?;
+    backends::wait_for_results(leaky, "streams", async || backends::streams(leaky).await).await?;
+    let with_secret = format!("{{service_name=~\".+\"}} |= \"{SECRET}\"");
+    no_secret(&backends::streams(&with_secret).await?)?;
     let streams = backends::streams(r#"{service_name=~".+"}"#).await?;
     no_secret(&streams)?;
-    let lines = streams
+    let records = streams
         .iter()
         .filter_map(|stream| stream["values"].as_array());
     Ok(format!(
-        "none in {} lines",
-        lines.map(Vec::len).sum::<usize>()
+        "no secret in {} log records",
+        records.map(Vec::len).sum::<usize>()
     ))
 }
 
 async fn metrics() -> Result<String> {
-    backends::some("leaky", "series", async || backends::series("leaky").await).await?;
+    backends::wait_for_results("leaky", "series", async || backends::series("leaky").await).await?;
     let series = backends::series("{__name__=~\".+\"}").await?;
     no_secret(&series)?;
-    Ok(format!("none in {} series", series.len()))
+    Ok(format!("no secret in {} series", series.len()))
 }
 
 fn no_secret(found: &impl Debug) -> Result<()> {

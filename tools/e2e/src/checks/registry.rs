@@ -1,4 +1,4 @@
-//! What the collector received, against the registry.
+//! Checks all telemetry that the collector received against the telemetry registry.
 
 use anyhow::Result;
 use telemetry_registry::Judge;
@@ -7,16 +7,16 @@ use testbed::sink::Sink;
 use crate::{Stack, table::Table};
 
 pub(super) fn check(stack: &Stack, table: &mut Table) {
-    let (part, what) = ("registry", "all that the collector received is declared");
+    let (part, what) = ("registry", "all received telemetry is declared");
     match &stack.received {
-        Some(received) => table.check(part, what, judged(received)),
-        None => table.not_run(part, what, "the collector of compose is not tapped"),
+        Some(received) => table.check(part, what, check_declarations(received)),
+        None => table.not_run(part, what, "the collector in docker compose has no tap"),
     }
 }
 
 // proves: N9
-fn judged(received: &Sink) -> Result<String> {
+fn check_declarations(received: &Sink) -> Result<String> {
     let mut judge = Judge::new()?;
     judge.judge(received, &["bookapp", "backend"]);
-    judge.offences()
+    judge.finish_partial()
 }

@@ -1,4 +1,4 @@
-//! Traces by their id, and in Tempo by what they are like.
+//! Checks traces by their id, and in Tempo by `TraceQL` queries.
 
 use std::collections::BTreeSet;
 
@@ -8,49 +8,55 @@ use testbed::eventually;
 use super::Sent;
 use crate::{
     Stack,
-    backends::{self, PATIENCE},
+    backends::{self, TIMEOUT},
     table::Table,
 };
 
-/// How many of Locust's requests are looked at, at most and at least.
-const REQUESTS: (usize, usize) = (300, 100);
+/// The maximum number of Locust's requests to check.
+const MAX_REQUESTS: usize = 300;
+/// The minimum number of requests whose root span is Locust's.
+const MIN_REQUESTS: usize = 100;
 
 pub(super) async fn check(stack: &Stack, sent: &Sent, table: &mut Table) {
     let part = "traces";
-    table.check(part, "a request's trace is whole", whole(stack, sent).await);
     table.check(
         part,
-        "the worker's trace links to it",
+        "a request's trace is complete",
+        complete(stack, sent).await,
+    );
+    table.check(
+        part,
+        "the worker's trace links to the request's trace",
         linked(stack, sent).await,
     );
     let rooted = rooted(stack).await;
     table.check(
         part,
-        "Locust's spans are the roots of the services' traces",
+        "Locust's spans are the root spans of the services' traces",
         rooted,
     );
     for (what, query) in searches(sent) {
         if stack.is_tempo {
-            let found = backends::some(what, "traces", async || {
+            let found = backends::wait_for_results(what, "traces", async || {
                 backends::search(stack, &query).await
             });
             table.check("Tempo", format!("{what}: `{query}`"), found.await);
         } else {
-            table.not_run("Tempo", what, "the OTLP sink stands in its place");
+            table.not_run("Tempo", what, "the OTLP sink replaces Tempo");
         }
     }
-    let what = "statements by their summary, with their duration";
+    let what = "statement durations by query summary";
     if stack.is_tempo {
-        let found = backends::some(what, "series", async || {
+        let found = backends::wait_for_results(what, "series", async || {
             backends::trace_series(stack, DURATIONS).await
         });
         table.check("Tempo", format!("{what}: `{DURATIONS}`"), found.await);
     } else {
-        table.not_run("Tempo", what, "the OTLP sink stands in its place");
+        table.not_run("Tempo", what, "the OTLP sink replaces Tempo");
     }
 }
 
-/// B5's question.
+/// The p95 of the durations of INSERT statements, by query summary.
 // proves: B5
 const DURATIONS: &str = "{ span.db.query.summary =~ \"INSERT.*\" } \
                          | quantile_over_time(duration, .95) by (span.db.query.summary)";
@@ -59,16 +65,16 @@ const DURATIONS: &str = "{ span.db.query.summary =~ \"INSERT.*\" } \
 fn searches(sent: &Sent) -> [(&'static str, String); 3] {
     [
         (
-            "traces of a process",
+            "traces by process attributes",
             r#"{ resource.os.type = "linux" && resource.process.pid > 0 }"#.to_owned(),
         ),
         (
-            "statements by their table",
+            "statements by table",
             r#"{ name = "SELECT books" }"#.to_owned(),
         ),
         (
-            "the consumers of a message, by their link",
-            // Tempo keeps an id without its leading zeros.
+            "the consumers of a message, by span link",
+            // Tempo stores ids without leading zeros.
             format!(
                 "{{ link:traceID = \"{}\" }}",
                 sent.trace.trim_start_matches('0')
@@ -78,17 +84,18 @@ fn searches(sent: &Sent) -> [(&'static str, String); 3] {
 }
 
 // proves: B25
-async fn whole(stack: &Stack, sent: &Sent) -> Result<String> {
+async fn complete(stack: &Stack, sent: &Sent) -> Result<String> {
     let found = || async {
         let trace = backends::trace(stack, &sent.trace).await.ok()?;
-        let root = trace.named("POST /books/add").is_some() && trace.roots().len() == 1;
-        (root && trace.named("COMMIT").is_some()).then(|| trace.spans().len())
+        let has_one_root = trace.named("POST /books/add").is_some() && trace.roots().len() == 1;
+        (has_one_root && trace.named("COMMIT").is_some()).then(|| trace.spans().len())
     };
-    let spans = eventually(PATIENCE, "the trace is stored", found).await?;
+    let spans = eventually(TIMEOUT, "the trace is stored", found).await?;
     Ok(format!("{spans} spans"))
 }
 
-/// The worker's log line names the request and the worker's own trace, whose root links back.
+/// Checks that the worker logs the request id, and that the trace of that log record links to the
+/// request's trace.
 async fn linked(stack: &Stack, sent: &Sent) -> Result<String> {
     let query = format!(
         "{{service_name=\"backend\"}} | telemetry_request_id=\"{}\"",
@@ -104,12 +111,12 @@ async fn linked(stack: &Stack, sent: &Sent) -> Result<String> {
                 .iter()
                 .any(|(linked, _)| *linked == sent.trace)
             {
-                return Some("found by the worker's log line".to_owned());
+                return Some("found by the worker's log record".to_owned());
             }
         }
         None
     };
-    eventually(PATIENCE, "the linked trace is stored", found).await
+    eventually(TIMEOUT, "the linked trace is stored", found).await
 }
 
 // proves: B18
@@ -120,7 +127,7 @@ async fn rooted(stack: &Stack) -> Result<String> {
         .filter_map(|stream| stream["stream"]["trace_id"].as_str());
     let ids: BTreeSet<_> = ids.collect();
     let mut rooted = 0;
-    for id in ids.iter().take(REQUESTS.0) {
+    for id in ids.iter().take(MAX_REQUESTS) {
         let trace = backends::trace(stack, id).await?;
         let server = trace
             .spans()
@@ -134,7 +141,7 @@ async fn rooted(stack: &Stack) -> Result<String> {
             rooted += usize::from(server.parent_id.as_ref() == Some(&root.span_id));
         }
     }
-    (rooted >= REQUESTS.1)
+    (rooted >= MIN_REQUESTS)
         .then(|| format!("{rooted} requests"))
         .with_context(|| format!("{rooted} of {}", ids.len()))
 }

@@ -1,4 +1,4 @@
-//! What is done to the stack on purpose.
+//! Failure drills: outages of components, tail sampling, and a full queue.
 
 mod outages;
 mod queue;
@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::{Stack, table::Table};
 
-/// Each drill in turn; all parts run again afterwards.
+/// Runs each drill. All components run again afterwards.
 pub async fn run(stack: &mut Stack, table: &mut Table) -> Result<()> {
     outages::run(stack, table).await?;
     sampling::run(stack, table).await?;

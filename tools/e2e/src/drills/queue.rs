@@ -1,20 +1,20 @@
-//! The collector's queue on disk fills while the trace store is away: the services do not notice,
-//! and every span that is not stored was counted.
+//! Queue drill: the collector's persistent queue overflows while the trace store is down. Checks that
+//! the services still respond, and that the collector counts every dropped span.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use testbed::eventually;
 
-use super::outages::add_a_book;
+use super::outages::add_book;
 use crate::{
     Stack,
-    backends::{self, PATIENCE},
+    backends::{self, TIMEOUT},
     otlp,
     table::Table,
 };
 
-/// Many more spans than the queue takes, whose smallest batch is 2048.
+/// The queue size. It is at least one batch, 2048 spans, and far below [`TRACES`] × [`SPANS`].
 const QUEUE: &str = "4096";
 const TRACES: u64 = 60;
 const SPANS: u64 = 500;
@@ -23,32 +23,32 @@ pub(super) async fn run(stack: &mut Stack, table: &mut Table) -> Result<()> {
     stack.collector.kill().await?;
     stack
         .collector
-        .start_again_with(&[("OTELCOL_QUEUE_SIZE", QUEUE)])
+        .restart_with(&[("OTELCOL_QUEUE_SIZE", QUEUE)])
         .await?;
-    stack.traces.kill().await?;
-    let answered = flood(stack).await;
+    stack.trace_store.kill().await?;
+    let responded = flood(stack).await;
     table.check(
         "full queue",
-        "the services answer while it is full",
-        answered,
+        "the services respond while the queue is full",
+        responded,
     );
     let dropped = dropped().await;
-    stack.traces.start_again().await?;
-    table.check("full queue", "what did not fit is counted", dropped);
+    stack.trace_store.restart().await?;
+    table.check("full queue", "dropped spans are counted", dropped);
     table.check(
         "full queue",
-        "what is not stored was counted, no more, no less",
+        "every accepted span is sent or counted as dropped",
         balance(stack).await,
     );
     stack.collector.kill().await?;
-    stack.collector.start_again().await
+    stack.collector.restart().await
 }
 
 fn trace(number: u64) -> String {
     format!("{:032x}", 0xf100_d000 + number)
 }
 
-/// Sends it all, a book after each trace; says how long the slowest answer took.
+/// Sends all traces and adds a book after each. Returns the duration of the slowest response.
 async fn flood(stack: &Stack) -> Result<String> {
     let mut slowest = Duration::ZERO;
     for number in 0..TRACES {
@@ -58,11 +58,11 @@ async fn flood(stack: &Stack) -> Result<String> {
             .collect();
         otlp::send("traces", &otlp::spans("flood", &spans)).await?;
         let start = Instant::now();
-        add_a_book(stack, &format!("flood-{number}")).await?;
+        add_book(stack, &format!("flood-{number}")).await?;
         slowest = slowest.max(start.elapsed());
     }
     Ok(format!(
-        "{TRACES} of {TRACES}, the slowest in {} ms",
+        "{TRACES} of {TRACES} requests, the slowest in {} ms",
         slowest.as_millis()
     ))
 }
@@ -71,34 +71,42 @@ const DROPPED: &str = "otelcol_exporter_enqueue_failed_spans{exporter=\"otlp_grp
 
 // proves: N21
 async fn dropped() -> Result<String> {
-    let some = async || {
+    let any = async || {
         let dropped = backends::sum(DROPPED).await.ok()?;
         (dropped > 0).then(|| format!("{dropped} spans"))
     };
-    eventually(PATIENCE, DROPPED, some).await
+    eventually(TIMEOUT, DROPPED, any).await
 }
 
-/// What the collector took = what it sent + what it says it dropped; and it sent what is stored.
+/// Checks that accepted spans = sent spans + dropped spans, and that the collector counted at least
+/// as many dropped spans as are missing in the trace store.
 async fn balance(stack: &Stack) -> Result<String> {
-    let settled = async || {
-        let taken = backends::sum("otelcol_receiver_accepted_spans")
+    let balanced = async || {
+        let accepted = backends::sum("otelcol_receiver_accepted_spans")
             .await
             .ok()?;
         let sent = backends::sum("otelcol_exporter_sent_spans{exporter=\"otlp_grpc/tempo\"}")
             .await
             .ok()?;
         let dropped = backends::sum(DROPPED).await.ok()?;
-        let flooded = taken >= TRACES * SPANS;
-        (flooded && taken == sent + dropped).then_some((taken, sent, dropped))
+        let flooded = accepted >= TRACES * SPANS;
+        (flooded && accepted == sent + dropped).then_some((accepted, sent, dropped))
     };
-    let (taken, sent, dropped) =
-        eventually(PATIENCE, "the collector's numbers add up", settled).await?;
+    let (accepted, sent, dropped) = eventually(
+        TIMEOUT,
+        "accepted spans = sent spans + dropped spans",
+        balanced,
+    )
+    .await?;
     let mut missing = TRACES * SPANS;
     for number in 0..TRACES {
         missing -= u64::try_from(backends::trace(stack, &trace(number)).await?.spans().len())?;
     }
-    ensure!(missing <= dropped, "{missing} missing, {dropped} counted");
+    ensure!(
+        missing <= dropped,
+        "{missing} spans are missing, {dropped} are counted as dropped"
+    );
     Ok(format!(
-        "{taken} taken = {sent} sent + {dropped} dropped; {missing} of the flood missing"
+        "{accepted} accepted = {sent} sent + {dropped} dropped; {missing} not stored"
     ))
 }

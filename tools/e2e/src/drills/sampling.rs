@@ -1,5 +1,5 @@
-//! The baseline of tail sampling lowered to nothing: what matters is kept all the same, and the
-//! metrics made of spans know every one.
+//! Sampling drill: sets the baseline of tail sampling to 0 %. Checks that important traces are kept,
+//! and that span metrics count every span.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -7,14 +7,14 @@ use testbed::eventually;
 
 use crate::{
     Stack,
-    backends::{self, PATIENCE},
+    backends::{self, TIMEOUT},
     otlp,
     table::Table,
 };
 
 const SERVICE: &str = "sampled";
 const ORDINARY: &str = "0aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-/// Each trace that must be kept, and why.
+/// The id of each trace that must be kept, and the reason.
 const KEPT: [(&str, &str); 5] = [
     ("1aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "failed"),
     ("2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "slow"),
@@ -26,20 +26,20 @@ const KEPT: [(&str, &str); 5] = [
 pub(super) async fn run(stack: &mut Stack, table: &mut Table) -> Result<()> {
     stack.collector.kill().await?;
     let baseline = [("TAIL_SAMPLING_BASELINE_PERCENT", "0")];
-    stack.collector.start_again_with(&baseline).await?;
+    stack.collector.restart_with(&baseline).await?;
     otlp::send("traces", &otlp::spans(SERVICE, &spans())).await?;
     table.check(
         "sampling",
-        "baseline 0 %: what matters is kept, the rest is not",
+        "baseline 0 %: important traces are kept, ordinary ones are not",
         kept(stack).await,
     );
     table.check(
         "sampling",
-        "baseline 0 %: span metrics know every span",
+        "baseline 0 %: span metrics count every span",
         counted().await,
     );
     stack.collector.kill().await?;
-    stack.collector.start_again().await
+    stack.collector.restart().await
 }
 
 fn spans() -> Vec<Value> {
@@ -56,27 +56,28 @@ fn spans() -> Vec<Value> {
             KEPT[3].0,
             4,
             1,
-            &[otlp::text("bookapp.fault.type", "latency")],
+            &[otlp::string_attribute("bookapp.fault.type", "latency")],
         ),
         otlp::span(KEPT[4].0, 5, 1, &[forced]),
     ]
 }
 
-/// All are decided at once: when the last of them is stored, the ordinary one was decided too.
+/// Checks which traces are stored. The collector decides on all of them at the same time: when the
+/// last kept trace is stored, the decision on the ordinary trace is made too.
 // proves: N8
 async fn kept(stack: &Stack) -> Result<String> {
-    let mut why = Vec::new();
-    for (id, name) in KEPT {
+    let mut reasons = Vec::new();
+    for (id, reason) in KEPT {
         let stored = async || {
             let trace = backends::trace(stack, id).await.ok()?;
             trace.spans().first().map(drop)
         };
-        eventually(PATIENCE, name, stored).await?;
-        why.push(name);
+        eventually(TIMEOUT, reason, stored).await?;
+        reasons.push(reason);
     }
     let ordinary = backends::trace(stack, ORDINARY).await?;
-    anyhow::ensure!(ordinary.spans().is_empty(), "the ordinary one was kept");
-    Ok(why.join(", "))
+    anyhow::ensure!(ordinary.spans().is_empty(), "the ordinary trace was kept");
+    Ok(reasons.join(", "))
 }
 
 async fn counted() -> Result<String> {
@@ -85,5 +86,5 @@ async fn counted() -> Result<String> {
         let calls = backends::sum(&calls).await.ok()?;
         (calls == 6).then(|| format!("{calls} of 6"))
     };
-    eventually(PATIENCE, &calls, all).await
+    eventually(TIMEOUT, &calls, all).await
 }

@@ -1,4 +1,4 @@
-//! The stack as `docker compose up` starts it, from a fresh clone on a machine with Docker.
+//! The stack in containers, as `docker compose up` starts it.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use super::{
 };
 
 impl Stack {
-    /// Brings it up and waits until every health check is green. It stays up afterwards.
+    /// Starts the stack and waits until every health check succeeds. The stack keeps running on drop.
     ///
-    /// The checks count from an empty database: `docker compose down --volumes` comes first.
-    /// `is_tempo` is false where the image behind Tempo's name is the testbed's stand-in.
+    /// Runs `docker compose down --volumes` first, because the checks need an empty database.
+    /// `is_tempo` is false if the image with Tempo's name contains the testbed's replacement.
     pub async fn compose(root: &Path, locust: &Path, is_tempo: bool) -> Result<Self> {
         compose(&["--profile", "*", "down", "--volumes"], &[]).await?;
         let up = [
@@ -31,14 +31,14 @@ impl Stack {
             database_url: "postgres://bookapp:bookapp@127.0.0.1:5432/books".to_owned(),
             traces_url: "http://127.0.0.1:3200".to_owned(),
             is_tempo,
-            traces: Part::compose("tempo"),
+            trace_store: Part::compose("tempo"),
             prometheus: Part::compose("prometheus"),
             loki: Part::compose("loki"),
             collector: Part::compose("otel-collector"),
             received: None,
             locust: locust.to_owned(),
             root: root.to_owned(),
-            _processes: None,
+            processes: None,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Kafka as a process: one broker in KRaft mode, from the jars that `stack/kafka/pom.xml` names.
+//! Kafka as a process: one broker in KRaft mode, from the jars that `stack/kafka/pom.xml` declares.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -14,7 +14,7 @@ pub(crate) struct Kafka {
 }
 
 impl Kafka {
-    /// Starts a broker whose data live in `data`, with the jars in `jars`.
+    /// Starts a broker from the jars in `jars`, with its data in `data`.
     pub(crate) async fn start(root: &Path, jars: &Path, data: &Path) -> Result<Self> {
         fs::create_dir_all(data)?;
         let (broker, controller) = (port::free()?, port::free()?);
@@ -38,7 +38,7 @@ impl Kafka {
             root.join("stack/kafka/log4j2.xml").display()
         );
         let spec = Spec {
-            end: Signal::SIGTERM,
+            stop_signal: Signal::SIGTERM,
             ..Spec::new("kafka", "java")
         };
         let spec = [
@@ -65,14 +65,14 @@ impl Kafka {
 fn java(jars: &str, args: &[&str]) -> Result<String> {
     let output = Command::new("java").args(["-cp", jars]).args(args).output();
     let output = output.context("could not run java")?;
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(
         output.status.success(),
-        "java {} failed: {text}",
+        "java {} failed: {stderr}",
         args.join(" ")
     );
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Ok(said.lines().last().unwrap_or_default().to_owned())
+    let stdout = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(stdout.lines().last().unwrap_or_default().to_owned())
 }
 
 fn properties(broker: u16, controller: u16, data: &Path) -> String {

@@ -1,5 +1,5 @@
-//! The parts, wherever they run: as processes of this one ([`native`]) or in containers
-//! (`docker compose`). Checks and drills see no difference.
+//! The components of the stack, as child processes ([`native`]) or in containers (`docker compose`).
+//! Checks and drills work the same way for both.
 
 mod compose;
 mod kafka;
@@ -22,57 +22,57 @@ pub use part::Part;
 
 const START: Duration = Duration::from_mins(1);
 
-/// Where Prometheus answers.
+/// The URL of Prometheus.
 pub const PROMETHEUS: &str = "http://127.0.0.1:9090";
-/// Where Loki answers.
+/// The URL of Loki.
 pub const LOKI: &str = "http://127.0.0.1:3100";
-/// Where Bugsink, which speaks Sentry's protocol, answers.
+/// The URL of Bugsink, the Sentry-compatible server.
 pub const BUGSINK: &str = "http://127.0.0.1:8002";
-/// What opens its API; made by `stack/bugsink/project.py`.
+/// The token for Bugsink's API, which `stack/bugsink/project.py` creates.
 pub(crate) const BUGSINK_TOKEN: &str = "0123456789abcdef0123456789abcdef01234567";
-/// Where the collector takes OTLP over HTTP.
+/// The URL of the collector's OTLP/HTTP receiver.
 pub const COLLECTOR: &str = "http://127.0.0.1:4318";
 
-/// The running stack; its processes are gone on drop.
+/// The running stack. Its processes stop on drop; containers keep running.
 pub struct Stack {
-    /// The API's URL.
+    /// The URL of bookapp, the API.
     pub bookapp: String,
-    /// The worker's URL.
+    /// The URL of backend, the worker.
     pub backend: String,
-    /// The database's URL.
+    /// The URL of the database.
     pub database_url: String,
-    /// Where traces are asked for by id: Tempo, or the sink in its place.
+    /// The URL of the trace store: Tempo or the OTLP sink.
     pub traces_url: String,
-    /// Whether that is Tempo.
+    /// Whether the trace store is Tempo.
     pub is_tempo: bool,
-    /// What stores traces.
-    pub traces: Part,
+    /// The trace store.
+    pub trace_store: Part,
     /// Prometheus.
     pub prometheus: Part,
     /// Loki.
     pub loki: Part,
     /// The collector.
     pub collector: Part,
-    /// What the collector received from the services and Locust, natively.
+    /// The telemetry that the collector received; `None` in docker compose.
     pub received: Option<Sink>,
     locust: PathBuf,
     root: PathBuf,
-    _processes: Option<native::Processes>,
+    processes: Option<native::Processes>,
 }
 
 impl Stack {
-    /// The checkout whose files it runs.
+    /// Returns the root of the checkout.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Whether its parts are containers.
+    /// Returns whether the components are containers.
     pub(crate) fn is_compose(&self) -> bool {
-        self._processes.is_none()
+        self.processes.is_none()
     }
 
-    /// The canonical traffic for so many seconds; fails when Locust does.
-    pub async fn load(&self, seconds: u64) -> Result<()> {
+    /// Runs Locust for this number of seconds. Fails if Locust fails.
+    pub async fn run_load(&self, seconds: u64) -> Result<()> {
         let locust = Spec::new("locust", &self.locust)
             .arg("--locustfile")
             .arg(self.root.join("requests/locustfile.py"))
@@ -84,7 +84,8 @@ impl Stack {
             .arg(format!("--host={}", self.bookapp))
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR);
         let locust = Process::start(&locust)?;
-        let status = locust.exited(Duration::from_secs(seconds) + START).await?;
+        let timeout = Duration::from_secs(seconds) + START;
+        let status = locust.wait(timeout).await?;
         ensure!(
             status.success(),
             "locust failed:\n{}",

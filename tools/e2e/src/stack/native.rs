@@ -1,5 +1,5 @@
-//! The stack without Docker: its parts as processes, started in the order in which they need each
-//! other, with the very configuration files compose uses.
+//! The stack without Docker: its components run as processes with the configuration files of docker
+//! compose, and start in the order of their dependencies.
 
 use std::{
     fs,
@@ -14,43 +14,43 @@ use testbed::{
     System,
     process::{Signal, Spec},
     sink::Sink,
-    system::{Binaries, Parts},
+    system::{Binaries, Dependencies},
 };
 
 use super::{BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Part, Stack, kafka::Kafka};
 
-/// Values that compose sets too; they protect nothing here.
+/// The user and password of the monitoring role, the same as in docker compose. They protect nothing.
 const MONITOR: (&str, &str) = ("otel_monitor", "monitor");
 const HMAC_KEY: &str = "0123456789abcdef0123456789abcdef";
-/// Where Tempo answers.
+/// The URL of Tempo.
 pub const TEMPO: &str = "http://127.0.0.1:3200";
-/// Where it takes OTLP, away from the collector.
+/// The address of Tempo's OTLP receiver. The collector uses the default port.
 const TEMPO_OTLP: &str = "127.0.0.1:14317";
 
-/// Where the services report errors; the key is made by `stack/bugsink/project.py`.
+/// The DSN of the services. `stack/bugsink/project.py` creates its key.
 const SENTRY_DSN: &str = "http://0123456789abcdef0123456789abcdef@127.0.0.1:8002/1";
 
-/// Where the collector says that it is well.
+/// The URL of the collector's health check.
 pub const COLLECTOR_HEALTH: &str = "http://127.0.0.1:13133/";
 
-/// What the stack is made of.
+/// The programs and files of the stack.
 #[derive(Clone, Debug)]
 pub struct Tools {
-    /// The folder of `otelcol-bookapp`, `prometheus` and `loki`.
+    /// The folder that contains `otelcol-bookapp`, `prometheus` and `loki`.
     pub binaries: PathBuf,
-    /// Tempo, where it can be had; else the testbed's OTLP sink takes its place.
+    /// Tempo's program; if it is `None`, the testbed's OTLP sink replaces Tempo.
     pub tempo: Option<PathBuf>,
-    /// The folder of Kafka's jars.
+    /// The folder that contains Kafka's jars.
     pub kafka: PathBuf,
-    /// The folder of Bugsink's programs.
+    /// The folder that contains Bugsink's programs.
     pub bugsink: PathBuf,
-    /// Locust, with what `requests/requirements.txt` names.
+    /// Locust's program, installed from `requests/requirements.txt`.
     pub locust: PathBuf,
-    /// The checkout.
+    /// The root of the checkout.
     pub root: PathBuf,
 }
 
-/// What lives as long as the stack and is taken away by no drill.
+/// The processes and files that live as long as the stack, and that no drill stops.
 pub(super) struct Processes {
     _system: System,
     _kafka: Kafka,
@@ -58,40 +58,41 @@ pub(super) struct Processes {
     _data: TempDir,
 }
 
-/// Where the collector finds the parts.
+/// The addresses of the components that the collector connects to.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses<'a> {
-    /// Where Tempo, or the sink, takes OTLP over gRPC.
+    /// The OTLP/gRPC address of Tempo or the OTLP sink.
     pub traces: &'a str,
-    /// The database's URL.
+    /// The URL of the database.
     pub database_url: &'a str,
-    /// The broker.
+    /// The address of the Kafka broker.
     pub kafka: &'a str,
-    /// The API's URL.
+    /// The URL of bookapp, the API.
     pub bookapp: &'a str,
-    /// The worker's URL.
+    /// The URL of backend, the worker.
     pub backend: &'a str,
 }
 
 impl Stack {
-    /// Starts everything and waits until it is ready.
+    /// Starts all components and waits until they are ready.
     pub async fn native(tools: &Tools) -> Result<Self> {
         let data = TempDir::with_prefix("bookapp-stack-")?;
-        let at = |name: &str| data.path().join(name);
+        let path = |name: &str| data.path().join(name);
         for part in ["loki", "tempo"] {
-            fs::create_dir(at(part))?;
+            fs::create_dir(path(part))?;
         }
-        let (kafka_data, bugsink_ready) = (at("kafka"), format!("{BUGSINK}/health/ready"));
+        let (kafka_data, bugsink_ready) = (path("kafka"), format!("{BUGSINK}/health/ready"));
         let (bugsink, kafka) = tokio::try_join!(
-            Part::start(bugsink(tools, &at("bugsink")), bugsink_ready),
+            Part::start(bugsink(tools, &path("bugsink")), bugsink_ready),
             Kafka::start(&tools.root, &tools.kafka, &kafka_data),
         )?;
-        let parts = Parts::start(Some(kafka.address.clone())).await?;
-        let (traces, traces_url, traces_otlp) = start_traces(tools, &at("tempo")).await?;
-        let prometheus = start_prometheus(tools, &at("prometheus")).await?;
-        let loki = Part::start(loki(tools, &at("loki")), format!("{LOKI}/ready")).await?;
-        // The services migrate the database before the collector looks at it.
-        let told = |spec: Spec| {
+        let dependencies = Dependencies::start(Some(kafka.address.clone())).await?;
+        let (trace_store, traces_url, traces_otlp) =
+            start_trace_store(tools, &path("tempo")).await?;
+        let prometheus = start_prometheus(tools, &path("prometheus")).await?;
+        let loki = Part::start(loki(tools, &path("loki")), format!("{LOKI}/ready")).await?;
+        // Start the services before the collector, because they migrate the database that it queries.
+        let with_settings = |spec: Spec| {
             spec.env("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR)
                 .env("OTEL_METRIC_EXPORT_INTERVAL", "2000")
                 .env("SENTRY_DSN", SENTRY_DSN)
@@ -103,12 +104,13 @@ impl Stack {
                     "service.namespace=bookapp,deployment.environment.name=native",
                 )
         };
-        let system = System::start_with(&Binaries::build().await?, parts, told).await?;
-        make_monitor(tools, &system.database_url)?;
+        let binaries = Binaries::build().await?;
+        let system = System::start_with(&binaries, dependencies, with_settings).await?;
+        create_monitoring_role(tools, &system.database_url)?;
         let received = Sink::start().await?;
         let collector = collector(
             tools,
-            &at("otelcol"),
+            &path("otelcol"),
             &Addresses {
                 traces: &traces_otlp,
                 database_url: &system.database_url,
@@ -123,14 +125,14 @@ impl Stack {
             database_url: system.database_url.clone(),
             traces_url,
             is_tempo: tools.tempo.is_some(),
-            traces,
+            trace_store,
             prometheus,
             loki,
             collector: Part::start(tap(collector, &received), COLLECTOR_HEALTH.to_owned()).await?,
             received: Some(received),
             locust: tools.locust.clone(),
             root: tools.root.clone(),
-            _processes: Some(Processes {
+            processes: Some(Processes {
                 _system: system,
                 _kafka: kafka,
                 _bugsink: bugsink,
@@ -140,8 +142,8 @@ impl Stack {
     }
 }
 
-/// Tempo, or the sink in its place; where it is asked, and where it takes OTLP.
-async fn start_traces(tools: &Tools, data: &Path) -> Result<(Part, String, String)> {
+/// Starts Tempo or the OTLP sink. Returns it with its URL and its OTLP address.
+async fn start_trace_store(tools: &Tools, data: &Path) -> Result<(Part, String, String)> {
     let Some(program) = &tools.tempo else {
         let sink = Sink::start().await?;
         let url = sink.endpoint();
@@ -152,7 +154,8 @@ async fn start_traces(tools: &Tools, data: &Path) -> Result<(Part, String, Strin
     Ok((part, TEMPO.to_owned(), TEMPO_OTLP.to_owned()))
 }
 
-/// How Tempo is started. It is killed in the end: its SIGTERM may hang.
+/// Returns the specification that starts Tempo. Tempo stops with SIGKILL, because it may hang on
+/// SIGTERM.
 pub fn tempo(tools: &Tools, program: &Path, data: &Path) -> Spec {
     let config = tools.root.join("stack/tempo/tempo.yaml");
     Spec::new("tempo", program)
@@ -166,7 +169,7 @@ pub fn tempo(tools: &Tools, program: &Path, data: &Path) -> Spec {
 }
 
 async fn start_prometheus(tools: &Tools, data: &Path) -> Result<Part> {
-    // The configuration as it is; only the addresses of what is scraped are this host's.
+    // Use the configuration unchanged, with scrape targets on this host.
     fs::create_dir_all(data.join("targets"))?;
     fs::copy(
         tools.root.join("stack/prometheus/prometheus.yaml"),
@@ -181,7 +184,7 @@ async fn start_prometheus(tools: &Tools, data: &Path) -> Result<Part> {
     Part::start(prometheus(tools, data), format!("{PROMETHEUS}/-/ready")).await
 }
 
-/// How Prometheus is started.
+/// Returns the specification that starts Prometheus.
 pub fn prometheus(tools: &Tools, data: &Path) -> Spec {
     let config = data.join("prometheus.yaml");
     part(tools, "prometheus", "prometheus")
@@ -195,7 +198,7 @@ pub fn prometheus(tools: &Tools, data: &Path) -> Spec {
         .arg("--enable-feature=exemplar-storage")
 }
 
-/// How Loki is started.
+/// Returns the specification that starts Loki.
 pub fn loki(tools: &Tools, data: &Path) -> Spec {
     let config = tools.root.join("stack/loki/loki.yaml");
     part(tools, "loki", "loki")
@@ -207,7 +210,7 @@ pub fn loki(tools: &Tools, data: &Path) -> Spec {
         .env("LOKI_PATH", data.display().to_string())
 }
 
-/// How Bugsink is started.
+/// Returns the specification that starts Bugsink.
 pub fn bugsink(tools: &Tools, data: &Path) -> Spec {
     let address = BUGSINK.trim_start_matches("http://");
     Spec::new("bugsink", tools.root.join("stack/bugsink/serve"))
@@ -216,13 +219,19 @@ pub fn bugsink(tools: &Tools, data: &Path) -> Spec {
         .arg(&tools.bugsink)
 }
 
-/// How the collector is started.
-pub fn collector(tools: &Tools, data: &Path, at: &Addresses<'_>) -> Result<Spec> {
-    let database = at.database_url.rsplit('@').next().unwrap_or_default();
+/// Returns the specification that starts the collector.
+pub fn collector(tools: &Tools, data: &Path, addresses: &Addresses<'_>) -> Result<Spec> {
+    let database = addresses
+        .database_url
+        .rsplit('@')
+        .next()
+        .unwrap_or_default();
     let (address, name) = database
         .split_once('/')
-        .context("the database has a name")?;
-    let (host, port) = address.split_once(':').context("the database has a port")?;
+        .context("the database URL has no database name")?;
+    let (host, port) = address
+        .split_once(':')
+        .context("the database URL has no port")?;
     let config = |file: &str| {
         format!(
             "--config={}",
@@ -240,19 +249,20 @@ pub fn collector(tools: &Tools, data: &Path, at: &Addresses<'_>) -> Result<Spec>
         .env("TAIL_SAMPLING_DECISION_WAIT", "3s")
         .env("OTELCOL_FLUSH_INTERVAL", "3s")
         .env("INFRA_INTERVAL", "3s")
-        .env("TEMPO_OTLP_ENDPOINT", at.traces)
+        .env("TEMPO_OTLP_ENDPOINT", addresses.traces)
         .env("POSTGRES_ENDPOINT", address)
         .env("POSTGRES_HOST", host)
         .env("POSTGRES_PORT", port)
         .env("POSTGRES_DB", name)
         .env("PG_MONITOR_USER", MONITOR.0)
         .env("PG_MONITOR_PASSWORD", MONITOR.1)
-        .env("KAFKA_BROKER", at.kafka)
-        .env("BOOKAPP_URL", at.bookapp)
-        .env("BACKEND_URL", at.backend))
+        .env("KAFKA_BROKER", addresses.kafka)
+        .env("BOOKAPP_URL", addresses.bookapp)
+        .env("BACKEND_URL", addresses.backend))
 }
 
-/// Pipelines of their own that show `sink` what the collector receives; its files are as they are.
+/// Adds pipelines that export everything that the collector receives to `sink`. The configuration
+/// files stay unchanged.
 fn tap(collector: Spec, sink: &Sink) -> Spec {
     let endpoint = sink.endpoint();
     let exporter = format!("--config=yaml:exporters::otlp_http/tap::endpoint: {endpoint}");
@@ -270,21 +280,21 @@ fn tap(collector: Spec, sink: &Sink) -> Spec {
     pipelines.fold(collector.arg(exporter), Spec::arg)
 }
 
-/// Runs the script that makes the collector's role, as compose does.
-fn make_monitor(tools: &Tools, database_url: &str) -> Result<()> {
+/// Runs the script that creates the collector's database role, as docker compose does.
+fn create_monitoring_role(tools: &Tools, database_url: &str) -> Result<()> {
     let status = Command::new(tools.root.join("stack/postgres/monitor.sh"))
         .args(["--quiet", "--no-psqlrc", database_url])
         .env("PG_MONITOR_USER", MONITOR.0)
         .env("PG_MONITOR_PASSWORD", MONITOR.1)
         .status()
         .context("could not run stack/postgres/monitor.sh")?;
-    ensure!(status.success(), "the monitor's role could not be made");
+    ensure!(status.success(), "could not create the monitoring role");
     Ok(())
 }
 
 fn part(tools: &Tools, name: &str, binary: &str) -> Spec {
     Spec {
-        end: Signal::SIGTERM,
+        stop_signal: Signal::SIGTERM,
         ..Spec::new(name, tools.binaries.join(binary))
     }
 }

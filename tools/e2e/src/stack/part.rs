@@ -1,4 +1,4 @@
-//! A part that can be killed and started again with its data.
+//! A component of the stack that drills can kill and restart.
 
 use std::time::Duration;
 
@@ -13,76 +13,76 @@ use tokio::process::Command;
 
 use super::START;
 
-/// A running part.
+/// A running component of the stack.
 #[derive(Debug)]
 pub struct Part {
-    runs: Runs,
-    ready: Option<String>,
+    kind: Kind,
+    health_url: Option<String>,
 }
 
 #[derive(Debug)]
-enum Runs {
+enum Kind {
     Process { process: Process, spec: Spec },
     Sink(Sink),
     Compose { service: &'static str },
 }
 
 impl Part {
-    /// Starts a process and waits until the URL `ready` answers.
-    pub(super) async fn start(spec: Spec, ready: String) -> Result<Self> {
+    /// Starts a process and waits until `health_url` responds with success.
+    pub(super) async fn start(spec: Spec, health_url: String) -> Result<Self> {
         let process = Process::start(&spec)?;
         let part = Self {
-            runs: Runs::Process { process, spec },
-            ready: Some(ready),
+            kind: Kind::Process { process, spec },
+            health_url: Some(health_url),
         };
-        part.wait().await?;
+        part.wait_until_ready().await?;
         Ok(part)
     }
 
     pub(super) fn sink(sink: Sink) -> Self {
         Self {
-            runs: Runs::Sink(sink),
-            ready: None,
+            kind: Kind::Sink(sink),
+            health_url: None,
         }
     }
 
     pub(super) fn compose(service: &'static str) -> Self {
         Self {
-            runs: Runs::Compose { service },
-            ready: None,
+            kind: Kind::Compose { service },
+            health_url: None,
         }
     }
 
-    /// Kills it, with nothing said.
+    /// Kills the component without a graceful shutdown.
     pub async fn kill(&mut self) -> Result<()> {
-        match &mut self.runs {
-            Runs::Process { process, .. } => {
+        match &mut self.kind {
+            Kind::Process { process, .. } => {
                 process.signal(Signal::SIGKILL);
-                process.exited(Duration::from_secs(10)).await.map(drop)
+                process.wait(Duration::from_secs(10)).await.map(drop)
             }
-            Runs::Sink(sink) => {
-                sink.take_away();
+            Kind::Sink(sink) => {
+                sink.stop();
                 Ok(())
             }
-            Runs::Compose { service } => compose(&["kill", service], &[]).await,
+            Kind::Compose { service } => compose(&["kill", service], &[]).await,
         }
     }
 
-    /// Starts it again and waits until it is ready.
-    pub async fn start_again(&mut self) -> Result<()> {
-        self.start_again_with(&[]).await
+    /// Starts the killed component again with its data, and waits until it is ready.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.restart_with(&[]).await
     }
 
-    /// As [`start_again`](Self::start_again), with these environment variables beside its own; they
-    /// are gone the next time.
-    pub async fn start_again_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
-        match &mut self.runs {
-            Runs::Process { process, spec } => {
+    /// Does the same as [`restart`](Self::restart), with additional environment variables. The next
+    /// restart does not keep them.
+    pub async fn restart_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        match &mut self.kind {
+            Kind::Process { process, spec } => {
                 let with = |spec: Spec, (name, value): &(&str, &str)| spec.env(name, *value);
                 *process = Process::start(&environment.iter().fold(spec.clone(), with))?;
             }
-            Runs::Sink(sink) => sink.bring_back().await?,
-            Runs::Compose { service } => {
+            Kind::Sink(sink) => sink.restart().await?,
+            Kind::Compose { service } => {
                 compose(
                     &["up", "--detach", "--wait", "--no-deps", service],
                     environment,
@@ -90,29 +90,29 @@ impl Part {
                 .await?;
             }
         }
-        self.wait().await
+        self.wait_until_ready().await
     }
 
-    async fn wait(&self) -> Result<()> {
-        let Some(url) = &self.ready else {
+    async fn wait_until_ready(&self) -> Result<()> {
+        let Some(url) = &self.health_url else {
             return Ok(());
         };
         let client = http()?;
-        let answers = || async {
-            let answer = client.get(url).send().await.ok()?;
-            answer.error_for_status().ok().map(drop)
+        let is_ready = || async {
+            let response = client.get(url).send().await.ok()?;
+            response.error_for_status().ok().map(drop)
         };
-        let said = || match &self.runs {
-            Runs::Process { process, .. } => process.lines().join("\n"),
-            Runs::Sink(_) | Runs::Compose { .. } => String::new(),
+        let output = || match &self.kind {
+            Kind::Process { process, .. } => process.lines().join("\n"),
+            Kind::Sink(_) | Kind::Compose { .. } => String::new(),
         };
-        eventually(START, url, answers)
+        eventually(START, url, is_ready)
             .await
-            .with_context(|| format!("it said:\n{}", said()))
+            .with_context(|| format!("its output:\n{}", output()))
     }
 }
 
-/// Runs docker compose in the checkout.
+/// Runs `docker compose` in the current directory.
 pub(super) async fn compose(args: &[&str], environment: &[(&str, &str)]) -> Result<()> {
     let mut command = Command::new("docker");
     command

@@ -1,7 +1,7 @@
-//! Stands in for Tempo in a container where Tempo's own image cannot be pulled: it receives OTLP on
-//! port 4317, returns traces by their id on port 3200 as Tempo does, and answers Tempo's health
-//! check. It keeps traces in memory and searches nothing. Tempo's other arguments have no effect.
-#![expect(clippy::print_stdout, reason = "its log shows that traces arrive")]
+//! Replaces Tempo in a container where Tempo's own image cannot be pulled. It receives OTLP on port
+//! 4317, returns traces by id on port 3200 as Tempo does, and implements Tempo's health check. It
+//! stores traces in memory and does not support search. It ignores Tempo's other arguments.
+#![expect(clippy::print_stdout, reason = "its log shows that it receives traces")]
 
 use std::{
     env,
@@ -16,19 +16,20 @@ use testbed::sink;
 
 const OTLP: u16 = 4317;
 const API: u16 = 3200;
-/// How many export requests of spans it keeps; the collector batches up to some thousand spans.
-const MOST: usize = 5_000;
+/// The maximum number of span export requests that it stores. The collector sends up to a few
+/// thousand spans in one request.
+const MAX_REQUESTS: usize = 5_000;
 
 fn main() -> Result<ExitCode> {
     if env::args().any(|argument| argument == "-health") {
         let ready = is_ready().unwrap_or(false);
         return Ok(ExitCode::from(u8::from(!ready)));
     }
-    let any = Ipv4Addr::UNSPECIFIED;
-    let addresses = [OTLP, API].map(|port| SocketAddr::from((any, port)));
+    let unspecified = Ipv4Addr::UNSPECIFIED;
+    let addresses = [OTLP, API].map(|port| SocketAddr::from((unspecified, port)));
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(sink::serve(&addresses, MOST, |requests| {
-        println!("Traces arrived in {requests} requests");
+    runtime.block_on(sink::serve(&addresses, MAX_REQUESTS, |requests| {
+        println!("Received traces in {requests} requests");
     }))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,5 @@
-//! An OTLP sink: takes spans, logs and metrics over HTTP and gRPC on one port, keeps them, and can
-//! be asked for them.
+//! An OTLP sink: receives spans, log records and metrics over HTTP and gRPC on one port, stores them
+//! and returns them.
 
 mod read;
 mod server;
@@ -34,7 +34,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{port, tls};
 
-/// A running sink; gone on drop.
+/// A running sink. It stops on drop.
 pub struct Sink {
     address: SocketAddr,
     received: Arc<Received>,
@@ -42,62 +42,62 @@ pub struct Sink {
     tls: Option<TlsAcceptor>,
 }
 
-/// Attributes with the types they arrived in: a number that came as text is a string here.
+/// Attributes with their received types: a number that was sent as a string is a string here.
 pub type Attributes = BTreeMap<String, Value>;
 
-/// A span as it arrived.
+/// A received span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
     /// The resource's attributes.
     pub resource: Attributes,
-    /// 32 hex digits.
+    /// The trace id, 32 hex digits.
     pub trace_id: String,
-    /// 16 hex digits.
+    /// The span id, 16 hex digits.
     pub span_id: String,
-    /// `None` for a root.
+    /// The parent's span id; `None` for a root span.
     pub parent_id: Option<String>,
-    /// Its name.
+    /// The span name.
     pub name: String,
-    /// `SERVER`, `CLIENT`, `PRODUCER`, `CONSUMER` or `INTERNAL`.
+    /// The span kind: `SERVER`, `CLIENT`, `PRODUCER`, `CONSUMER` or `INTERNAL`.
     pub kind: &'static str,
-    /// Nanoseconds since 1970.
+    /// The start time, in nanoseconds since the Unix epoch.
     pub start: u64,
-    /// Nanoseconds since 1970.
+    /// The end time, in nanoseconds since the Unix epoch.
     pub end: u64,
-    /// Its attributes.
+    /// The span's attributes.
     pub attributes: Attributes,
-    /// The schema that the scope's names follow.
+    /// The schema URL of the instrumentation scope.
     pub schema_url: String,
-    /// Trace and span ids of what it links to.
+    /// The span links, each as a trace id and a span id.
     pub links: Vec<(String, String)>,
-    /// `UNSET`, `OK` or `ERROR`.
+    /// The span status: `UNSET`, `OK` or `ERROR`.
     pub status: &'static str,
 }
 
-/// A log record as it arrived.
+/// A received log record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
     /// The resource's attributes.
     pub resource: Attributes,
-    /// 32 hex digits; empty outside any trace.
+    /// The trace id, 32 hex digits; empty outside a trace.
     pub trace_id: String,
-    /// 16 hex digits; empty outside any span.
+    /// The span id, 16 hex digits; empty outside a span.
     pub span_id: String,
-    /// `INFO`, `WARN` …
+    /// The severity text: `INFO`, `WARN` …
     pub severity: String,
-    /// Who wrote it: the module.
+    /// The instrumentation scope: the Rust module that logged the record.
     pub scope: String,
-    /// The event's name; empty where it has none.
+    /// The event name; empty if the record has none.
     pub event: String,
-    /// The message.
+    /// The log message.
     pub body: String,
-    /// Its attributes.
+    /// The record's attributes.
     pub attributes: Attributes,
-    /// Nanoseconds since 1970.
+    /// The time of the record, in nanoseconds since the Unix epoch.
     pub time: u64,
 }
 
-/// The newest value of one series of a metric.
+/// The newest data point of one time series of a metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Point {
     /// The resource's attributes.
@@ -106,42 +106,43 @@ pub struct Point {
     pub name: String,
     /// The metric's unit.
     pub unit: String,
-    /// `counter`, `updowncounter`, `gauge` or `histogram`: the registry's words.
+    /// The instrument as in the telemetry registry: `counter`, `updowncounter`, `gauge` or
+    /// `histogram`.
     pub instrument: &'static str,
-    /// Whether it tells what was added since the last export, not since the start.
+    /// Whether the aggregation temporality is delta.
     pub is_delta: bool,
-    /// A histogram's bucket boundaries.
+    /// The bucket boundaries of a histogram.
     pub bounds: Vec<f64>,
-    /// The series' attributes.
+    /// The attributes of the time series.
     pub attributes: Attributes,
-    /// A sum's or gauge's value; a histogram's number of measurements.
+    /// The value of a sum or gauge, or the count of a histogram.
     pub value: f64,
 }
 
-/// How much has arrived: bytes of the requests' messages, uncompressed.
+/// The amount of received data: sizes of the uncompressed protobuf messages, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Of spans.
+    /// The size of all spans.
     pub spans: usize,
-    /// Of log records.
+    /// The size of all log records.
     pub logs: usize,
-    /// Of metrics.
+    /// The size of all metrics.
     pub metrics: usize,
-    /// In how many requests the metrics came.
+    /// The number of metric export requests.
     pub metric_exports: usize,
 }
 
 impl Span {
-    /// The spans of an answer to `GET /api/traces/{id}`, protobuf: Tempo's or this sink's.
-    pub fn of_trace(answer: &[u8]) -> Result<Vec<Self>> {
-        Ok(read::spans(&ExportTraceServiceRequest::decode(answer)?))
+    /// Decodes the protobuf response to `GET /api/traces/{id}` of Tempo or of this sink.
+    pub fn of_trace(response: &[u8]) -> Result<Vec<Self>> {
+        Ok(read::spans(&ExportTraceServiceRequest::decode(response)?))
     }
 }
 
 macro_rules! service_name {
     ($($kind:ty),*) => {$(
         impl $kind {
-            /// `service.name` of who sent it.
+            /// Returns the resource attribute `service.name`.
             pub fn service(&self) -> &str {
                 self.resource.get("service.name").and_then(Value::as_str).unwrap_or_default()
             }
@@ -150,16 +151,16 @@ macro_rules! service_name {
 }
 service_name!(Span, Log, Point);
 
-/// Everything that arrived, as it arrived.
+/// All received export requests, by signal.
 #[derive(Debug, Default)]
 struct Received {
-    traces: Pile<ExportTraceServiceRequest>,
-    logs: Pile<ExportLogsServiceRequest>,
-    metrics: Pile<ExportMetricsServiceRequest>,
+    traces: Requests<ExportTraceServiceRequest>,
+    logs: Requests<ExportLogsServiceRequest>,
+    metrics: Requests<ExportMetricsServiceRequest>,
 }
 
 impl Received {
-    /// The spans of one trace, below the resources that sent them.
+    /// Returns the spans of one trace, grouped by resource and scope.
     fn trace(&self, id: &str) -> ExportTraceServiceRequest {
         let id = hex::decode(id).unwrap_or_default();
         let of_scope = |scope: &ScopeSpans| {
@@ -187,19 +188,20 @@ impl Received {
     }
 }
 
-/// Requests of one kind, in the order they came.
+/// The export requests of one signal, in the order of arrival.
 #[derive(Debug, Default)]
-struct Pile<T>(Mutex<VecDeque<T>>);
+struct Requests<T>(Mutex<VecDeque<T>>);
 
-impl<T: Message> Pile<T> {
+impl<T: Message> Requests<T> {
     fn push(&self, request: T) {
         self.requests().push_back(request);
     }
 
-    /// Forgets the oldest requests while there are more than `most`; returns how many there are then.
-    fn keep(&self, most: usize) -> usize {
+    /// Removes the oldest requests until at most `limit` are left. Returns the number of the remaining
+    /// requests.
+    fn truncate_to_newest(&self, limit: usize) -> usize {
         let mut requests = self.requests();
-        let excess = requests.len().saturating_sub(most);
+        let excess = requests.len().saturating_sub(limit);
         requests.drain(..excess);
         requests.len()
     }
@@ -219,8 +221,8 @@ impl Sink {
         Self::start_with(None).await
     }
 
-    /// As [`start`](Self::start), over TLS; answers also the authority that signed its certificate,
-    /// as PEM.
+    /// Starts a sink with TLS on a free port of 127.0.0.1. Also returns the certificate authority as
+    /// PEM.
     pub async fn start_tls() -> Result<(Self, String)> {
         let (tls, authority) = tls::self_signed()?;
         Ok((Self::start_with(Some(tls)).await?, authority))
@@ -238,27 +240,27 @@ impl Sink {
         Ok(sink)
     }
 
-    /// Takes the sink away, its port and every connection with it; what it holds is kept.
-    pub fn take_away(&mut self) {
+    /// Stops the sink and closes its port and all connections. Keeps the received data.
+    pub fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             server.shutdown_background();
         }
     }
 
-    /// Brings it back to where it was.
-    pub async fn bring_back(&mut self) -> Result<()> {
+    /// Starts the stopped sink again on the same port.
+    pub async fn restart(&mut self) -> Result<()> {
         self.serve(None).await
     }
 
-    /// Serves on `listener`, or where it listened before.
+    /// Serves on `listener`, or on the previous address if it is `None`.
     async fn serve(&mut self, listener: Option<std::net::TcpListener>) -> Result<()> {
-        // A runtime of its own: ending it ends the connections too, whoever spawned them.
+        // A separate runtime: its shutdown also closes the connections, which axum spawns itself.
         let server = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()?;
         let (address, received, tls) = (self.address, Arc::clone(&self.received), self.tls.clone());
-        let (bound, listening) = oneshot::channel();
+        let (bound_sender, bound) = oneshot::channel();
         server.spawn(async move {
             let listener = match listener {
                 None => TcpListener::bind(address).await,
@@ -267,7 +269,7 @@ impl Sink {
                     .and_then(|()| TcpListener::from_std(listener)),
             };
             let error = listener.as_ref().err().map(ToString::to_string);
-            let _ = bound.send(error);
+            let _ = bound_sender.send(error);
             if let Ok(listener) = listener {
                 match tls {
                     None => server::serve(listener, received).await,
@@ -276,19 +278,19 @@ impl Sink {
             }
         });
         self.server = Some(server);
-        match listening.await? {
+        match bound.await? {
             None => Ok(()),
             Some(error) => bail!("the sink cannot listen on {address}: {error}"),
         }
     }
 
-    /// The value for `OTEL_EXPORTER_OTLP_ENDPOINT`, for either protocol.
+    /// Returns the value for `OTEL_EXPORTER_OTLP_ENDPOINT`, for HTTP and gRPC.
     pub fn endpoint(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
-    /// How much has arrived so far.
+    /// Returns the amount of data received so far.
     pub fn sizes(&self) -> Sizes {
         Sizes {
             spans: self.received.traces.bytes(),
@@ -298,7 +300,7 @@ impl Sink {
         }
     }
 
-    /// All spans so far.
+    /// Returns all spans received so far.
     pub fn spans(&self) -> Vec<Span> {
         self.received
             .traces
@@ -308,7 +310,7 @@ impl Sink {
             .collect()
     }
 
-    /// All log records so far, oldest first.
+    /// Returns all log records received so far, oldest first.
     pub fn logs(&self) -> Vec<Log> {
         let mut logs: Vec<_> = self
             .received
@@ -321,7 +323,7 @@ impl Sink {
         logs
     }
 
-    /// The newest point of every series so far.
+    /// Returns the newest data point of every time series received so far.
     pub fn points(&self) -> Vec<Point> {
         let mut newest = BTreeMap::new();
         for point in self
@@ -338,10 +340,10 @@ impl Sink {
     }
 }
 
-/// Serves OTLP and traces by their id on all of these addresses until the process ends. It keeps
-/// about the newest `most` export requests of spans and nothing else, and calls `report` once a second
-/// with how many of them arrived, unless none did.
-pub async fn serve(addresses: &[SocketAddr], most: usize, report: impl Fn(usize)) -> Result<()> {
+/// Serves OTLP and `GET /api/traces/{id}` on all of these addresses until the process exits. Stores
+/// approximately the newest `limit` span export requests, and no log records or metrics. Once per
+/// second, calls `report` with the number of span export requests that arrived, if there were any.
+pub async fn serve(addresses: &[SocketAddr], limit: usize, report: impl Fn(usize)) -> Result<()> {
     let received = Arc::<Received>::default();
     let mut servers = JoinSet::new();
     for address in addresses {
@@ -357,25 +359,25 @@ pub async fn serve(addresses: &[SocketAddr], most: usize, report: impl Fn(usize)
             if arrived > 0 {
                 report(arrived);
             }
-            kept = received.traces.keep(most);
-            received.logs.keep(0);
-            received.metrics.keep(0);
+            kept = received.traces.truncate_to_newest(limit);
+            received.logs.truncate_to_newest(0);
+            received.metrics.truncate_to_newest(0);
         }
     };
     select! {
-        ended = servers.join_next() => ended.context("no address was given")?.map_err(Into::into),
+        ended = servers.join_next() => ended.context("no address to listen on")?.map_err(Into::into),
         never = housekeeping => never,
     }
 }
 
 impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the sink at {}", self.endpoint())
+        write!(f, "OTLP sink at {}", self.endpoint())
     }
 }
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        self.take_away();
+        self.stop();
     }
 }

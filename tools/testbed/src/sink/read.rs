@@ -1,4 +1,4 @@
-//! OTLP's nested messages as flat values that a test can compare.
+//! Converts nested OTLP messages into flat values that a test can compare.
 
 use hex::encode;
 use opentelemetry_proto::tonic::{
@@ -143,7 +143,7 @@ pub(super) fn points(request: &ExportMetricsServiceRequest) -> Vec<Point> {
                             "histogram",
                             histogram.aggregation_temporality,
                             labels,
-                            lossy(point.count),
+                            count_to_f64(point.count),
                             bounds,
                         );
                     }
@@ -158,7 +158,7 @@ pub(super) fn points(request: &ExportMetricsServiceRequest) -> Vec<Point> {
 fn number(point: &NumberDataPoint) -> f64 {
     match point.value {
         Some(Number::AsDouble(value)) => value,
-        Some(Number::AsInt(value)) => lossy(value.unsigned_abs()).copysign(sign(value)),
+        Some(Number::AsInt(value)) => count_to_f64(value.unsigned_abs()).copysign(sign(value)),
         None => 0.0,
     }
 }
@@ -171,7 +171,7 @@ fn sign(value: i64) -> f64 {
     clippy::cast_precision_loss,
     reason = "a test counts less than 2^52 of anything"
 )]
-fn lossy(count: u64) -> f64 {
+fn count_to_f64(count: u64) -> f64 {
     count as f64
 }
 
@@ -191,7 +191,7 @@ fn attributes(pairs: &[KeyValue]) -> Attributes {
 fn value(any: Option<&AnyValue>) -> Value {
     match any.and_then(|any| any.value.as_ref()) {
         Some(Any::StringValue(text)) => json!(text),
-        Some(Any::BoolValue(truth)) => json!(truth),
+        Some(Any::BoolValue(boolean)) => json!(boolean),
         Some(Any::IntValue(number)) => json!(number),
         Some(Any::DoubleValue(number)) => json!(number),
         Some(Any::ArrayValue(array)) => array

@@ -1,5 +1,5 @@
-//! OTLP over HTTP (`/v1/traces` …, protobuf) and over gRPC, on one listener; and a trace by its id,
-//! as Tempo answers for it.
+//! The server of the sink: OTLP over HTTP (`/v1/traces` …, protobuf) and over gRPC, and Tempo's
+//! `GET /api/traces/{id}`, all on one listener.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -47,8 +47,8 @@ pub(super) async fn serve(listener: impl Listener<Addr: Debug>, received: Arc<Re
         .layer(RequestDecompressionLayer::new())
         .layer(DefaultBodyLimit::disable())
         .with_state(received);
-    let served = axum::serve(listener, http.merge(grpc)).await;
-    served.expect("a bound listener serves until it is dropped");
+    let result = axum::serve(listener, http.merge(grpc)).await;
+    result.expect("axum serves a bound listener until it is dropped");
 }
 
 async fn traces(State(received): State<Arc<Received>>, body: Bytes) -> impl IntoResponse {
@@ -69,7 +69,7 @@ async fn metrics(State(received): State<Arc<Received>>, body: Bytes) -> impl Int
     Ok::<_, StatusCode>(ExportMetricsServiceResponse::default().encode_to_vec())
 }
 
-/// Tempo's answer to `Accept: application/protobuf`: the spans as they came, or 404.
+/// Returns the spans of a trace as Tempo does for `Accept: application/protobuf`, or 404.
 async fn trace(State(received): State<Arc<Received>>, Path(id): Path<String>) -> impl IntoResponse {
     let trace = received.trace(&id);
     let known = !trace.resource_spans.is_empty();

@@ -1,8 +1,9 @@
-//! The load: some connections, each sending the next request when the last one is answered.
+//! The load generator of the benchmark. It has two modes: a closed loop, in which each connection sends
+//! the next request after a response, and a paced load with a fixed request rate.
 //!
-//! No published generator is used. What is wanted is a fixed number of requests between two looks
-//! at a process's clock: rewrk-core measures for a time, goose owns the command line and keeps
-//! users, rlt a terminal. This is a loop over a client that is there anyway.
+//! The benchmark needs a fixed number of requests between two readings of a process's CPU time. No
+//! published load generator fits: rewrk-core measures for a fixed time, goose takes over the command
+//! line, and rlt takes over the terminal.
 
 use std::{
     collections::HashMap,
@@ -19,11 +20,12 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{program::Program, setting::FULL};
 
-/// How many requests a second the paced load sends, and over how many connections.
+/// The request rate of the paced load, in requests per second.
 const PACE: usize = 1000;
+/// The number of connections of the paced load.
 const CONNECTIONS: usize = 50;
 
-/// What is asked for.
+/// A request of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Call {
     Get,
@@ -42,7 +44,7 @@ impl Call {
         }
     }
 
-    /// How many of these take about as long as `requests` of the cheapest.
+    /// Returns how many of these requests take about as long as `requests` of the cheapest ones.
     pub(super) fn share(self, requests: usize) -> usize {
         match self {
             Self::Get => requests,
@@ -50,7 +52,8 @@ impl Call {
         }
     }
 
-    /// How many of a program's processes work for the answer: a list is made by both services.
+    /// Returns how many processes of a program handle the request. Both services handle a list
+    /// request.
     pub(super) fn processes(self) -> usize {
         match self {
             Self::Get | Self::Add => 1,
@@ -66,15 +69,16 @@ impl Call {
                 .post(format!("{url}/books/add"))
                 .json(&json!({"title": "The Price of Light", "author": "A. Meter"})),
         };
-        let answer = request.send().await?.error_for_status()?;
-        let body = answer.bytes().await?;
-        ensure!(!body.is_empty(), "an empty answer");
+        let response = request.send().await?.error_for_status()?;
+        let body = response.bytes().await?;
+        ensure!(!body.is_empty(), "the response body is empty");
         Ok(())
     }
 }
 
-/// Sends `requests` as fast as they are answered; answers how long that took.
-pub(super) async fn closed(
+/// Sends `requests`, each connection the next one after the response to the last one. Returns the
+/// total duration.
+pub(super) async fn closed_loop(
     client: &Client,
     url: &str,
     call: Call,
@@ -92,18 +96,18 @@ pub(super) async fn closed(
     Ok(started.elapsed())
 }
 
-/// What became of the paced load.
+/// The result of the paced load.
 #[derive(Debug)]
 pub(super) struct Paced {
     pub(super) requests: usize,
     pub(super) rate: f64,
     pub(super) slowest: Duration,
-    /// Spans and log records that left a queue unsent.
+    /// The number of spans and log records that the exporter queues dropped.
     pub(super) dropped: f64,
 }
 
-/// Sends [`PACE`] requests a second whether they are answered or not: of ten, eight books, one
-/// list and one addition.
+/// Sends [`PACE`] requests per second: of ten requests, eight read a book, one lists books and one
+/// adds a book. A missed tick is made up later, so that slow responses do not lower the rate.
 pub(super) async fn paced(
     seconds: usize,
     binaries: &HashMap<String, PathBuf>,
@@ -118,16 +122,16 @@ pub(super) async fn paced(
             interval(Duration::from_secs(1) * u32::try_from(CONNECTIONS)? / u32::try_from(PACE)?);
         clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut slowest = Duration::ZERO;
-        for turn in 0..each {
+        for iteration in 0..each {
             let due = clock.tick().await;
-            let call = match (user + turn) % 10 {
+            let call = match (user + iteration) % 10 {
                 0 => Call::List,
                 1 => Call::Add,
                 _ => Call::Get,
             };
             call.send(&client, &url)
                 .await
-                .context("at 1,000 a second")?;
+                .context("the paced load failed")?;
             slowest = slowest.max(due.elapsed());
         }
         anyhow::Ok(slowest)

@@ -1,7 +1,7 @@
-//! How many messages a second relay and worker manage, when many wait.
+//! Measures the throughput of relay and worker with a backlog.
 //!
-//! Books are added while Kafka is away and the worker is down; then one after the other comes
-//! back. How long each took, the database's own clock tells: `published_at`, `processed_at`.
+//! The benchmark adds books while Kafka and the worker are down, then starts one after the other. The
+//! database columns `published_at` and `processed_at` contain the times.
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
@@ -9,7 +9,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use testbed::{
     eventually,
-    postgres::{Postgres, number},
+    postgres::{Postgres, query_number},
     process::Signal,
     system::http,
 };
@@ -17,15 +17,15 @@ use tokio::time::sleep;
 
 use super::{
     Args,
-    program::{Program, processor_time},
-    report::{Relayed, per, real},
+    program::{Program, cpu_time},
+    report::{Relayed, per, to_f64},
     setting::{FULL, OFF, Setting},
 };
 
-/// How many books one call adds.
+/// The number of books that one request adds.
 const BULK: usize = 1000;
-/// How long each half may take.
-const PATIENCE: Duration = Duration::from_mins(5);
+/// The maximum time for sending the backlog, and for processing it.
+const TIMEOUT: Duration = Duration::from_mins(5);
 
 const UNSENT: &str = "select count(*) from outbox where published_at is null";
 const UNPROCESSED: &str = "select (select count(*) from outbox) - (select count(*) from ledger)";
@@ -36,7 +36,7 @@ const PROCESSING: &str =
     "select (1e6 * extract(epoch from max(processed_at) - min(processed_at)))::int8
     from ledger";
 
-/// Measures it without telemetry and with all of it.
+/// Measures the throughput without telemetry and with full telemetry.
 pub(super) async fn measure(
     args: &Args,
     binaries: &HashMap<String, PathBuf>,
@@ -59,40 +59,46 @@ async fn relay(
     let messages = args.messages / BULK * BULK;
     let url = program.database_url().to_owned();
     program.backend().process.signal(Signal::SIGTERM);
-    let left = Duration::from_secs(15);
-    program.backend().process.exited(left).await?;
-    program.kafka()?.take_away()?;
+    let timeout = Duration::from_secs(15);
+    program.backend().process.wait(timeout).await?;
+    program.kafka()?.stop_broker()?;
     add(program.url(), messages).await?;
     sleep(Duration::from_secs(1)).await;
 
-    let none = async |count: &str| (number(&url, count).await.ok()? == 0).then_some(());
-    let time = processor_time(program.bookapp())?;
-    program.kafka()?.bring_back()?;
-    eventually(PATIENCE, "all is sent", || none(UNSENT)).await?;
+    let is_zero = async |count: &str| (query_number(&url, count).await.ok()? == 0).then_some(());
+    let time = cpu_time(program.bookapp())?;
+    program.kafka()?.restart_broker()?;
+    eventually(TIMEOUT, "all messages are sent", || is_zero(UNSENT)).await?;
     sleep(Duration::from_secs(2)).await;
-    let relay_time = processor_time(program.bookapp())? - time;
+    let relay_time = cpu_time(program.bookapp())? - time;
 
-    program.backend().start_again().await?;
+    program.backend().restart().await?;
     let mut others = Vec::new();
     for _ in 1..args.workers {
-        others.push(program.backend().another().await?);
+        others.push(program.backend().start_another().await?);
     }
-    eventually(PATIENCE, "all is processed", || none(UNPROCESSED)).await?;
+    eventually(TIMEOUT, "all messages are processed", || {
+        is_zero(UNPROCESSED)
+    })
+    .await?;
     sleep(Duration::from_secs(2)).await;
-    let mut worker_time = processor_time(program.backend())?;
+    let mut worker_time = cpu_time(program.backend())?;
     for other in &others {
-        worker_time += processor_time(other)?;
+        worker_time += cpu_time(other)?;
     }
 
-    let rate = async |took| anyhow::Ok(per(messages, real(number(&url, took).await?) / 1e6));
+    let rate = async |duration| {
+        let microseconds = to_f64(query_number(&url, duration).await?);
+        anyhow::Ok(per(messages, microseconds / 1e6))
+    };
     let (relay_rate, worker_rate) = (rate(SENDING).await?, rate(PROCESSING).await?);
     program.stop().await?;
     Ok(Relayed {
         setting: setting.name,
         relay_rate,
-        relay_time: relay_time * 1e6 / real(messages),
+        relay_time: relay_time * 1e6 / to_f64(messages),
         worker_rate,
-        worker_time: worker_time * 1e6 / real(messages),
+        worker_time: worker_time * 1e6 / to_f64(messages),
         dropped: program.dropped(),
     })
 }

@@ -1,8 +1,9 @@
-//! What telemetry costs: bookapp beside the baseline that `tools/baseline` is, in turns, in one run.
+//! Measures the cost of telemetry: compares bookapp with different telemetry settings with the
+//! program in `tools/baseline`, in one run.
 //!
-//! Every program has a database, a Kafka and a sink of its own and stays up for the whole run;
-//! in each round each of them gets the same requests, one program after the other. So whatever
-//! else happens on the machine happens to all of them, and a ratio is one of neighbours.
+//! Each program has its own database, Kafka cluster and OTLP sink, and runs during the complete run.
+//! Each round sends the same requests to each program, one after the other. Other load on the machine
+//! therefore affects all programs, and the report compares measurements of the same round.
 
 mod aims;
 mod budget;
@@ -27,48 +28,49 @@ use setting::SETTINGS;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How many rounds count; one more before them warms up.
+    /// Number of measured rounds; one warm-up round precedes them.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
 
-    /// How many requests a program gets in a round; of the dearer ones, a share of it.
+    /// Number of `GET /books/1` requests per program and round; a quarter of it for each other
+    /// request.
     #[arg(long, default_value_t = 4000)]
     requests: usize,
 
-    /// How many connections send them.
+    /// Number of connections.
     #[arg(long, default_value_t = 8)]
     connections: usize,
 
-    /// How many messages relay and worker get; 0 leaves them out.
+    /// Number of messages for the relay and worker benchmark; 0 skips it.
     #[arg(long, default_value_t = 20_000)]
     messages: usize,
 
-    /// For how many seconds 1,000 requests a second are sent; 0 leaves them out.
+    /// Duration of the benchmark with 1,000 requests per second, in seconds; 0 skips it.
     #[arg(long, default_value_t = 10)]
     seconds: usize,
 
-    /// How many workers share the messages.
+    /// Number of workers that share the messages.
     #[arg(long, default_value_t = 1)]
     workers: usize,
 
-    /// Nothing of this, but the instructions of a GET under callgrind, held against a budget.
+    /// Only count the instructions of a GET under callgrind and compare them with a budget.
     #[arg(long)]
     budget: bool,
 
-    /// A folder with `bookapp` and `backend` of another build, measured at 100 % beside these.
+    /// A folder with `bookapp` and `backend` of another build, which are also measured at 100 %.
     #[arg(long, value_name = "FOLDER")]
     beside: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.budget {
-        return Runtime::new()?.block_on(budget::hold());
+        return Runtime::new()?.block_on(budget::check());
     }
     if cfg!(debug_assertions) {
-        // The load comes from this process: unoptimised, it would be what is measured.
-        let given: Vec<_> = env::args().skip(1).collect();
+        // This process generates the load: an unoptimised build would be the bottleneck.
+        let arguments: Vec<_> = env::args().skip(1).collect();
         let mut command = vec!["run", "--quiet", "--release", "--package", "xtask", "--"];
-        command.extend(given.iter().map(String::as_str));
+        command.extend(arguments.iter().map(String::as_str));
         return cargo::run(&command, &[]);
     }
     Runtime::new()?.block_on(measure(args))
@@ -87,7 +89,7 @@ async fn measure(args: &Args) -> Result<()> {
         report.relayed = messages::measure(args, &binaries, &postgres).await?;
     }
     if args.seconds > 0 {
-        step("1,000 requests a second");
+        step("1,000 requests per second");
         report.paced = Some(load::paced(args.seconds, &binaries, &postgres).await?);
     }
     report.print();
@@ -106,9 +108,9 @@ async fn rounds(
         programs.push(Program::services(setting, binaries, postgres).await?);
     }
     if let Some(folder) = &args.beside {
-        programs.push(Program::beside(folder, postgres).await?);
+        programs.push(Program::other_build(folder, postgres).await?);
     }
-    Program::watch_idle(&mut programs).await?;
+    Program::measure_idle(&mut programs).await?;
     for program in &programs {
         report.idle(program.name, program.idle());
     }
@@ -117,10 +119,10 @@ async fn rounds(
         step(&format!("round {round} of {}", args.rounds));
         for call in Call::ALL {
             let requests = call.share(args.requests);
-            // Another one is first in each round.
-            for place in 0..programs.len() {
-                let program = &programs[(place + round) % programs.len()];
-                if !program.takes(call) {
+            // Each round starts with another program.
+            for index in 0..programs.len() {
+                let program = &programs[(index + round) % programs.len()];
+                if !program.handles(call) {
                     continue;
                 }
                 let sample = program

@@ -1,4 +1,4 @@
-//! What is measured: the baseline, or both services with one setting of telemetry.
+//! A program to measure: the baseline, or both services with one telemetry setting.
 
 use std::{
     collections::HashMap,
@@ -10,31 +10,31 @@ use std::{
 use anyhow::{Context, Result};
 use procfs::{WithCurrentSystemInfo, process::Stat};
 use reqwest::Client;
-use testbed::system::{Parts, Service};
+use testbed::system::{Dependencies, Service};
 use testbed::{
     eventually,
     kafka::Kafka,
-    postgres::{Postgres, execute, number},
+    postgres::{Postgres, execute, query_number},
     process::Signal,
     sink::{Sink, Sizes},
 };
 use tokio::time::sleep;
 
 use super::{
-    load::{Call, closed},
-    report::{BASELINE, BESIDE, Sample, per, real},
+    load::{Call, closed_loop},
+    report::{BASELINE, OTHER_BUILD, Sample, per, to_f64},
     setting::{FULL, Setting},
 };
 
-/// How long after its last request a program has exported what that left: the queues' delay and
-/// a little more.
+/// The time until a program has exported the telemetry of its last request: the export delay of 1 s
+/// and a margin.
 const TAIL: Duration = Duration::from_millis(1200);
-/// How long programs are watched while nobody asks.
+/// The time for which the idle programs are measured.
 const IDLE: Duration = Duration::from_secs(10);
-/// How long messages may take to get through.
-const PATIENCE: Duration = Duration::from_mins(3);
+/// The maximum time until all messages are processed.
+const TIMEOUT: Duration = Duration::from_mins(3);
 
-/// 100 books to list, each with its details: of the 92 of the migrations, none has any.
+/// Creates 100 books with details. The 92 books of the migrations have no details.
 const FILL: &str = "
     insert into books (title, author)
     select 'Book ' || n, 'Author ' || n from generate_series(93, 100) n;
@@ -46,84 +46,88 @@ const FILL: &str = "
 /// A running program.
 pub(super) struct Program {
     pub(super) name: &'static str,
-    books_alone: bool,
-    /// The one that is asked, and for services the one that it asks.
+    /// Whether only `GET /books/1` is measured.
+    only_get: bool,
+    /// bookapp and backend, or the baseline.
     processes: Vec<Service>,
-    parts: Parts,
+    dependencies: Dependencies,
     sink: Sink,
-    /// What each process takes while nobody asks, of each second.
+    /// The CPU time of each idle process, in seconds per second.
     idle: Vec<f64>,
 }
 
 impl Program {
-    /// The baseline.
+    /// Starts the baseline.
     pub(super) async fn baseline(
         binaries: &HashMap<String, PathBuf>,
         postgres: &Postgres,
     ) -> Result<Self> {
-        let (parts, sink) = (Parts::on(postgres).await?, Sink::start().await?);
-        execute(parts.database_url(), FILL).await?;
-        let baseline = parts.spec(BASELINE, binary(binaries, "baseline")?, &sink);
+        let dependencies = Dependencies::with_postgres(postgres).await?;
+        let sink = Sink::start().await?;
+        execute(dependencies.database_url(), FILL).await?;
+        let baseline = dependencies.service_spec(BASELINE, binary(binaries, "baseline")?, &sink);
         Ok(Self {
             name: BASELINE,
-            books_alone: false,
-            processes: vec![Service::start_bare(&baseline).await?],
-            parts,
+            only_get: false,
+            processes: vec![Service::start_without_admin(&baseline).await?],
+            dependencies,
             sink,
             idle: Vec::new(),
         })
     }
 
-    /// Both services of another build.
-    pub(super) async fn beside(folder: &Path, postgres: &Postgres) -> Result<Self> {
+    /// Starts both services of another build.
+    pub(super) async fn other_build(folder: &Path, postgres: &Postgres) -> Result<Self> {
         let binary = |name: &str| (name.to_owned(), folder.join(name));
         let binaries = HashMap::from(["bookapp", "backend"].map(binary));
         let mut program = Self::services(FULL, &binaries, postgres).await?;
-        program.name = BESIDE;
+        program.name = OTHER_BUILD;
         Ok(program)
     }
 
-    /// Both services.
+    /// Starts both services.
     pub(super) async fn services(
         setting: &Setting,
         binaries: &HashMap<String, PathBuf>,
         postgres: &Postgres,
     ) -> Result<Self> {
-        let (parts, mut sink) = (Parts::on(postgres).await?, Sink::start().await?);
-        execute(parts.database_url(), FILL).await?;
+        let dependencies = Dependencies::with_postgres(postgres).await?;
+        let mut sink = Sink::start().await?;
+        execute(dependencies.database_url(), FILL).await?;
         let spec = |name| -> Result<_> {
-            let spec = parts
-                .spec(name, binary(binaries, name)?, &sink)
+            let spec = dependencies
+                .service_spec(name, binary(binaries, name)?, &sink)
                 .env("OTEL_BSP_SCHEDULE_DELAY", "1000")
                 .env("OTEL_BLRP_SCHEDULE_DELAY", "1000")
                 .env("OTEL_METRIC_EXPORT_INTERVAL", "60000")
                 .env("RUST_LOG", "warn");
-            let given = setting.env.iter();
-            Ok(given.fold(spec, |spec, (name, value)| spec.env(name, *value)))
+            let variables = setting.env.iter();
+            Ok(variables.fold(spec, |spec, (name, value)| spec.env(name, *value)))
         };
         let backend = Service::start(&spec("backend")?).await?;
         let bookapp = spec("bookapp")?.env("BACKEND_URL", &backend.url);
         let bookapp = Service::start(&bookapp).await?;
-        bookapp.ready().await?;
-        backend.ready().await?;
+        bookapp.wait_until_ready().await?;
+        backend.wait_until_ready().await?;
         if !setting.collector {
-            sink.take_away();
+            sink.stop();
         }
         Ok(Self {
             name: setting.name,
-            books_alone: setting.books_alone,
+            only_get: setting.only_get,
             processes: vec![bookapp, backend],
-            parts,
+            dependencies,
             sink,
             idle: Vec::new(),
         })
     }
 
-    pub(super) fn takes(&self, call: Call) -> bool {
-        call == Call::Get || !self.books_alone
+    /// Returns whether `call` is measured for this program.
+    pub(super) fn handles(&self, call: Call) -> bool {
+        call == Call::Get || !self.only_get
     }
 
-    /// Where requests go.
+    /// Returns the URL to which requests are sent.
     pub(super) fn url(&self) -> &str {
         &self.processes[0].url
     }
@@ -137,34 +141,36 @@ impl Program {
     }
 
     pub(super) fn database_url(&self) -> &str {
-        self.parts.database_url()
+        self.dependencies.database_url()
     }
 
     pub(super) fn kafka(&self) -> Result<&Kafka> {
-        self.parts.mock_kafka().context("it is a mock cluster")
+        self.dependencies
+            .mock_kafka()
+            .context("the Kafka cluster is not a mock")
     }
 
-    /// Looks for a while at what a program takes while nobody asks.
-    pub(super) async fn watch_idle(programs: &mut [Self]) -> Result<()> {
+    /// Measures the CPU time of the idle programs.
+    pub(super) async fn measure_idle(programs: &mut [Self]) -> Result<()> {
         sleep(TAIL).await;
-        let now = |program: &Self| program.processes.iter().map(processor_time).collect();
-        let before: Vec<Vec<f64>> = programs.iter().map(now).collect::<Result<_>>()?;
+        let cpu_times = |program: &Self| program.processes.iter().map(cpu_time).collect();
+        let before: Vec<Vec<f64>> = programs.iter().map(cpu_times).collect::<Result<_>>()?;
         sleep(IDLE).await;
         for (program, before) in programs.iter_mut().zip(before) {
-            let after = now(program)?.into_iter().zip(before);
+            let after = cpu_times(program)?.into_iter().zip(before);
             let share = |(after, before): (f64, f64)| (after - before) / IDLE.as_secs_f64();
             program.idle = after.map(share).collect();
         }
         Ok(())
     }
 
-    /// What each process takes while nobody asks, of each second.
+    /// Returns the CPU time of each idle process, in seconds per second.
     pub(super) fn idle(&self) -> &[f64] {
         &self.idle
     }
 
-    /// Sends the requests, waits until all that they caused is done, and says what it took beside
-    /// what it takes anyway.
+    /// Sends the requests and waits until their messages are processed and their telemetry is exported.
+    /// The CPU time in the result excludes that of the idle processes.
     pub(super) async fn measure(
         &self,
         client: &Client,
@@ -173,48 +179,49 @@ impl Program {
         connections: usize,
     ) -> Result<Sample> {
         let (started, bytes, time) = (Instant::now(), self.exported(), self.time(call)?);
-        let took = closed(client, self.url(), call, requests, connections).await?;
+        let duration = closed_loop(client, self.url(), call, requests, connections).await?;
         if self.name != BASELINE {
-            self.settled().await?;
+            self.wait_until_processed().await?;
         }
         sleep(TAIL).await;
         let idle: f64 = self.idle.iter().take(call.processes()).sum();
         let idle = started.elapsed().as_secs_f64() * idle;
         let time = self.time(call)? - time - idle;
         Ok(Sample {
-            time: time * 1e6 / real(requests),
-            rate: per(requests, took.as_secs_f64()),
-            bytes: per(self.exported() - bytes, real(requests)),
+            time: time * 1e6 / to_f64(requests),
+            rate: per(requests, duration.as_secs_f64()),
+            bytes: per(self.exported() - bytes, to_f64(requests)),
         })
     }
 
     /// Waits until every message is sent and processed.
-    pub(super) async fn settled(&self) -> Result<()> {
+    pub(super) async fn wait_until_processed(&self) -> Result<()> {
         let left = "select (select count(*) from outbox where published_at is null)
             + (select count(*) from outbox) - (select count(*) from ledger)";
-        let none = || async { (number(self.database_url(), left).await.ok()? == 0).then_some(()) };
-        eventually(PATIENCE, "all messages are processed", none).await
+        let is_done =
+            || async { (query_number(self.database_url(), left).await.ok()? == 0).then_some(()) };
+        eventually(TIMEOUT, "all messages are processed", is_done).await
     }
 
-    /// Processor time so far of the processes that work for `call`, in seconds.
+    /// Returns the CPU time so far of the processes that handle `call`, in seconds.
     fn time(&self, call: Call) -> Result<f64> {
-        let working = self.processes.iter().take(call.processes());
-        working.map(processor_time).sum()
+        let processes = self.processes.iter().take(call.processes());
+        processes.map(cpu_time).sum()
     }
 
-    /// Resident memory of each process, in bytes.
+    /// Returns the resident memory of each process, in bytes.
     pub(super) fn memory(&self) -> Result<Vec<u64>> {
         let bytes = |service| Ok(stat(service)?.rss_bytes().get());
         self.processes.iter().map(bytes).collect()
     }
 
-    /// Bytes of spans and log records so far.
+    /// Returns the size of all exported spans and log records so far, in bytes.
     fn exported(&self) -> usize {
         let Sizes { spans, logs, .. } = self.sink.sizes();
         spans + logs
     }
 
-    /// Bytes of metrics so far, and in how many exports.
+    /// Returns the size of all exported metrics so far in bytes, and the number of exports.
     pub(super) fn metrics(&self) -> (usize, usize) {
         let Sizes {
             metrics,
@@ -224,33 +231,34 @@ impl Program {
         (metrics, metric_exports)
     }
 
-    /// Ends the services; what they hold is exported first.
+    /// Stops the services gracefully, so that they export their remaining telemetry.
     pub(super) async fn stop(&mut self) -> Result<()> {
         for service in &self.processes {
             service.process.signal(Signal::SIGTERM);
-            service.process.exited(Duration::from_secs(15)).await?;
+            service.process.wait(Duration::from_secs(15)).await?;
         }
         Ok(())
     }
 
-    /// Spans and log records that left a queue unsent; known once the program has stopped.
+    /// Returns the number of spans and log records that the exporter queues dropped. The number is
+    /// complete after [`stop`](Self::stop).
     pub(super) fn dropped(&self) -> f64 {
         let processed = [
             "otel.sdk.processor.span.processed",
             "otel.sdk.processor.log.processed",
         ];
         let points = self.sink.points();
-        let unsent = points.iter().filter(|point| {
+        let dropped = points.iter().filter(|point| {
             processed.contains(&&*point.name) && point.attributes.contains_key("error.type")
         });
-        unsent.map(|point| point.value).fold(0.0, f64::add)
+        dropped.map(|point| point.value).fold(0.0, f64::add)
     }
 }
 
-/// Processor time of a service so far, in seconds: `utime` and `stime` of `/proc/{pid}/stat`.
-pub(super) fn processor_time(service: &Service) -> Result<f64> {
+/// Returns the CPU time of a service so far, in seconds: `utime` + `stime` from `/proc/{pid}/stat`.
+pub(super) fn cpu_time(service: &Service) -> Result<f64> {
     let Stat { utime, stime, .. } = stat(service)?;
-    Ok(real(utime + stime) / real(procfs::ticks_per_second()))
+    Ok(to_f64(utime + stime) / to_f64(procfs::ticks_per_second()))
 }
 
 fn stat(service: &Service) -> Result<Stat> {
@@ -259,5 +267,5 @@ fn stat(service: &Service) -> Result<Stat> {
 
 fn binary<'b>(binaries: &'b HashMap<String, PathBuf>, name: &str) -> Result<&'b Path> {
     let binary = binaries.get(name).map(PathBuf::as_path);
-    binary.with_context(|| format!("no {name}"))
+    binary.with_context(|| format!("there is no binary {name}"))
 }

@@ -1,52 +1,52 @@
-//! What was measured, and its tables.
+//! The results of the benchmark, and their tables.
 #![expect(
     clippy::print_stdout,
-    reason = "the tables are what the command answers"
+    reason = "the tables are the output of the command"
 )]
 
 use std::{collections::BTreeMap, fmt};
 
 use super::load::{Call, Paced};
 
-/// What the baseline is called.
+/// The name of the baseline in the tables.
 pub(super) const BASELINE: &str = "baseline";
-/// What the other build is called.
-pub(super) const BESIDE: &str = "100 %, other build";
+/// The name of the other build in the tables.
+pub(super) const OTHER_BUILD: &str = "100 %, other build";
 pub(super) const MIB: f64 = 1024.0 * 1024.0;
 
-/// One program under one load in one round.
+/// The measurements of one program with one kind of request in one round.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
-    /// Processor time of a request, in microseconds.
+    /// The CPU time per request, in microseconds.
     pub(super) time: f64,
-    /// Requests a second.
+    /// The number of requests per second.
     pub(super) rate: f64,
-    /// Bytes of spans and log records that a request leaves.
+    /// The size of the exported spans and log records per request, in bytes.
     pub(super) bytes: f64,
 }
 
-/// What relay and worker managed.
+/// The measurements of relay and worker with one telemetry setting.
 #[derive(Debug)]
 pub(super) struct Relayed {
     pub(super) setting: &'static str,
-    /// Messages a second.
+    /// The number of messages per second.
     pub(super) relay_rate: f64,
-    /// Processor time of a message, in microseconds.
+    /// The CPU time per message, in microseconds.
     pub(super) relay_time: f64,
     pub(super) worker_rate: f64,
     pub(super) worker_time: f64,
     pub(super) dropped: f64,
 }
 
-/// Everything that was measured.
+/// All measurements of a run.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     samples: BTreeMap<(Call, &'static str), Vec<Sample>>,
-    /// In the order in which the programs are told.
+    /// The names of the programs, in the order of the tables.
     names: Vec<&'static str>,
-    /// Resident memory of each process after each round, the one that warms up among them.
+    /// The resident memory of each process after each round, including the warm-up round.
     memory: BTreeMap<&'static str, Vec<Vec<u64>>>,
-    /// What each process takes while nobody asks, of each second.
+    /// The CPU time of each idle process, in seconds per second.
     idle: BTreeMap<&'static str, Vec<f64>>,
     metrics: (usize, usize),
     pub(super) relayed: Vec<Relayed>,
@@ -77,7 +77,7 @@ impl Report {
         self.metrics.1 += count;
     }
 
-    /// Prints all of it.
+    /// Prints all tables.
     pub(super) fn print(&self) {
         self.print_calls();
         self.print_messages();
@@ -96,20 +96,20 @@ impl Report {
                 let Some(samples) = self.samples.get(&(call, *name)) else {
                     continue;
                 };
-                let middle = |value: fn(&Sample) -> f64| median(samples.iter().map(value));
+                let median_of = |value: fn(&Sample) -> f64| median(samples.iter().map(value));
                 println!(
                     "| `{}` | {name} | {:.0} | {} | {} | {:.0} | {:.0} |",
                     call.name(),
-                    middle(|sample| sample.time),
-                    shown(self.ratio(call, name, BASELINE)),
-                    shown(self.ratio(call, name, "off")),
-                    middle(|sample| sample.rate),
-                    middle(|sample| sample.bytes),
+                    median_of(|sample| sample.time),
+                    format_ratio(self.ratio(call, name, BASELINE)),
+                    format_ratio(self.ratio(call, name, "off")),
+                    median_of(|sample| sample.rate),
+                    median_of(|sample| sample.bytes),
                 );
             }
         }
         println!(
-            "\n| telemetry | RSS after the first round, MiB | after the last | CPU at rest, ms/s |\n|---|---|---|---|"
+            "\n| telemetry | RSS after the first round, MiB | after the last | idle CPU, ms/s |\n|---|---|---|---|"
         );
         for name in &self.names {
             let Some((first, last)) = self.first_and_last(name) else {
@@ -125,8 +125,8 @@ impl Report {
         let (bytes, exports) = self.metrics;
         if exports > 0 {
             println!(
-                "\nOne export of metrics: {:.0} bytes, once a minute and service, however many requests.",
-                per(bytes, real(exports))
+                "\nOne metrics export: {:.0} bytes. Each service exports metrics once per minute, for any number of requests.",
+                per(bytes, to_f64(exports))
             );
         }
     }
@@ -152,7 +152,7 @@ impl Report {
         }
     }
 
-    /// Each round's ratio of processor times: the middle one and the extremes.
+    /// Returns the median, minimum and maximum over all rounds of the ratio of CPU times.
     pub(super) fn ratio(&self, call: Call, of: &'static str, to: &'static str) -> Option<Ratio> {
         let (of, to) = (
             self.samples.get(&(call, of))?,
@@ -164,41 +164,41 @@ impl Report {
             .map(|(of, to)| of.time / to.time)
             .collect();
         Some(Ratio {
-            middle: median(ratios.iter().copied()),
-            least: ratios.iter().copied().fold(f64::INFINITY, f64::min),
-            most: ratios.iter().copied().fold(0.0, f64::max),
+            median: median(ratios.iter().copied()),
+            min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
+            max: ratios.iter().copied().fold(0.0, f64::max),
         })
     }
 
-    /// Memory after the first round that counts, and after the last.
+    /// Returns the resident memory after the first measured round and after the last round.
     pub(super) fn first_and_last(&self, name: &str) -> Option<(&Vec<u64>, &Vec<u64>)> {
         let rounds = self.memory.get(name)?;
         Some((rounds.get(1)?, rounds.last()?))
     }
 }
 
-/// The middle of all rounds, and the extremes.
+/// The median, minimum and maximum of a ratio over all rounds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ratio {
-    pub(super) middle: f64,
-    least: f64,
-    most: f64,
+    pub(super) median: f64,
+    min: f64,
+    max: f64,
 }
 
 impl fmt::Display for Ratio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2} ({:.2}–{:.2})", self.middle, self.least, self.most)
+        write!(f, "{:.2} ({:.2}–{:.2})", self.median, self.min, self.max)
     }
 }
 
-fn shown(ratio: Option<Ratio>) -> String {
+fn format_ratio(ratio: Option<Ratio>) -> String {
     ratio.map_or_else(|| "–".to_owned(), |ratio| ratio.to_string())
 }
 
 fn mebibytes(bytes: &[u64]) -> String {
     let shown: Vec<_> = bytes
         .iter()
-        .map(|bytes| format!("{:.1}", real(*bytes) / MIB))
+        .map(|bytes| format!("{:.1}", to_f64(*bytes) / MIB))
         .collect();
     shown.join(" + ")
 }
@@ -218,16 +218,16 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(middle).copied().unwrap_or(f64::NAN)
 }
 
-/// A count as a number to reckon with.
+/// Converts a count to `f64`.
 #[expect(
     clippy::cast_precision_loss,
     reason = "a run counts less than 2^52 of anything"
 )]
-pub(super) fn real(count: impl TryInto<u64>) -> f64 {
+pub(super) fn to_f64(count: impl TryInto<u64>) -> f64 {
     count.try_into().unwrap_or_default() as f64
 }
 
-/// So many of these for each of those.
-pub(super) fn per(count: usize, each: f64) -> f64 {
-    real(count) / each
+/// Divides a count by `divisor`.
+pub(super) fn per(count: usize, divisor: f64) -> f64 {
+    to_f64(count) / divisor
 }

@@ -1,13 +1,13 @@
-//! The settings of telemetry that are compared.
+//! The telemetry settings that the benchmark compares.
 
-/// One setting of telemetry.
+/// A telemetry setting.
 #[derive(Debug)]
 pub(super) struct Setting {
     pub(super) name: &'static str,
     pub(super) env: &'static [(&'static str, &'static str)],
     pub(super) collector: bool,
-    /// Whether it is measured for books alone.
-    pub(super) books_alone: bool,
+    /// Whether only `GET /books/1` is measured.
+    pub(super) only_get: bool,
 }
 
 const fn setting(name: &'static str, env: &'static [(&'static str, &'static str)]) -> Setting {
@@ -15,11 +15,11 @@ const fn setting(name: &'static str, env: &'static [(&'static str, &'static str)
         name,
         env,
         collector: true,
-        books_alone: false,
+        only_get: false,
     }
 }
 
-/// The settings of telemetry, cheapest first.
+/// The telemetry settings, cheapest first.
 pub(super) static SETTINGS: [Setting; 6] = [
     setting("off", &[("OTEL_SDK_DISABLED", "true")]),
     setting(
@@ -39,17 +39,17 @@ pub(super) static SETTINGS: [Setting; 6] = [
     setting("100 %", &[]),
     Setting {
         collector: false,
-        ..setting("100 %, collector away", &[])
+        ..setting("100 %, collector down", &[])
     },
     Setting {
-        books_alone: true,
+        only_get: true,
         ..setting("100 %, console at info", &[("RUST_LOG", "info")])
     },
 ];
 
 /// No telemetry.
 pub(super) static OFF: &Setting = &SETTINGS[0];
-/// One trace in a hundred.
+/// 1 % of the traces are sampled.
 pub(super) static PERCENT: &Setting = &SETTINGS[2];
-/// All of it.
+/// All traces are sampled.
 pub(super) static FULL: &Setting = &SETTINGS[3];
