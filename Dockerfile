@@ -1,12 +1,12 @@
-# Builds both services once; the last stage takes one of them:
+# Builds both services. The final image contains the one that SERVICE names:
 # docker build --build-arg SERVICE=bookapp .
 ARG RUST_VERSION=1.95.0
 
 FROM rust:${RUST_VERSION}-slim-bookworm AS chef
 ARG RUST_VERSION
-# The image's own toolchain, without the formatter and the lints that rust-toolchain.toml adds.
+# Uses the toolchain of the image and skips the components of rust-toolchain.toml (rustfmt, clippy).
 ENV RUSTUP_TOOLCHAIN=${RUST_VERSION}
-# librdkafka is built from source.
+# Build dependencies of librdkafka, which is compiled from source.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends make g++ zlib1g-dev \
@@ -18,7 +18,7 @@ FROM chef AS plan
 COPY . .
 RUN cargo chef prepare --recipe-path recipe.json
 
-# The dependencies are a layer of their own: a change of code compiles only the project's crates.
+# Dependencies are a separate layer, so a code change recompiles only the crates of this project.
 FROM chef AS build
 COPY --from=plan /build/recipe.json recipe.json
 RUN cargo chef cook --release --locked --package bookapp --package backend --recipe-path recipe.json
@@ -26,7 +26,7 @@ COPY . .
 RUN cargo build --release --locked --package bookapp --package backend \
     && strip target/release/bookapp target/release/backend
 
-# glibc, zlib and nothing else: no shell, no package manager, not root.
+# Runtime image with glibc and zlib only: no shell, no package manager, not root.
 FROM gcr.io/distroless/cc-debian12:nonroot
 ARG SERVICE
 COPY --from=build /usr/lib/*-linux-gnu/libz.so.1 /usr/lib/

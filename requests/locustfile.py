@@ -7,11 +7,11 @@
 #     "opentelemetry-instrumentation-requests==0.60b1",
 # ]
 # ///
-"""Load for the BookApp, traced from its first span on.
+"""Load generator for BookApp with tracing.
 
-Each user's request is the root of the application's trace and carries `synthetic=true` as baggage.
-Only books this run created are removed; URLs are grouped by route; the run fails when more than
-one request in a hundred fails.
+The span of each request is the root of the application's trace. Each request carries the baggage
+`synthetic=true`. A run removes only books that it created. Statistics are grouped by route. The run
+fails if more than 1 % of the requests fail.
 
     uvx locust -f requests/locustfile.py --host http://127.0.0.1:8000
 """
@@ -26,7 +26,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-FAILURES = 0.01
+MAX_FAIL_RATIO = 0.01
 
 provider = TracerProvider(resource=Resource.create({"service.name": "locust"}))
 provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -35,15 +35,16 @@ RequestsInstrumentor().instrument()
 
 
 @events.quitting.add_listener
-def judge(environment, **_):
-    """The exit code says whether the run was good; the last spans leave."""
-    if environment.stats.total.num_requests == 0 or environment.stats.total.fail_ratio > FAILURES:
+def finish(environment, **_):
+    """Sets the exit code and exports the remaining spans."""
+    total = environment.stats.total
+    if total.num_requests == 0 or total.fail_ratio > MAX_FAIL_RATIO:
         environment.process_exit_code = 1
     provider.shutdown()
 
 
 class Reader(HttpUser):
-    """Mostly reads, sometimes writes, removes a little of what it wrote."""
+    """A user that mostly reads, sometimes adds books and removes some of them."""
 
     wait_time = between(0.01, 0.1)
 
@@ -63,16 +64,16 @@ class Reader(HttpUser):
     @task(2)
     def create(self):
         book = {"title": f"Load {random.random()}", "author": "Locust"}
-        answer = self.client.post("/books/add", json=book, name="/books/add")
-        if answer.status_code == 201:
-            self.created.append(answer.json())
+        response = self.client.post("/books/add", json=book, name="/books/add")
+        if response.status_code == 201:
+            self.created.append(response.json())
 
     @task(1)
     def bulk_create(self):
         books = [{"title": f"Load {random.random()}", "author": "Locust"} for _ in range(10)]
-        answer = self.client.post("/books/bulk_add", json=books, name="/books/bulk_add")
-        if answer.status_code == 201:
-            self.created.extend(answer.json())
+        response = self.client.post("/books/bulk_add", json=books, name="/books/bulk_add")
+        if response.status_code == 201:
+            self.created.extend(response.json())
 
     @task(3)
     def delete(self):

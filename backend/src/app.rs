@@ -1,4 +1,4 @@
-//! The router: the routes, the layers around them, and health outside of both.
+//! The router: the routes with their layers, and the health checks outside of the layers.
 
 use axum::Router;
 use service_common::{fault_injection::FaultInjector, health, layers::with_layers, server::Limits};
@@ -6,7 +6,7 @@ use telemetry_common::db::Database;
 
 use crate::{consumer::Liveness, details, health::Ready};
 
-/// No call has a body.
+/// The maximum size of a request body, in bytes. No request has a body.
 const MAX_BODY: usize = 0;
 
 pub(crate) fn router(

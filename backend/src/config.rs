@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use service_common::settings::ServiceConfig;
 use telemetry_common::kafka::TraceRelation;
 
-/// The worker: consumes book events, derives details, serves them over HTTP.
+/// The worker: consumes book events, derives details of the books and serves them over HTTP.
 #[derive(Clone, Debug, Parser)]
 #[command(
     version,
@@ -12,11 +12,11 @@ use telemetry_common::kafka::TraceRelation;
     mut_arg("admin_addr", |address| address.default_value("127.0.0.1:9465"))
 )]
 pub struct Config {
-    /// What to do; without it, run the service.
+    /// The command to run. Without a command, the service runs.
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// What both services share.
+    /// The settings that both services have.
     #[command(flatten)]
     pub service: ServiceConfig,
 
@@ -25,16 +25,16 @@ pub struct Config {
     pub kafka_trace_relation: TraceRelation,
 }
 
-/// The commands of the binary beside running the service.
+/// The commands of the binary, in addition to running the service.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum Command {
-    /// Request the running service's readiness: exit code 0 when it is ready, else 1.
+    /// Check the readiness of the running service: exit code 0 if it is ready, otherwise 1.
     Healthcheck,
     /// Print the OpenAPI document of the API.
     Openapi,
-    /// Send the dead letters that were not sent before to their original topic again.
+    /// Replay dead letters: send each one that was not replayed before to its original topic.
     ReplayDeadLetters {
-        /// List them without sending.
+        /// List the dead letters without sending them.
         #[arg(long)]
         dry_run: bool,
     },

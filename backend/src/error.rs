@@ -1,4 +1,5 @@
-//! What can go wrong in an answer: a status, a text that is safe to show, and the one log line.
+//! The errors of the API. Each error determines the status and the detail of the response. Errors with
+//! status 5xx are also logged, once.
 
 use axum::{
     extract::rejection::{PathRejection, QueryRejection},
@@ -7,23 +8,23 @@ use axum::{
 };
 use service_common::{postgres::is_transient, problem::respond};
 
-/// Why a request is not answered as asked.
+/// The reason why a request failed. The message is the detail of the response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// Nothing was derived from this book, yet or ever.
+    /// The worker has not derived details from this book.
     #[error("there are no details of book {book_id}")]
     NotFound {
-        /// The book.
+        /// The id of the book.
         book_id: i32,
     },
-    /// The path holds no id.
-    #[error("there is nothing under this path")]
+    /// The id in the path is invalid.
+    #[error("this path does not exist")]
     Path(#[from] PathRejection),
-    /// The query string is wrong.
+    /// The query string is invalid.
     #[error("{0}")]
     Query(String),
-    /// The database did not answer as it should.
-    #[error("could not read details")]
+    /// Reading from the database failed.
+    #[error("could not read the details")]
     Database(#[from] sqlx::Error),
 }
 

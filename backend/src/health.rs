@@ -1,4 +1,4 @@
-//! The worker can work when the database and the group's coordinator answer.
+//! The worker is ready if the database and the coordinator of the consumer group respond.
 
 use service_common::health::Readiness;
 use telemetry_common::db::Database;
@@ -12,10 +12,10 @@ pub(crate) struct Ready {
 
 impl Readiness for Ready {
     fn alive(&self) -> Result<(), String> {
-        if self.consumer.is_turning() {
+        if self.consumer.is_polling() {
             Ok(())
         } else {
-            Err("the consumer's loop has stopped turning".to_owned())
+            Err("the consumer loop has stopped polling".to_owned())
         }
     }
 
@@ -25,10 +25,10 @@ impl Readiness for Ready {
             .await
             .is_err()
         {
-            return Err("the database does not answer".to_owned());
+            return Err("the database does not respond".to_owned());
         }
         if !self.consumer.has_joined() {
-            return Err("the consumer group's coordinator does not answer".to_owned());
+            return Err("the coordinator of the consumer group does not respond".to_owned());
         }
         Ok(())
     }

@@ -1,8 +1,11 @@
-//! The worker: consumes book events, derives details from each book, serves them over HTTP.
+//! The worker: consumes book events, derives details of the books and serves them over HTTP.
 //!
-//! The map, in the order of a message: [`consumer`] (receive → span → handle → settle) knows Kafka
-//! and nothing of books; [`ingestion`] knows books and nothing of Kafka; [`details`] is what was
-//! derived and its HTTP API, described by [`openapi`]; [`app`] is the router.
+//! Modules, in the order of a message:
+//! - [`consumer`]: receives messages and acknowledges or dead-letters them; it does not read books
+//! - [`ingestion`]: derives and stores the details of a book; it does not depend on Kafka
+//! - [`details`]: the stored details and their HTTP API
+//! - [`openapi`]: the OpenAPI document of that API
+//! - [`app`]: the router
 
 pub mod app;
 pub mod config;
@@ -40,7 +43,7 @@ pub struct App {
 }
 
 impl App {
-    /// Binds the address and prepares the clients; nobody has to be there yet.
+    /// Binds the address and prepares the clients. Neither PostgreSQL nor Kafka has to be reachable yet.
     pub async fn build(config: Config) -> Result<Self> {
         let db = config.service.postgres.connect("backend")?;
         let faults = FaultInjector::new("backend");
@@ -60,12 +63,12 @@ impl App {
         })
     }
 
-    /// Where it listens.
+    /// Returns the address on which the API listens.
     pub fn address(&self) -> Result<SocketAddr> {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Serves and consumes until told to stop.
+    /// Serves requests and consumes messages until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         let mut tasks = JoinSet::new();
         let grace = self.config.service.shutdown_timeout;
@@ -99,7 +102,7 @@ impl App {
     }
 }
 
-/// Builds the service, says where it listens, and runs it until told to stop.
+/// Builds the service, prints its address, and runs it until `stop` is cancelled.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let format = config.service.telemetry.console_format();
     let app = App::build(config).await?;

@@ -15,13 +15,15 @@ fn main() -> ExitCode {
         Some(Command::Healthcheck) => health::check(config.service.listen_addr),
         Some(Command::Openapi) => openapi::print(&backend::openapi::document()),
         Some(Command::ReplayDeadLetters { dry_run }) => {
-            let life = config.service.command(service!());
-            lifecycle::main(life, |stop| consumer::replay(config.clone(), dry_run, stop))
+            let process = config.service.command_process(service!());
+            lifecycle::main(process, |stop| {
+                consumer::replay(config.clone(), dry_run, stop)
+            })
         }
         None => {
             settings::require(config.service.postgres.options());
-            let life = config.service.life(service!());
-            lifecycle::main(life, |stop| backend::run(config.clone(), stop))
+            let process = config.service.service_process(service!());
+            lifecycle::main(process, |stop| backend::run(config.clone(), stop))
         }
     }
 }

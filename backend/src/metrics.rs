@@ -1,4 +1,5 @@
-//! The instruments of this service; ids go to spans, never here.
+//! The instruments of this service. Ids are attributes of spans and never of metrics, because of their
+//! cardinality.
 
 use book_events::BookAdded;
 use jiff::Timestamp;
@@ -10,12 +11,13 @@ use telemetry_common::{meter_of, semconv, service};
 
 use crate::ingestion::IngestionError;
 
-/// In seconds: from at once to an outage of an hour.
-const DELAYS: [f64; 12] = [
+/// The bucket boundaries of the ingestion delay, in seconds. The highest ones show outages.
+const DELAY_BOUNDARIES: [f64; 12] = [
     0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0,
 ];
 
-/// Built once, after telemetry; every known series begins at zero, and so does a dashboard.
+/// The instruments. They are built once, after the start of telemetry. Every known series starts at
+/// zero, so that a dashboard shows zero instead of no data.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     retries: Counter<u64>,
@@ -30,18 +32,18 @@ impl Metrics {
             retries: meter
                 .u64_counter("bookapp.consumer.retries")
                 .with_unit("{attempt}")
-                .with_description("Attempts at a message that failed and will be tried again")
+                .with_description("Number of failed processing attempts that are retried")
                 .build(),
             dead_letters: meter
                 .u64_counter("bookapp.consumer.dead_letters")
                 .with_unit("{message}")
-                .with_description("Messages handed to the dead-letter topic")
+                .with_description("Number of messages sent to the dead-letter topic")
                 .build(),
             ingestion_delay: meter
                 .f64_histogram("bookapp.ingestion.delay")
                 .with_unit("s")
-                .with_boundaries(DELAYS.to_vec())
-                .with_description("From when a book was written down to when its details were")
+                .with_boundaries(DELAY_BOUNDARIES.to_vec())
+                .with_description("Time from inserting a book to inserting its details. It compares the clocks of two services")
                 .build(),
         };
         for kind in IngestionError::KINDS {
@@ -52,9 +54,9 @@ impl Metrics {
         metrics
     }
 
-    /// The details of this event's book were just committed.
+    /// Records the ingestion delay of an event. Call it after the details are committed.
     pub(crate) fn ingested(&self, event: &BookAdded) {
-        // Of two clocks, and the other may be ahead.
+        // The clock of the other service may be ahead, so the difference may be negative.
         let delay = Timestamp::now().duration_since(event.occurred_at);
         self.ingestion_delay
             .record(delay.as_secs_f64().max(0.0), &[]);

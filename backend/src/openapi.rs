@@ -1,8 +1,8 @@
-//! The API's description: derived from the handlers, committed as `backend/openapi.json`, read by
-//! `backend-client`.
+//! The OpenAPI document of the API. It is derived from the handlers and committed as
+//! `backend/openapi.json`, from which `backend-client` is generated.
 //!
-//! utoipa writes OpenAPI 3.1, progenitor reads 3.0. The two differ in few words for an API like
-//! this one; `downgrade` translates those and refuses what it does not know.
+//! utoipa writes OpenAPI 3.1, but progenitor reads 3.0. For this API the two versions differ in a few
+//! keywords. `downgrade` converts these, and rejects the other new keywords.
 
 use serde_json::{Value, json};
 use service_common::openapi;
@@ -12,22 +12,25 @@ use crate::details::handlers;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "backend", description = "What the worker derived from books."),
+    info(
+        title = "backend",
+        description = "Serves the details that the worker derived from books."
+    ),
     paths(handlers::list, handlers::get)
 )]
 struct Api;
 
-/// The document, OpenAPI 3.0.
+/// Returns the document in OpenAPI 3.0.
 pub fn document() -> String {
     let document = serde_json::to_value(Api::openapi()).expect("a document is JSON");
     openapi::text(&downgrade(document))
 }
 
-/// OpenAPI 3.1 to 3.0.
+/// Converts a document from OpenAPI 3.1 to 3.0.
 ///
 /// # Panics
 ///
-/// At a construct of 3.1 that it does not know: better at the test than in the client.
+/// If the document contains a construct of 3.1 without a conversion. So a test fails, and not the client.
 fn downgrade(mut document: Value) -> Value {
     document["openapi"] = json!("3.0.3");
     if let Some(license) = document["info"]["license"].as_object_mut() {
@@ -41,15 +44,15 @@ fn visit(value: &mut Value) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(visit),
         Value::Object(object) => {
-            for unknown in ["const", "examples", "$defs", "prefixItems", "webhooks"] {
+            for keyword in ["const", "examples", "$defs", "prefixItems", "webhooks"] {
                 assert!(
-                    !object.contains_key(unknown),
-                    "`{unknown}` has no translation yet"
+                    !object.contains_key(keyword),
+                    "`{keyword}` has no conversion to OpenAPI 3.0"
                 );
             }
             assert!(
                 !object.get("type").is_some_and(Value::is_array),
-                "a list of types has no translation yet",
+                "a list of types has no conversion to OpenAPI 3.0",
             );
             object.values_mut().for_each(visit);
         }
@@ -68,8 +71,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "no translation")]
-    fn what_cannot_be_translated_is_refused() {
+    #[should_panic(expected = "no conversion")]
+    fn a_construct_without_conversion_is_rejected() {
         downgrade(json!({"schema": {"type": ["string", "null"]}}));
     }
 }

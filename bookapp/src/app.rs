@@ -1,11 +1,11 @@
-//! The router: the routes, the layers around them, and health outside of both.
+//! The router: the routes with their layers, and the health checks outside of the layers.
 
 use axum::Router;
 use service_common::{health, layers::with_layers};
 
 use crate::{books, config::Config, fault_injection, health::Ready, start_page, state::AppState};
 
-/// The largest body that is read, in bytes.
+/// The maximum size of a request body, in bytes.
 const MAX_BODY: usize = 1 << 20;
 
 pub(crate) fn router(state: AppState, config: &Config) -> Router {

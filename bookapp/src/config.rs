@@ -14,11 +14,11 @@ use service_common::settings::ServiceConfig;
     mut_arg("admin_addr", |address| address.default_value("127.0.0.1:9464"))
 )]
 pub struct Config {
-    /// What to do; without it, run the service.
+    /// The command to run. Without a command, the service runs.
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// What both services share.
+    /// The settings that both services have.
     #[command(flatten)]
     pub service: ServiceConfig,
 
@@ -26,19 +26,19 @@ pub struct Config {
     #[arg(long, env, default_value = "http://127.0.0.1:8001", value_name = "URL")]
     pub backend_url: Url,
 
-    /// Time limit for a call of the backend.
+    /// Timeout of a request to the backend.
     #[arg(long, env, default_value = "1s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub backend_timeout: Duration,
 
-    /// How long sent messages are kept in the outbox.
+    /// Retention time of sent messages in the outbox.
     #[arg(long, env, default_value = "24h", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub outbox_retention: Duration,
 }
 
-/// The commands of the binary beside running the service.
+/// The commands of the binary, in addition to running the service.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum Command {
-    /// Request the running service's readiness: exit code 0 when it is ready, else 1.
+    /// Check the readiness of the running service: exit code 0 if it is ready, otherwise 1.
     Healthcheck,
     /// Print the OpenAPI document of the API.
     Openapi,

@@ -1,4 +1,5 @@
-//! What can go wrong in an answer: a status, a text that is safe to show, and the one log line.
+//! The errors of the API. Each error determines the status and the detail of the response. Errors with
+//! status 5xx are also logged, once.
 
 use axum::{
     extract::rejection::{JsonRejection, PathRejection, QueryRejection},
@@ -11,48 +12,48 @@ use telemetry_common::record_failure;
 
 use crate::{books::Invalid, fault_injection::InvalidFault};
 
-/// Why a request is not answered as asked.
+/// The reason why a request failed. The message is the detail of the response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// There is no such book.
+    /// The book does not exist.
     #[error("there is no book {id}")]
     NotFound { id: i32 },
-    /// The worker has derived nothing from this book, yet or ever.
+    /// The worker has not derived details from this book.
     #[error("there are no details of book {id}")]
     NoDetails { id: i32 },
-    /// The path holds no id.
-    #[error("there is nothing under this path")]
+    /// A path parameter is invalid.
+    #[error("this path does not exist")]
     Path(#[from] PathRejection),
-    /// The query string is wrong.
+    /// The query string is invalid.
     #[error("{0}")]
     Query(String),
-    /// The body is no JSON, or not the JSON it should be.
+    /// The body is not JSON, or its JSON does not match the expected type.
     #[error("{}", .0.body_text())]
     Body(JsonRejection),
-    /// The body did not come in time.
-    #[error("the body took too long")]
-    SlowBody,
-    /// A field holds what it must not.
+    /// The body did not arrive in time.
+    #[error("the request body did not arrive in time")]
+    BodyTimeout,
+    /// The value of a field is invalid.
     #[error("{0}")]
     Invalid(#[from] Invalid),
-    /// A field of a fault rule holds what it must not.
+    /// The value of a field of a fault rule is invalid.
     #[error("{0}")]
     InvalidFault(#[from] InvalidFault),
-    /// There is no such rule.
-    #[error("there is no rule {id}")]
+    /// The fault rule does not exist.
+    #[error("there is no fault rule {id}")]
     NoRule { id: i32 },
-    /// There is such a rule already.
-    #[error("there is a rule of this kind for this method and pattern already")]
+    /// The fault rule already exists.
+    #[error("a fault rule of this kind already exists for this service, method and pattern")]
     Duplicate,
-    /// The database did not do its part.
+    /// A database operation failed.
     #[error("could not {action}")]
     Database {
         action: &'static str,
         #[source]
         source: sqlx::Error,
     },
-    /// The backend did not do its part.
-    #[error("the backend did not answer")]
+    /// A request to the backend failed.
+    #[error("the request to the backend failed")]
     Backend(#[source] backend_client::Error),
 }
 
@@ -69,12 +70,14 @@ impl From<JsonRejection> for ApiError {
 }
 
 impl ApiError {
-    /// For `map_err`: what the database was asked to do.
+    /// Returns a function for `map_err` that converts a database error. `action` completes the
+    /// message "could not …".
     pub(crate) fn database(action: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Database { action, source }
     }
 
-    /// For `map_err`: what was to be done with a fault rule.
+    /// Returns a function for `map_err` like [`database`](Self::database). A violated unique
+    /// constraint means that the fault rule already exists.
     pub(crate) fn rule(action: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| {
             let violation = source.as_database_error();
@@ -86,7 +89,7 @@ impl ApiError {
         }
     }
 
-    /// Marks the current span as failed, where the failure is the server's.
+    /// Records this error on the current span if its status is 5xx.
     pub(crate) fn mark_span(&self) {
         if self.status().is_server_error() {
             let error_type = match self {
@@ -108,9 +111,9 @@ impl ApiError {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Self::Duplicate => StatusCode::CONFLICT,
-            // Malformed 400, wrong type or missing field 422, media type 415, too large 413.
+            // 400: malformed JSON; 413: too large; 415: wrong media type; 422: wrong type, missing field.
             Self::Body(rejection) => rejection.status(),
-            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Backend(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database { source, .. } if is_transient(source) => {
                 StatusCode::SERVICE_UNAVAILABLE

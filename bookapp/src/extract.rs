@@ -1,4 +1,4 @@
-//! axum's extractors with this service's errors.
+//! axum's extractors, with the errors of this service.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::time::timeout;
 
 use crate::error::ApiError;
 
-/// How long a client may take to send a body.
+/// The time limit for receiving a request body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A JSON body.
+/// The JSON body of a request.
 pub(crate) struct Json<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
@@ -21,18 +21,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         let reading = axum::Json::from_request(request, state);
         let body = timeout(BODY_TIMEOUT, reading)
             .await
-            .map_err(|_| ApiError::SlowBody)?;
+            .map_err(|_| ApiError::BodyTimeout)?;
         let axum::Json(value) = body?;
         Ok(Self(value))
     }
 }
 
-/// What the path holds.
+/// The parameters in the path.
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Path), rejection(ApiError))]
 pub(crate) struct Path<T>(pub(crate) T);
 
-/// What the query string holds.
+/// The parameters in the query string.
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Query), rejection(ApiError))]
 pub(crate) struct Query<T>(pub(crate) T);

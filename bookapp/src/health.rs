@@ -1,4 +1,5 @@
-//! The API can work when the database answers; the outbox covers for Kafka.
+//! The API is ready if the database responds. It does not need Kafka, because the outbox stores the
+//! messages.
 
 use service_common::health::Readiness;
 use telemetry_common::db::Database;
@@ -11,7 +12,7 @@ impl Readiness for Ready {
     async fn ready(&self) -> Result<(), String> {
         match sqlx::raw_sql("select 1").execute(self.db.untraced()).await {
             Ok(_) => Ok(()),
-            Err(_) => Err("the database does not answer".to_owned()),
+            Err(_) => Err("the database does not respond".to_owned()),
         }
     }
 }

@@ -1,9 +1,14 @@
-//! The HTTP API: owns books, writes them, announces them.
+//! The HTTP API: stores books and publishes an event for each added book.
 //!
-//! The map, in the order of a request: [`app`] (router and layers) → `books` (handlers → service →
-//! repository) → [`outbox`] (what is announced, and the relay that sends it). `error` is what a
-//! client is told when something is wrong, `fault_injection` failures on purpose, `start_page` the
-//! front door in the browser, [`config`] every setting, `metrics` the instruments.
+//! Modules, in the order of a request:
+//! - [`app`]: the router and its layers
+//! - `books`: handlers → service → repository
+//! - [`outbox`]: the events to publish, and the relay that sends them to Kafka
+//! - `error`: the errors of the API and their HTTP status codes
+//! - `fault_injection`: the API of the fault rules
+//! - `start_page`: the start page in the browser
+//! - [`config`]: every setting
+//! - `metrics`: the instruments
 
 pub mod app;
 mod books;
@@ -34,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{config::Config, outbox::Relay, state::AppState};
 
-/// The service, bound to its address, its database migrated.
+/// The service, ready to run: its address is bound and its database is migrated.
 pub struct App {
     listener: TcpListener,
     router: Router,
@@ -45,8 +50,8 @@ pub struct App {
 }
 
 impl App {
-    /// Migrates the database, binds the address and prepares the clients; Kafka and the backend
-    /// need not be there yet.
+    /// Migrates the database, binds the address and prepares the clients. Neither Kafka nor the
+    /// backend has to be reachable yet.
     pub async fn build(config: Config) -> Result<Self> {
         let db = config.service.postgres.connect("bookapp")?;
         migrate(&config)
@@ -68,12 +73,12 @@ impl App {
         })
     }
 
-    /// Where it listens.
+    /// Returns the address on which the API listens.
     pub fn address(&self) -> Result<SocketAddr> {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Serves and relays until told to stop.
+    /// Serves requests and relays the outbox until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         let grace = self.config.service.shutdown_timeout;
         let mut tasks = JoinSet::new();
@@ -84,7 +89,7 @@ impl App {
             let _last_request = last_request;
             serving.await
         });
-        // The relay ends after the last request, and sends what that one left.
+        // The relay stops after the last request, so that it also sends the messages of that request.
         let relay = self.relay;
         tasks.spawn(isolate(async move {
             relay.run(relaying).await;
@@ -100,8 +105,9 @@ impl App {
     }
 }
 
-/// On a connection of its own, for a migration may take longer than a request: one instance at a
-/// time, the others wait for the migrator's advisory lock.
+/// Runs the migrations, one instance at a time: the others wait for the migrator's advisory lock.
+///
+/// The connection is not from the pool, whose statement timeout may be too short for a migration.
 async fn migrate(config: &Config) -> Result<()> {
     let mut connection = PgConnection::connect_with(&config.service.postgres.options()?).await?;
     sqlx::migrate!("../migrations").run(&mut connection).await?;
@@ -109,7 +115,7 @@ async fn migrate(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Builds the service, says where it listens, and runs it until told to stop.
+/// Builds the service, prints its address, and runs it until `stop` is cancelled.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let format = config.service.telemetry.console_format();
     let app = App::build(config).await?;

@@ -13,8 +13,8 @@ fn main() -> ExitCode {
         Some(Command::Openapi) => openapi::print(&bookapp::openapi::document()),
         None => {
             settings::require(config.service.postgres.options());
-            let life = config.service.life(service!());
-            lifecycle::main(life, |stop| bookapp::run(config.clone(), stop))
+            let process = config.service.service_process(service!());
+            lifecycle::main(process, |stop| bookapp::run(config.clone(), stop))
         }
     }
 }

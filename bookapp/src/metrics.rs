@@ -1,19 +1,21 @@
-//! The instruments of this service; ids go to spans, never here.
+//! The instruments of this service. Ids are attributes of spans and never of metrics, because of their
+//! cardinality.
 
 use opentelemetry::{KeyValue, metrics::Counter};
 use telemetry_common::{meter_of, service};
 
-/// Built once, after telemetry; every known series begins at zero, and so does a dashboard.
+/// The instruments. They are built once, after the start of telemetry. Every known series starts at
+/// zero, so that a dashboard shows zero instead of no data.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     books_added: Counter<u64>,
-    /// Who opened the start page.
+    /// Counts how often a browser opened the start page.
     pub(crate) visitors: Counter<u64>,
-    /// Lists that went without details.
+    /// Counts the lists returned without details.
     pub(crate) lists_degraded: Counter<u64>,
 }
 
-/// How books were added.
+/// The kind of request that added the books.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AddedBy {
     Single,
@@ -37,17 +39,17 @@ impl Metrics {
             books_added: meter
                 .u64_counter("bookapp.books.added")
                 .with_unit("{book}")
-                .with_description("Books that were added")
+                .with_description("Number of added books")
                 .build(),
             visitors: meter
                 .u64_counter("bookapp.visitors")
                 .with_unit("{visitor}")
-                .with_description("Times the start page was opened")
+                .with_description("Number of times that a browser opened the start page")
                 .build(),
             lists_degraded: meter
                 .u64_counter("bookapp.lists.degraded")
                 .with_unit("{list}")
-                .with_description("Lists that went without details")
+                .with_description("Number of book lists returned without details, because backend was not available")
                 .build(),
         };
         metrics.books_added(0, AddedBy::Single);

@@ -1,4 +1,4 @@
-//! The API's description: derived from the handlers, committed as `bookapp/openapi.json`.
+//! The OpenAPI document of the API, derived from the handlers and committed as `bookapp/openapi.json`.
 
 use service_common::{openapi, problem::Problem};
 use utoipa::{IntoResponses, OpenApi};
@@ -9,7 +9,7 @@ use crate::{books::handlers, fault_injection::handlers as faults};
 #[openapi(
     info(
         title = "bookapp",
-        description = "Books: added, changed, listed, announced."
+        description = "Stores books and publishes an event for each added book."
     ),
     paths(
         handlers::list,
@@ -29,24 +29,24 @@ use crate::{books::handlers, fault_injection::handlers as faults};
 )]
 struct Api;
 
-/// The document, OpenAPI 3.1.
+/// Returns the document in OpenAPI 3.1.
 pub fn document() -> String {
     openapi::text(&Api::openapi())
 }
 
-/// What any call may be refused with.
+/// The error responses that any operation may return.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "read by the document alone")]
-pub(crate) enum Refusal {
-    /// The body is no JSON
+#[expect(dead_code, reason = "used only in the OpenAPI document")]
+pub(crate) enum ErrorResponse {
+    /// The body is not valid JSON
     #[response(status = 400, content_type = "application/problem+json")]
     Malformed(Problem),
-    /// There is no such thing
+    /// The resource does not exist
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(Problem),
-    /// The body did not come in time
+    /// The body did not arrive in time
     #[response(status = 408, content_type = "application/problem+json")]
-    Slow(Problem),
+    BodyTimeout(Problem),
     /// The body is larger than 1 MiB
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(Problem),
@@ -56,19 +56,19 @@ pub(crate) enum Refusal {
     /// A field or parameter is missing, of the wrong type, or out of range
     #[response(status = 422, content_type = "application/problem+json")]
     Invalid(Problem),
-    /// Something is broken
+    /// The server failed
     #[response(status = 500, content_type = "application/problem+json")]
-    Broken(Problem),
-    /// Too busy, or a part is away: try again later
+    InternalError(Problem),
+    /// The service is overloaded, or a dependency is not available; the client may retry
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(Problem),
 }
 
-/// What a write is refused with that lacks the admin's token.
+/// The response to a write without the admin token.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "read by the document alone")]
+#[expect(dead_code, reason = "used only in the OpenAPI document")]
 pub(crate) enum Unauthorized {
-    /// The call needs `ADMIN_TOKEN` as bearer token
+    /// The request requires `ADMIN_TOKEN` as bearer token
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(Problem),
 }

@@ -1,4 +1,4 @@
-//! What the handlers share.
+//! The state that the handlers share.
 
 use anyhow::{Context, Result};
 use service_common::fault_injection::FaultInjector;
@@ -6,7 +6,7 @@ use telemetry_common::db::Database;
 
 use crate::{config::Config, metrics::Metrics, outbox::Outbox};
 
-/// What the handlers share; a clone refers to the same database, clients and instruments.
+/// The state that the handlers share. A clone uses the same database, clients and instruments.
 #[derive(Clone)]
 pub(crate) struct AppState {
     pub(crate) db: Database,

@@ -1,4 +1,4 @@
-"""Writes grafana/dashboards/ from the modules beside this one: `python grafana/source FOLDER`."""
+"""Generates the dashboards as JSON files: `python grafana/source FOLDER`."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ DASHBOARDS = [home, service, asynchronous, postgresql, kafka, runtime, pipeline]
 
 
 def numbered(dashboard):
-    """With the ids that Grafana would give panels and queries."""
+    """Adds the panel ids and query ids that Grafana would assign."""
     for number, panel in enumerate(dashboard["panels"], start=1):
         panel["id"] = number
         for letter, target in zip("ABCDEFGHIJKL", panel.get("targets", [])):

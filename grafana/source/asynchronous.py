@@ -1,4 +1,4 @@
-"""From the request to the worker: outbox, topic, retries, dead letters."""
+"""Dashboard "Asynchronous processing": outbox, Kafka topic, worker, retries and dead letters."""
 
 from panels import board, fill, lines, quantile, rate, row, series, traces
 
@@ -8,79 +8,88 @@ def dashboard():
     return fill(
         board(
             "asynchronous",
-            "From the request to the worker",
-            "What happens to a book after its request was answered.",
+            "Asynchronous processing",
+            "The path of a book after its HTTP response: outbox, Kafka, worker.",
         ),
         row(
-            "How long a book takes",
+            "End to end",
             series(
-                "From the request to the details",
+                "End-to-end latency p50, p95, p99",
                 "s",
-                (quantile(0.5, "bookapp_ingestion_delay_seconds"), "50 %"),
-                (quantile(0.95, "bookapp_ingestion_delay_seconds"), "95 %"),
-                (quantile(0.99, "bookapp_ingestion_delay_seconds"), "99 %"),
-                about="From when a book was written down to when its details were committed.",
+                (quantile(0.5, "bookapp_ingestion_delay_seconds"), "p50"),
+                (quantile(0.95, "bookapp_ingestion_delay_seconds"), "p95"),
+                (quantile(0.99, "bookapp_ingestion_delay_seconds"), "p99"),
+                about="Time from inserting a book to committing its details. A rise means that the"
+                " outbox or the worker has a backlog.",
                 width=12,
             ),
             series(
-                "Books",
+                "Book throughput",
                 "short",
-                (rate("bookapp_books_added_total"), "added a second"),
-                (rate(sent), "sent a second"),
-                (rate(f"{processed}_count"), "processed a second"),
-                about="The three lines part when something waits.",
+                (rate("bookapp_books_added_total"), "added"),
+                (rate(sent), "sent"),
+                (rate(f"{processed}_count"), "processed"),
+                about="Books added, messages sent and processing attempts per second. The three"
+                " lines diverge while a backlog grows or shrinks.",
                 width=12,
             ),
         ),
         row(
             "Outbox",
             series(
-                "Messages that wait",
+                "Outbox backlog",
                 "short",
-                ("sum(bookapp_outbox_pending)", "in the outbox"),
-                about="Written with their book, not acknowledged by Kafka yet.",
+                ("sum(bookapp_outbox_pending)", "pending messages"),
+                about="Messages that are committed to the outbox and not yet acknowledged by"
+                " Kafka. A growing backlog means that Kafka or the relay does not work.",
             ),
             series(
-                "The oldest waits for",
+                "Oldest unsent message",
                 "s",
-                ("max(bookapp_outbox_oldest_age_seconds)", "oldest"),
-                about="It grows by a second a second while nothing is sent.",
+                ("max(bookapp_outbox_oldest_age_seconds)", "age"),
+                about="Age of the oldest pending message in the outbox. It grows by 1 s per second"
+                " while nothing is sent.",
             ),
             series(
-                "Sending takes",
+                "Publish latency",
                 "s",
-                (quantile(0.5, "messaging_client_operation_duration_seconds"), "50 %"),
-                (quantile(0.95, "messaging_client_operation_duration_seconds"), "95 %"),
-                about="Until the broker acknowledged.",
+                (quantile(0.5, "messaging_client_operation_duration_seconds"), "p50"),
+                (quantile(0.95, "messaging_client_operation_duration_seconds"), "p95"),
+                about="Time until the Kafka broker acknowledges a message. A high value means that"
+                " the broker is slow or unreachable.",
             ),
         ),
         row(
             "Worker",
             series(
-                "Messages that wait",
+                "Consumer lag",
                 "short",
                 (
                     "sum by (messaging_destination_partition_id) (bookapp_consumer_lag)",
                     "partition {{messaging_destination_partition_id}}",
                 ),
-                about="On the topic, behind what the worker has stored.",
+                about="Messages on the topic behind the offset that the worker has stored. Growing"
+                " lag means that the worker is too slow, or that a message blocks its"
+                " partition.",
             ),
             series(
-                "Processing takes",
+                "Processing latency",
                 "s",
-                (quantile(0.5, processed), "50 %"),
-                (quantile(0.95, processed), "95 %"),
-                about="One attempt at one message.",
+                (quantile(0.5, processed), "p50"),
+                (quantile(0.95, processed), "p95"),
+                about="Duration of one processing attempt of one message. A high value reduces the"
+                " throughput of the worker.",
             ),
             series(
-                "Tried again, given up",
+                "Retries and dead letters",
                 "short",
-                (rate("bookapp_consumer_retries_total", "error_type"), "again: {{error_type}}"),
+                (rate("bookapp_consumer_retries_total", "error_type"), "retry: {{error_type}}"),
                 (
                     rate("bookapp_consumer_dead_letters_total", "error_type"),
                     "dead letter: {{error_type}}",
                 ),
-                about="A second. Transient errors are tried again, permanent ones given up.",
+                about="Retries and dead letters per second. The worker retries transient errors"
+                " and sends messages with permanent errors to the dead-letter topic.",
             ),
         ),
         row(
@@ -88,19 +97,22 @@ def dashboard():
             traces(
                 "Processed messages",
                 "{ kind = consumer }",
-                about="Each in a trace of its own; its link leads to the request's trace.",
+                about="Newest traces of the worker. Each message has its own trace, and a span"
+                " link leads to the trace of the request.",
                 width=12,
             ),
             traces(
                 "Created messages",
                 "{ kind = producer }",
-                about="A span's link 'Who consumed this message' leads to the worker's trace.",
+                about="Newest traces that create a message. On the span, the link 'Consumers of"
+                " this message' opens the trace of the worker.",
                 width=12,
             ),
             lines(
-                "What the worker says",
+                "Worker logs",
                 '{service_name="backend"}',
-                about="Retries and dead letters are warnings and errors.",
+                about="Log records of the worker. A retry is logged at WARN, a dead letter at"
+                " ERROR.",
             ),
         ),
     )

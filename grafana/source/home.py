@@ -1,4 +1,4 @@
-"""Start here: what runs, what is wrong, where to click next."""
+"""Dashboard "Start here": system health, recent errors and links to the other dashboards."""
 
 from panels import (
     board,
@@ -20,82 +20,89 @@ FAILED = 'http_response_status_code=~"5.."'
 
 WORDS = """
 A book goes from an HTTP request through PostgreSQL, an outbox and Kafka to a worker and back.
-**Click a point** on a line of durations to open a trace of that moment, **a log line** to open its
-trace, **a node of the map** to see its metrics. In a trace, a span's links lead to its logs, its
-metrics, the Sentry event it caused, and from a message to whoever consumed it.
+**Click an exemplar** (a point on a latency line) to open a trace of that moment, **a log line** to
+open its trace, **a node of the service map** to see its metrics. In a trace, the links of a span
+open its logs, its metrics and its Sentry event. The span of a created message also has a link to
+the consumers of the message.
 
-[Services](/d/service) · [From the request to the worker](/d/asynchronous) ·
+[Services](/d/service) · [Asynchronous processing](/d/asynchronous) ·
 [PostgreSQL](/d/postgresql) · [Kafka](/d/kafka) · [Runtime](/d/runtime) ·
 [Telemetry pipeline](/d/pipeline) · [Explore traces](/explore) ·
-[the API's own page](http://localhost:8000) · [load](http://localhost:8089) ·
-[errors](http://localhost:8002)
+[Start page of the API](http://localhost:8000) · [Load generator](http://localhost:8089) ·
+[Errors in Bugsink](http://localhost:8002)
 """
 
 
 def dashboard():
     return fill(
-        board("home", "Start here", "What runs, what is wrong, where to click next."),
+        board("home", "Start here", "System health, recent errors, links to every dashboard."),
         row(
-            "Is it well?",
+            "Health",
             text(WORDS, width=12, height=8),
             number(
                 "Services ready",
                 "short",
                 'httpcheck_status{http_status_class="2xx"}',
                 "{{http_url}}",
-                about="The collector asks each service every few seconds.",
+                about="Result of the readiness probe, which the collector sends periodically. 'not"
+                " ready' means that the service cannot reach a dependency or is down.",
                 width=6,
                 height=8,
                 states={1: ("ready", "green"), 0: ("not ready", "red")},
             ),
             number(
-                "Parts that answer",
+                "Scrape targets up",
                 "short",
                 "up",
                 "{{instance}}",
-                about="What Prometheus scrapes: the collector, Loki, Prometheus itself.",
+                about="Result of the last Prometheus scrape: the collector, Loki, Tempo (compose"
+                " only), Prometheus itself. 'down' means that the target did not respond.",
                 width=6,
                 height=8,
                 states={1: ("up", "green"), 0: ("down", "red")},
             ),
             number(
-                "Messages not sent yet",
+                "Outbox backlog",
                 "short",
                 "sum(bookapp_outbox_pending)",
-                about="In the outbox. It stays near 0 while Kafka is there.",
+                about="Messages in the outbox that are not sent yet. It is near 0 while Kafka is"
+                " reachable.",
                 width=6,
             ),
             number(
-                "Messages not processed yet",
+                "Consumer lag",
                 "short",
                 "sum(bookapp_consumer_lag)",
-                about="On the topic. It stays near 0 while a worker is there.",
+                about="Messages on the topic that are not processed yet. It is near 0 while a"
+                " worker keeps up.",
                 width=6,
             ),
             number(
                 "Dead letters",
                 "short",
                 "sum(bookapp_consumer_dead_letters_total)",
-                about="Messages that were given up since the worker started.",
+                about="Messages that the worker sent to the dead-letter topic since it started."
+                " Each one needs a look at its cause and a replay.",
                 width=6,
             ),
             counted_lines(
-                "Errors in 15 minutes",
+                "Error logs, last 15 minutes",
                 'sum(count_over_time({service_name=~"bookapp|backend"} | severity_text="ERROR" [15m]))',
-                about="Log records of severity ERROR.",
+                about="Number of log records with severity ERROR. It is 0 in normal operation.",
                 width=6,
             ),
         ),
         row(
-            "Requests of both services: rate, errors, duration",
+            "Rate, errors, duration (RED) of both services",
             series(
-                "Requests",
+                "Request rate",
                 "reqps",
                 (rate(REQUESTS, "service_name"), "{{service_name}}"),
-                about="Answered requests a second, health probes left out.",
+                about="Completed requests per second, without health probes. A sudden drop means"
+                " that clients cannot reach the service.",
             ),
             series(
-                "Share that fails",
+                "Error rate",
                 "percentunit",
                 (
                     share(
@@ -104,10 +111,11 @@ def dashboard():
                     ),
                     "{{service_name}}",
                 ),
-                about="Answers from 500 up; what clients do wrong is not a failure.",
+                about="Share of requests with a 5xx response. 4xx responses do not count: they are"
+                " errors of the client.",
             ),
             series(
-                "95 of 100 take at most",
+                "Latency p95",
                 "s",
                 (
                     quantile(
@@ -116,47 +124,57 @@ def dashboard():
                         "service_name",
                         where='span_kind="SPAN_KIND_SERVER"',
                     ),
-                    "{{service_name}}",
+                    "{{service_name}} p95",
                 ),
-                about="From the spans, before any is sampled. A point opens its trace, if that is kept.",
+                about="Duration of server spans, measured before sampling. A high value means slow"
+                " responses. An exemplar opens its trace, if tail sampling kept the trace.",
                 exemplars=True,
             ),
         ),
         row(
-            "Who calls whom",
-            service_map("Service map", about="From the spans, by the collector.", width=24),
+            "Dependencies",
+            service_map(
+                "Service map",
+                about="Calls between services, databases and topics, which the collector derives"
+                " from spans. A missing edge means that no call took place.",
+                width=24,
+            ),
         ),
         row(
-            "Who comes by",
+            "Traffic",
             series(
-                "Visitors",
+                "Start page visits",
                 "short",
-                ("sum(increase(bookapp_visitors_total[$__rate_interval]))", "visitors"),
-                about="Of bookapp's own page.",
+                ("sum(increase(bookapp_visitors_total[$__rate_interval]))", "visits"),
+                about="How often browsers opened the start page of bookapp.",
             ),
             series(
-                "Connections",
+                "HTTP connections",
                 "short",
-                ("sum by (service_name) (telemetry_connections_open)", "{{service_name}} open"),
+                ("sum by (service_name) (telemetry_common_connection_active)", "{{service_name}} open"),
                 (
-                    rate("telemetry_connections_opened_total", "service_name"),
-                    "{{service_name}} opened a second",
+                    rate("telemetry_common_connection_opened_total", "service_name"),
+                    "{{service_name}} opened per second",
                 ),
-                about="Below HTTP: one connection carries many requests.",
+                about="Open TCP connections, and connections opened per second. With keep-alive,"
+                " one connection carries many requests. As many new connections as requests"
+                " means that clients do not reuse them.",
             ),
             series(
-                "Requests being answered",
+                "In-flight requests",
                 "short",
                 ("sum by (service_name) (http_server_active_requests)", "{{service_name}}"),
-                about="At the moment of each export.",
+                about="Requests in progress at the time of each metrics export. A growing number"
+                " means that the service responds too slowly.",
             ),
         ),
         row(
-            "The last errors",
+            "Recent errors",
             lines(
-                "Errors",
+                "Error logs",
                 '{service_name=~"bookapp|backend"} | severity_text="ERROR"',
-                about="Open a line: its trace is a click away.",
+                about="Newest log records with severity ERROR. The details of a line have a link"
+                " to its trace.",
             ),
         ),
     )

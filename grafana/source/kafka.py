@@ -1,81 +1,91 @@
-"""Kafka, as the collector sees it from outside."""
+"""Dashboard "Kafka": metrics of the broker that the collector reads over Kafka's protocol."""
 
 from panels import board, fill, number, rate, row, series
 
 
 def dashboard():
     return fill(
-        board("kafka", "Kafka", "Brokers, topics and consumer groups, seen from outside."),
+        board("kafka", "Kafka", "Brokers, topics and consumer groups."),
         row(
             "Brokers",
-            number("Brokers", "short", "max(kafka_brokers)", about="In the cluster."),
+            number(
+                "Brokers",
+                "short",
+                "max(kafka_brokers)",
+                about="Brokers in the cluster. Fewer than expected means that a broker is down.",
+            ),
             number(
                 "Partitions",
                 "short",
                 "sum(kafka_topic_partitions)",
-                about="Of all topics of the application.",
+                about="Partitions of all topics. 0 means that no topic exists yet.",
             ),
             number(
-                "In sync",
+                "In-sync replicas",
                 "percentunit",
                 "sum(kafka_partition_replicas_in_sync) / sum(kafka_partition_replicas)",
-                about="Of all replicas; less than all is a broker that fell behind.",
+                about="Share of replicas that are in sync. Below 100 %, a broker is down or"
+                " behind.",
             ),
             number(
-                "Workers",
+                "Consumer group members",
                 "short",
                 "sum(kafka_consumer_group_members)",
-                about="Members of the consumer group.",
+                about="Workers in the consumer group. 0 means that nothing consumes the topics.",
             ),
         ),
         row(
             "Topics",
             series(
-                "Messages written",
+                "Messages produced by topic",
                 "short",
                 (
                     "sum by (topic) (rate(kafka_partition_current_offset[$__rate_interval]))",
                     "{{topic}}",
                 ),
-                about="A second, by the newest offsets.",
+                about="Messages per second, from the growth of the newest offsets. 0 under load"
+                " means that the relay does not send.",
                 width=12,
             ),
             series(
-                "Messages kept",
+                "Messages retained by topic",
                 "short",
                 (
                     "sum by (topic)"
                     " (kafka_partition_current_offset - kafka_partition_oldest_offset)",
                     "{{topic}}",
                 ),
-                about="From the oldest offset to the newest.",
+                about="Messages between the oldest and the newest offset. A growing number on the"
+                " dead-letter topic means that messages fail.",
                 width=12,
             ),
         ),
         row(
             "Consumers",
             series(
-                "Lag",
+                "Consumer lag",
                 "short",
                 (
                     "sum by (group, topic, partition) (kafka_consumer_group_lag)",
                     "{{group}} {{topic}} {{partition}}",
                 ),
-                about="Messages behind the newest, by the group's committed offsets.",
+                about="Messages between the newest offset and the committed offset of the group."
+                " Growing lag means that the worker is down or too slow.",
                 width=12,
             ),
             series(
-                "Offsets committed",
+                "Committed offset rate",
                 "short",
                 (
                     "sum by (group, topic) (rate(kafka_consumer_group_offset[$__rate_interval]))",
                     "{{group}} {{topic}}",
                 ),
-                about="A second.",
+                about="Messages per second that the group commits. 0 while messages arrive means"
+                " that the worker makes no progress.",
                 width=12,
             ),
             series(
-                "Messages by partition, as bookapp sends them",
+                "Messages sent by partition",
                 "short",
                 (
                     rate(
@@ -85,11 +95,12 @@ def dashboard():
                     ),
                     "{{messaging_destination_name}} {{messaging_destination_partition_id}}",
                 ),
-                about="A second; a book's messages are all on one partition.",
+                about="Messages per second that the services send. All messages of one book go to"
+                " the same partition. One partition with most of the load is a hot key.",
                 width=12,
             ),
             series(
-                "Messages by partition, as backend receives them",
+                "Messages received by partition",
                 "short",
                 (
                     rate(
@@ -99,7 +110,8 @@ def dashboard():
                     ),
                     "{{messaging_destination_name}} {{messaging_destination_partition_id}}",
                 ),
-                about="A second.",
+                about="Messages per second that the worker receives. 0 on one partition while it"
+                " has lag means that a message blocks the partition.",
                 width=12,
             ),
         ),

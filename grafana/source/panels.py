@@ -1,4 +1,4 @@
-"""The kinds of panel our dashboards are made of, over Grafana's own typed builders."""
+"""Panel types shared by all dashboards, built with the Grafana Foundation SDK."""
 
 from grafana_foundation_sdk.builders import (
     dashboard,
@@ -29,7 +29,7 @@ from grafana_foundation_sdk.models.dashboard import DataSourceRef, ValueMap, Val
 from grafana_foundation_sdk.models.dashboard import VariableRefresh
 from grafana_foundation_sdk.models.tempo import SearchTableType
 
-# The uids that grafana/provisioning/datasources/stack.yaml fixes.
+# The uids are set in grafana/provisioning/datasources/stack.yaml.
 PROMETHEUS = DataSourceRef(type_val="prometheus", uid="prometheus")
 LOKI = DataSourceRef(type_val="loki", uid="loki")
 TEMPO = DataSourceRef(type_val="tempo", uid="tempo")
@@ -38,7 +38,7 @@ TAG = "bookapp"
 
 
 def board(uid, title, description, *, variables=()):
-    """An empty dashboard that links to all others."""
+    """An empty dashboard with links to all other dashboards."""
     others = (
         dashboard.DashboardLink("").type(DashboardLinkType.DASHBOARDS).tags([TAG]).keep_time(True)
     )
@@ -59,19 +59,19 @@ def board(uid, title, description, *, variables=()):
 
 
 def choice(name, label, metric):
-    """A variable: one of the values that a label of a metric has."""
+    """A dashboard variable that lists the values of one label of a metric."""
     query = f"label_values({metric}, {name})"
     made = dashboard.QueryVariable(name).label(label).datasource(PROMETHEUS).query(query)
     return made.refresh(VariableRefresh.ON_DASHBOARD_LOAD)
 
 
 def row(title, *panels):
-    """A title and the panels below it."""
+    """A row title and the panels of the row."""
     return dashboard.Row(title), panels
 
 
 def fill(made, *rows):
-    """The dashboard with these rows."""
+    """Adds rows and their panels to the dashboard."""
     for title, panels in rows:
         made = made.with_row(title)
         for panel in panels:
@@ -80,23 +80,23 @@ def fill(made, *rows):
 
 
 def rate(metric, *by, where=""):
-    """How often something happens a second, by these labels."""
+    """PromQL: the rate per second, grouped by the given labels."""
     by = f" by ({', '.join(by)})" if by else ""
     return f"sum{by} (rate({metric}{{{where}}}[$__rate_interval]))"
 
 
 def quantile(share, histogram, *by, where=""):
-    """The time that this share of what a histogram saw took at most, by these labels."""
+    """PromQL: a quantile of a histogram, grouped by the given labels; a share of 0.95 is p95."""
     return f"histogram_quantile({share}, {rate(f'{histogram}_bucket', 'le', *by, where=where)})"
 
 
 def share(part, whole):
-    """A part of a whole, 0 where there is none of it."""
+    """PromQL: the ratio of part to whole; 0 if the part has no series."""
     return f"({part} or {whole} * 0) / {whole}"
 
 
 def series(title, unit, *queries, about, width=8, exemplars=False, stacked=False):
-    """Lines over time; a query is PromQL and how its lines are called."""
+    """A time series panel; each query is a pair of PromQL and legend."""
     panel = (
         timeseries.Panel()
         .title(title)
@@ -124,7 +124,7 @@ def series(title, unit, *queries, about, width=8, exemplars=False, stacked=False
 
 
 def number(title, unit, query=None, legend="", *, about, width=4, height=4, states=None):
-    """The newest value, large; `states` gives values names."""
+    """A stat panel with the newest value; `states` maps values to names and colors."""
     panel = (
         stat_panel.Panel()
         .title(title)
@@ -148,14 +148,14 @@ def number(title, unit, query=None, legend="", *, about, width=4, height=4, stat
 
 
 def counted_lines(title, query, *, about, width=4, height=4):
-    """Log lines counted, large."""
+    """A stat panel with a count of log records."""
     target = loki.Dataquery().expr(query).query_type("instant")
     panel = number(title, "short", about=about, width=width, height=height)
     return panel.datasource(LOKI).no_value("0").with_target(target)
 
 
 def lines(title, query, *, about, width=24, height=9):
-    """Log lines, newest first; their trace ids are links."""
+    """A logs panel, newest record first; trace ids are links."""
     return (
         logs_panel.Panel()
         .title(title)
@@ -172,13 +172,13 @@ def lines(title, query, *, about, width=24, height=9):
 
 
 def volume(title, query, legend, *, about, width=8):
-    """Log lines counted over time."""
+    """A time series panel with counts of log records."""
     panel = series(title, "short", about=about, width=width, stacked=True).datasource(LOKI)
     return panel.with_target(loki.Dataquery().expr(query).legend_format(legend).query_type("range"))
 
 
 def traces(title, query, *, about, width=24, height=9):
-    """The newest traces that a TraceQL query finds; their ids are links."""
+    """A table of the newest traces that match a TraceQL query; trace ids are links."""
     return (
         table_panel.Panel()
         .title(title)
@@ -197,7 +197,7 @@ def traces(title, query, *, about, width=24, height=9):
 
 
 def service_map(title, *, about, width=24, height=11):
-    """Who calls whom, as the collector sees it; every arrow and node is a link."""
+    """The service graph from the collector's metrics; every node and edge is a link."""
     return (
         nodegraph.Panel()
         .title(title)
@@ -210,5 +210,5 @@ def service_map(title, *, about, width=24, height=11):
 
 
 def text(markdown, *, width=24, height=5):
-    """Words and links."""
+    """A text panel in Markdown."""
     return text_panel.Panel().title("").content(markdown).span(width).height(height)

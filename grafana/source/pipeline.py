@@ -1,4 +1,4 @@
-"""Telemetry about telemetry: what was made, what arrived, what was lost, what it costs."""
+"""Dashboard "Telemetry pipeline": delivery, loss and cost of the telemetry itself."""
 
 from panels import board, fill, number, rate, row, series
 
@@ -7,7 +7,7 @@ SIGNALS = {"spans": "spans", "log_records": "log records", "metric_points": "poi
 
 
 def of_each(metric, words):
-    """A line for each signal."""
+    """One query for each signal."""
     return [(rate(f"{metric}_{signal}"), f"{name} {words}") for signal, name in SIGNALS.items()]
 
 
@@ -16,40 +16,42 @@ def dashboard():
         board(
             "pipeline",
             "Telemetry pipeline",
-            "What was made, what arrived, what was lost, and what it costs.",
+            "Delivery, loss and cost of spans, log records and metrics.",
         ),
         row(
-            "In the services",
+            "OpenTelemetry SDK in the services",
             series(
-                "Spans",
+                "Spans created and exported",
                 "short",
-                (rate("otel_sdk_span_started_total", "service_name"), "{{service_name}} made"),
+                (rate("otel_sdk_span_started_total", "service_name"), "{{service_name}} created"),
                 (
                     rate(
                         "otel_sdk_exporter_span_exported_total",
                         "service_name",
                         where='error_type=""',
                     ),
-                    "{{service_name}} delivered",
+                    "{{service_name}} exported",
                 ),
-                about="A second.",
+                about="Spans per second. Fewer exported than created spans means that the SDK"
+                " samples or loses spans.",
             ),
             series(
-                "Log records",
+                "Log records created and exported",
                 "short",
-                (rate("otel_sdk_log_created_total", "service_name"), "{{service_name}} made"),
+                (rate("otel_sdk_log_created_total", "service_name"), "{{service_name}} created"),
                 (
                     rate(
                         "otel_sdk_exporter_log_exported_total",
                         "service_name",
                         where='error_type=""',
                     ),
-                    "{{service_name}} delivered",
+                    "{{service_name}} exported",
                 ),
-                about="A second.",
+                about="Log records per second. Fewer exported than created log records means that"
+                " the SDK loses log records.",
             ),
             series(
-                "Lost before the collector",
+                "Spans and log records lost in the SDK",
                 "short",
                 (
                     rate(
@@ -73,7 +75,7 @@ def dashboard():
                         "service_name",
                         where='error_type!=""',
                     ),
-                    "{{service_name}} spans, given up",
+                    "{{service_name}} spans, export failed",
                 ),
                 (
                     rate(
@@ -81,12 +83,13 @@ def dashboard():
                         "service_name",
                         where='error_type!=""',
                     ),
-                    "{{service_name}} log records, given up",
+                    "{{service_name}} log records, export failed",
                 ),
-                about="A second. It should be 0.",
+                about="Items per second that never reach the collector. Any value above 0 is lost"
+                " telemetry: the queue is full, or the export failed after all retries.",
             ),
             series(
-                "Queues",
+                "SDK queue usage",
                 "percentunit",
                 (
                     "sum by (service_name) (otel_sdk_processor_span_queue_size)"
@@ -98,48 +101,51 @@ def dashboard():
                     " / sum by (service_name) (otel_sdk_processor_log_queue_capacity)",
                     "{{service_name}} log records",
                 ),
-                about="How full they are. A full one drops what comes.",
+                about="Used share of the SDK's export queues. At 100 %, a queue drops new items.",
                 width=12,
             ),
             series(
                 "Sentry events",
                 "short",
                 (
-                    "sum by (service_name) (increase(telemetry_sentry_event_created_total"
+                    "sum by (service_name) (increase(telemetry_common_sentry_event_created_total"
                     "[$__rate_interval]))",
-                    "{{service_name}} made",
+                    "{{service_name}} created",
                 ),
                 (
-                    "sum by (service_name) (increase(telemetry_sentry_event_exported_total"
+                    "sum by (service_name) (increase(telemetry_common_sentry_event_exported_total"
                     '{error_type=""}[$__rate_interval]))',
-                    "{{service_name}} taken",
+                    "{{service_name}} accepted",
                 ),
                 (
-                    "sum by (service_name) (increase(telemetry_sentry_event_exported_total"
+                    "sum by (service_name) (increase(telemetry_common_sentry_event_exported_total"
                     '{error_type!=""}[$__rate_interval]))',
-                    "{{service_name}} not taken",
+                    "{{service_name}} rejected or failed",
                 ),
                 (
-                    "sum by (service_name) (increase(telemetry_sentry_event_processed_total"
+                    "sum by (service_name) (increase(telemetry_common_sentry_event_processed_total"
                     '{error_type!=""}[$__rate_interval]))',
-                    "{{service_name}} found the queue full",
+                    "{{service_name}} dropped, queue full",
                 ),
-                about="None without SENTRY_DSN.",
+                about="Sentry events since the previous point: created, accepted by the server,"
+                " rejected or dropped. Without SENTRY_DSN, there are none. Rejected or"
+                " dropped events are errors that are missing in Sentry.",
                 width=12,
             ),
         ),
         row(
-            "In the collector",
+            "OpenTelemetry Collector",
             series(
-                "Taken",
+                "Spans, log records, metric points received",
                 "short",
                 (rate("otelcol_receiver_accepted_spans"), "spans"),
                 (rate("otelcol_receiver_accepted_log_records"), "log records"),
                 (rate("otelcol_receiver_accepted_metric_points"), "points"),
-                about="A second, over OTLP and from what it scrapes.",
+                about="Accepted items per second, over OTLP and from the collector's own"
+                " receivers. 0 means that the services do not reach the collector.",
             ),
             series(
-                "Sent on",
+                "Spans, log records, metric points exported",
                 "short",
                 (rate("otelcol_exporter_sent_spans", "exporter"), "spans, {{exporter}}"),
                 (
@@ -147,92 +153,103 @@ def dashboard():
                     "log records, {{exporter}}",
                 ),
                 (rate("otelcol_exporter_sent_metric_points", "exporter"), "points, {{exporter}}"),
-                about="A second.",
+                about="Items per second by exporter. 0 while items arrive means that the backend"
+                " of the exporter is down.",
             ),
             series(
-                "Refused, failed",
+                "Refused, failed, dropped",
                 "short",
                 *of_each("otelcol_receiver_refused", "refused"),
-                *of_each("otelcol_exporter_send_failed", "not taken by a backend"),
-                *of_each("otelcol_exporter_enqueue_failed", "found the queue full"),
-                about="A second. It should be 0.",
+                *of_each("otelcol_exporter_send_failed", "rejected by a backend"),
+                *of_each("otelcol_exporter_enqueue_failed", "dropped, queue full"),
+                about="Items per second that a receiver refused, that an exporter failed to send,"
+                " or that did not fit into an exporter queue. Any value above 0 is lost or"
+                " delayed telemetry.",
             ),
             series(
-                "Queues on disk",
+                "Exporter queue size",
                 "percentunit",
                 (
                     "max by (exporter, data_type) (otelcol_exporter_queue_size"
                     " / otelcol_exporter_queue_capacity)",
                     "{{data_type}}, {{exporter}}",
                 ),
-                about="They fill while a backend is away, and empty when it is back.",
+                about="Used share of the persistent exporter queues. A queue fills while its"
+                " backend is down and drains afterwards. At 100 %, it drops new items.",
             ),
             series(
-                "Traces kept by tail sampling",
+                "Traces sampled",
                 "short",
                 (
                     rate("otelcol_processor_tail_sampling_global_count_traces_sampled", "decision"),
                     "{{decision}}",
                 ),
-                about="A second. Failed, slow, retried and faulted ones are always kept.",
+                about="Tail sampling decisions per second. Traces with errors, slow requests,"
+                " retries or injected faults are always sampled. Without sampled traces,"
+                " Tempo receives nothing.",
             ),
             series(
-                "Memory",
+                "Collector memory (RSS)",
                 "bytes",
-                ("max(otelcol_process_memory_rss)", "resident"),
-                about="Of the collector.",
+                ("max(otelcol_process_memory_rss)", "RSS"),
+                about="Resident memory of the collector. Near 400 MiB, memory_limiter refuses"
+                " items.",
             ),
         ),
         row(
-            "What it costs",
+            "Cost",
             series(
-                "Bytes sent on",
+                "Exported bytes",
                 "Bps",
                 (
                     rate("otelcol_exporter_queue_batch_send_size_bytes_sum", "exporter"),
                     "{{exporter}}",
                 ),
-                about="Uncompressed.",
+                about="Bytes per second by exporter, before compression. A jump raises the storage"
+                " cost.",
             ),
             series(
-                "Spans a request",
+                "Spans per request",
                 "short",
                 (
                     f"{rate('bookapp_spans_received_total')}"
                     f" / {rate('http_server_request_duration_seconds_count')}",
                     "spans",
                 ),
-                about="Of both services, by each answered request; messages are in it.",
+                about="Spans of both services, including message spans, divided by completed"
+                " requests. A rise means more instrumentation or more statements per request.",
             ),
             series(
-                "Series by service",
+                "Active time series by service",
                 "short",
                 ("service:series:count", "{{service_name}}"),
-                about="A label with too many values shows here first.",
+                about="Active time series per service. A steep rise is a label with unbounded"
+                " values.",
             ),
             number(
-                "Series in Prometheus",
+                "Active time series",
                 "short",
                 "sum(prometheus_tsdb_head_series)",
-                about="In memory.",
+                about="Time series in the memory of Prometheus. Its memory grows with this number.",
             ),
             number(
-                "Samples a second",
+                "Sample ingestion rate",
                 "short",
                 rate("prometheus_tsdb_head_samples_appended_total"),
-                about="Written to Prometheus.",
+                about="Samples per second that Prometheus stores. 0 means that no metrics arrive.",
             ),
             number(
-                "Streams in Loki",
+                "Active log streams",
                 "short",
                 "sum(loki_ingester_memory_streams)",
-                about="A stream is a set of labels; trace ids are none.",
+                about="Streams in Loki; a stream is one combination of labels. Many streams mean"
+                " that a label has too many values. Trace ids are not labels.",
             ),
             number(
-                "Log bytes a second",
+                "Log ingestion rate",
                 "Bps",
                 rate("loki_distributor_bytes_received_total"),
-                about="As Loki received them.",
+                about="Bytes per second that Loki receives. 0 means that no logs arrive.",
             ),
         ),
     )

@@ -1,4 +1,4 @@
-"""PostgreSQL, as it sees itself and as the services see it."""
+"""Dashboard "PostgreSQL": statistics of the server and query latency of the services."""
 
 from panels import board, fill, quantile, rate, row, series, share
 
@@ -6,27 +6,33 @@ from panels import board, fill, quantile, rate, row, series, share
 def dashboard():
     blocks = "postgresql_blocks_read_total"
     return fill(
-        board("postgresql", "PostgreSQL", "As it sees itself, and as the services see it."),
+        board(
+            "postgresql",
+            "PostgreSQL",
+            "Statistics of the server, and query latency as the services measure it.",
+        ),
         row(
-            "Work",
+            "Activity",
             series(
-                "Transactions",
+                "Transaction rate",
                 "short",
-                (rate("postgresql_commits_total"), "committed a second"),
-                (rate("postgresql_rollbacks_total"), "rolled back a second"),
-                about="Of the application's database.",
+                (rate("postgresql_commits_total"), "commits"),
+                (rate("postgresql_rollbacks_total"), "rollbacks"),
+                about="Transactions per second in the application's database. Many rollbacks mean"
+                " failing statements or conflicts.",
             ),
             series(
-                "Rows changed",
+                "Row changes by operation",
                 "short",
                 (
                     rate("postgresql_operations_total", "postgresql_table_name", "operation"),
                     "{{operation}} {{postgresql_table_name}}",
                 ),
-                about="A second: ins, upd, hot_upd (an update that left the indexes alone), del.",
+                about="Changed rows per second: ins, upd, hot_upd, del. A hot_upd does not touch"
+                " the indexes, so many upd and few hot_upd make writes expensive.",
             ),
             series(
-                "Statements take",
+                "Query latency by operation",
                 "s",
                 (
                     quantile(
@@ -35,9 +41,11 @@ def dashboard():
                         "span_name",
                         where='db_system_name="postgresql"',
                     ),
-                    "{{span_name}}",
+                    "{{span_name}} p95",
                 ),
-                about="95 of 100, as the services see them. A point opens its trace, if kept.",
+                about="p95 of the database spans of the services. A high value means a slow"
+                " statement, a lock or an exhausted pool. An exemplar opens its trace, if"
+                " tail sampling kept the trace.",
                 exemplars=True,
             ),
         ),
@@ -47,70 +55,77 @@ def dashboard():
                 "Connections",
                 "short",
                 ("sum(postgresql_backends)", "open"),
-                ("max(postgresql_connection_max)", "may be open"),
-                about="Of all clients.",
+                ("max(postgresql_connection_max)", "max"),
+                about="Open connections of all clients, and the server's limit. At the limit, the"
+                " server rejects new connections.",
             ),
             series(
-                "Locks held",
+                "Locks",
                 "short",
                 ("sum by (mode) (postgresql_database_locks)", "{{mode}}"),
-                about="At the moment of each scrape.",
+                about="Locks by mode at the time of each collection. Many exclusive locks mean"
+                " that transactions wait for each other.",
             ),
             series(
                 "Deadlocks",
                 "short",
                 ("sum(increase(postgresql_deadlocks_total[$__rate_interval]))", "deadlocks"),
-                about="There should be none.",
+                about="Deadlocks since the previous point. Any value above 0 means that"
+                " transactions lock rows in different orders.",
             ),
         ),
         row(
             "Tables",
             series(
-                "Rows",
+                "Live and dead rows",
                 "short",
                 (
                     "sum by (postgresql_table_name, state) (postgresql_rows)",
                     "{{postgresql_table_name}} {{state}}",
                 ),
-                about="Dead ones wait for vacuum.",
+                about="Rows by table and state. Dead rows that only grow mean that vacuum is"
+                " behind.",
             ),
             series(
-                "Size",
+                "Table size",
                 "bytes",
                 (
                     "sum by (postgresql_table_name) (postgresql_table_size_bytes)",
                     "{{postgresql_table_name}}",
                 ),
-                about="Of the table alone, its indexes left out.",
+                about="Size of each table without its indexes. A size that grows faster than the"
+                " live rows means bloat.",
                 stacked=True,
             ),
             series(
-                "Blocks found in memory",
+                "Cache hit ratio",
                 "percentunit",
                 (
                     share(
                         rate(blocks, where='source=~".*_hit"'),
                         rate(blocks),
                     ),
-                    "share",
+                    "hit ratio",
                 ),
-                about="The rest came from the disk, or the system's own cache.",
+                about="Share of blocks found in PostgreSQL's buffers; the rest come from the disk"
+                " or the page cache. A low ratio means that shared_buffers is too small for"
+                " the load.",
             ),
             series(
-                "Index scans",
+                "Index scan rate",
                 "short",
                 (
                     rate("postgresql_index_scans_total", "postgresql_index_name"),
                     "{{postgresql_index_name}}",
                 ),
-                about="A second; an index that is never used is only a cost.",
+                about="Index scans per second. An index without scans only slows down writes.",
                 width=12,
             ),
             series(
-                "Books",
+                "Books stored",
                 "short",
                 ("sum(bookapp_db_books)", "books"),
-                about="Counted by the collector with a query of its own.",
+                about="Rows in the table books, counted by a query of the collector.",
                 width=12,
             ),
         ),

@@ -1,47 +1,52 @@
-"""Processes, their async runtime, and the host."""
+"""Dashboard "Runtime": processes of the services, their Tokio runtime, and the host."""
 
 from panels import board, fill, rate, row, series
 
 
 def dashboard():
     return fill(
-        board("runtime", "Runtime", "Both services' processes, their runtime, and the host."),
+        board(
+            "runtime", "Runtime", "Processes of both services, their Tokio runtime, the host."
+        ),
         row(
             "Processes",
             series(
-                "Processor",
+                "CPU usage",
                 "short",
                 (
                     rate("process_cpu_time_seconds_total", "service_name", "cpu_mode"),
                     "{{service_name}} {{cpu_mode}}",
                 ),
-                about="1 is one core, busy all the time.",
+                about="Used CPU cores; 1 is one fully used core. At the number of cores, the"
+                " process is CPU-bound.",
                 stacked=True,
             ),
             series(
-                "Memory",
+                "Memory (RSS)",
                 "bytes",
                 ("sum by (service_name) (process_memory_usage_bytes)", "{{service_name}}"),
-                about="Resident.",
+                about="Resident memory. A steady rise without a plateau is a leak.",
             ),
             series(
-                "Disk",
+                "Disk I/O",
                 "Bps",
                 (
                     rate("process_disk_io_bytes_total", "service_name", "disk_io_direction"),
                     "{{service_name}} {{disk_io_direction}}",
                 ),
-                about="What the processes themselves read and write.",
+                about="Bytes per second that the processes read from and write to disk. The"
+                " services store no data on disk, so a high value is unexpected.",
             ),
             series(
-                "Threads and open files",
+                "Threads and open file descriptors",
                 "short",
                 ("sum by (service_name) (process_thread_count)", "{{service_name}} threads"),
                 (
                     "sum by (service_name) (process_unix_file_descriptor_count)",
-                    "{{service_name}} files",
+                    "{{service_name}} file descriptors",
                 ),
-                about="Files that only grow are a leak.",
+                about="Threads, and open files and sockets. File descriptors that only grow are a"
+                " leak.",
             ),
             series(
                 "Context switches",
@@ -54,85 +59,93 @@ def dashboard():
                     ),
                     "{{service_name}} {{process_context_switch_type}}",
                 ),
-                about="A second; involuntary ones say that cores are short.",
+                about="Context switches per second. Many involuntary ones mean that there are too"
+                " few cores.",
             ),
             series(
-                "Up for",
+                "Uptime",
                 "s",
                 ("max by (service_name) (process_uptime_seconds)", "{{service_name}}"),
-                about="It falls to 0 at a restart.",
+                about="Time since the process started. A drop to 0 is a restart.",
             ),
         ),
         row(
-            "tokio",
+            "Tokio",
             series(
-                "Tasks alive",
+                "Tokio: alive tasks",
                 "short",
                 ("sum by (service_name) (tokio_alive_tasks)", "{{service_name}}"),
-                about="Tasks that only grow are a leak.",
+                about="Spawned tasks that have not ended. A number that only grows is a leak.",
             ),
             series(
-                "Workers busy",
+                "Tokio: busy ratio",
                 "percentunit",
                 (
                     "sum by (service_name) (rate(tokio_worker_busy_duration_milliseconds_total"
                     "[$__rate_interval])) / 1000 / sum by (service_name) (tokio_workers)",
                     "{{service_name}}",
                 ),
-                about="Of the time they have.",
+                about="Share of time that the worker threads run tasks. Near 100 %, tasks wait for"
+                " a thread.",
             ),
             series(
-                "Tasks that wait for a worker",
+                "Tokio: queue depth",
                 "short",
                 ("sum by (service_name) (tokio_global_queue_depth)", "{{service_name}}"),
-                about="In the global queue.",
+                about="Tasks that wait in the global queue. A value that stays above 0 means that"
+                " the workers are overloaded or blocked.",
             ),
         ),
         row(
-            "Failures of the process",
+            "Panics and injected faults",
             series(
                 "Panics",
                 "short",
                 (
-                    "sum by (service_name) (increase(telemetry_panics_total[$__rate_interval]))",
+                    "sum by (service_name) (increase(telemetry_common_panics_total[$__rate_interval]))",
                     "{{service_name}}",
                 ),
-                about="Caught or not.",
+                about="Caught and uncaught panics since the previous point. Without injected"
+                " faults, any value above 0 is a bug.",
                 width=12,
             ),
             series(
-                "Failures on purpose",
+                "Injected faults",
                 "short",
                 (
                     "sum by (service_name, bookapp_fault_type)"
                     " (increase(bookapp_faults_injected_total[$__rate_interval]))",
                     "{{service_name}} {{bookapp_fault_type}}",
                 ),
-                about="By the rules under /error-injection.",
+                about="Faults that the rules of /error-injection injected since the previous"
+                " point. Without rules, it is 0.",
                 width=12,
             ),
         ),
         row(
             "Host",
             series(
-                "Processor",
+                "Host CPU usage",
                 "percentunit",
                 ("avg by (state) (system_cpu_utilization_ratio)", "{{state}}"),
-                about="Of all cores.",
+                about="Share of the CPU time of all cores, by state. Without idle time, the host"
+                " is overloaded.",
                 stacked=True,
             ),
             series(
-                "Memory",
+                "Host memory",
                 "bytes",
                 ("sum by (state) (system_memory_usage_bytes)", "{{state}}"),
-                about="Of the host the collector runs on.",
+                about="Memory of the collector's host by state. Without free or cached memory, the"
+                " kernel may kill processes.",
                 stacked=True,
             ),
             series(
-                "Network",
+                "Host network",
                 "Bps",
                 (rate("system_network_io_bytes_total", "direction"), "{{direction}}"),
-                about="All interfaces, loopback too.",
+                about="Bytes per second on all interfaces, including loopback. A plateau under"
+                " rising load means that the network is saturated.",
             ),
         ),
     )

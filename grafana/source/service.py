@@ -1,4 +1,4 @@
-"""One service in detail."""
+"""Dashboard "Service": requests, dependencies, logs and traces of one service."""
 
 from panels import board, choice, fill, lines, quantile, rate, row, series, traces, volume
 
@@ -9,9 +9,9 @@ DATABASE = "db_client_operation_duration_seconds"
 
 
 def durations(title, histogram, *by, about, width=8, where=ONE, legend, exemplars=False):
-    """The middle and the slow end of a histogram."""
+    """p50 and p95 of a histogram."""
     middle, slow = (quantile(share, histogram, *by, where=where) for share in (0.5, 0.95))
-    queries = (middle, f"{legend} 50 %"), (slow, f"{legend} 95 %")
+    queries = (middle, f"{legend} p50"), (slow, f"{legend} p95")
     return series(title, "s", *queries, about=about, width=width, exemplars=exemplars)
 
 
@@ -26,100 +26,114 @@ def dashboard():
         row(
             "Requests",
             series(
-                "Requests by route",
+                "Request rate by route",
                 "reqps",
                 (
                     rate(f"{SERVER}_count", "http_request_method", "http_route", where=ONE),
                     "{{http_request_method}} {{http_route}}",
                 ),
-                about="Answered requests a second.",
+                about="Completed requests per second. A route that drops to 0 under load is"
+                " unreachable.",
             ),
             series(
-                "Answers by status",
+                "Response status codes",
                 "reqps",
                 (
                     rate(f"{SERVER}_count", "http_response_status_code", where=ONE),
                     "{{http_response_status_code}}",
                 ),
-                about="Without a status: the client left first.",
+                about="Responses per second by status. 5xx are errors of the service; requests"
+                " without a status were cancelled by the client.",
                 stacked=True,
             ),
             durations(
-                "Duration by route",
+                "Latency p50, p95 by route",
                 "traces_span_metrics_duration_seconds",
                 "http_route",
                 where=f'{ONE}, span_kind="SPAN_KIND_SERVER"',
                 legend="{{http_route}}",
-                about="From the spans, before any is sampled. A point opens its trace, if that is kept.",
+                about="Duration of server spans, measured before sampling. A high p95 with a"
+                " normal p50 means that some requests wait. An exemplar opens its trace, if"
+                " tail sampling kept the trace.",
                 exemplars=True,
             ),
             series(
-                "Being answered",
+                "In-flight requests",
                 "short",
                 (
                     f"sum by (http_request_method) (http_server_active_requests{{{ONE}}})",
                     "{{http_request_method}}",
                 ),
-                about="At the moment of each export.",
+                about="Requests in progress at the time of each metrics export. A growing number"
+                " means that the service responds too slowly.",
             ),
             series(
-                "Bytes in bodies",
+                "Request and response body bytes",
                 "Bps",
                 (rate("http_server_request_body_size_bytes_sum", where=ONE), "received"),
                 (rate("http_server_response_body_size_bytes_sum", where=ONE), "sent"),
-                about="Where the size is known before the body is sent.",
+                about="Bytes per second in bodies whose size is known before transfer. A jump"
+                " means that clients send or fetch unusually large bodies.",
             ),
             volume(
                 "Exceptions",
                 'sum by (exception_type) (count_over_time({service_name="$service_name"}'
                 ' | exception_type!="" [$__auto]))',
                 "{{exception_type}}",
-                about="Log records of errors and panics, by type.",
+                about="Log records of errors and panics by exception type. A new type usually"
+                " comes with a new failure.",
             ),
         ),
         row(
-            "What it depends on",
+            "Dependencies",
             durations(
-                "Statements",
+                "Query latency by operation",
                 DATABASE,
                 "db_operation_name",
                 "db_collection_name",
                 legend="{{db_operation_name}} {{db_collection_name}}",
-                about="As the service sees them, waiting for a connection left out.",
+                about="Duration of SQL statements, measured by the service, without the pool wait"
+                " time. A high value means a slow statement or a lock.",
             ),
             series(
-                "Connections to the database",
+                "Connection pool usage",
                 "short",
                 (
                     f"sum by (db_client_connection_state) (db_client_connection_count{{{ONE}}})",
                     "{{db_client_connection_state}}",
                 ),
-                (f"sum(db_client_connection_max{{{ONE}}})", "may be open"),
-                (f"sum(db_client_connection_pending_requests{{{ONE}}})", "wait for one"),
-                about="The pool's.",
+                (f"sum(db_client_connection_max{{{ONE}}})", "max"),
+                (f"sum(db_client_connection_pending_requests{{{ONE}}})", "pending requests"),
+                about="Connections of the pool by state, and statements that wait for one. Pending"
+                " requests above 0 mean that the pool is exhausted.",
             ),
             durations(
-                "Wait for a connection",
+                "Pool wait time",
                 "db_client_connection_wait_time_seconds",
-                legend="wait",
-                about="From asking the pool until it gave one.",
+                legend="wait time",
+                about="Time from requesting a connection from the pool until the pool provides it."
+                " More than a few milliseconds means that the pool is too small.",
             ),
             durations(
-                "Calls of other services",
+                "HTTP client latency",
                 CLIENT,
                 "server_address",
                 "url_template",
                 legend="{{server_address}} {{url_template}}",
-                about="As this service sees them. bookapp calls backend; backend calls nobody.",
+                about="Duration of calls to other services, measured by this service. bookapp"
+                " calls backend; backend calls no service, so the panel is empty for it. A"
+                " high value means that the called service or the network is slow.",
                 width=12,
             ),
             durations(
-                "Spans of every kind",
+                "Span latency by name",
                 "traces_span_metrics_duration_seconds",
                 "span_name",
                 where=f'{ONE}, span_kind!="SPAN_KIND_SERVER"',
                 legend="{{span_name}}",
-                about="Statements, calls, messages, work. A point opens its trace, if that is kept.",
+                about="Duration of all spans except server spans: statements, calls, messages,"
+                " internal work. The slowest span names the bottleneck. An exemplar opens its"
+                " trace, if tail sampling kept the trace.",
                 width=12,
                 exemplars=True,
             ),
@@ -127,29 +141,32 @@ def dashboard():
         row(
             "Logs and traces",
             volume(
-                "Log lines by severity",
+                "Log volume by level",
                 'sum by (severity_text) (count_over_time({service_name="$service_name"}[$__auto]))',
                 "{{severity_text}}",
-                about="A jump of warnings or errors is where to look.",
+                about="Log records by severity. A jump of WARN or ERROR marks the start of a"
+                " problem.",
             ),
             traces(
                 "Slow requests",
                 '{ resource.service.name = "$service_name" && kind = server && duration > 50ms }',
-                about="The newest that took over 50 ms.",
+                about="Newest requests that took longer than 50 ms. Open one to see where the time"
+                " goes.",
                 width=8,
                 height=8,
             ),
             traces(
                 "Failed requests",
                 '{ resource.service.name = "$service_name" && status = error }',
-                about="The newest with a span that failed.",
+                about="Newest traces with a span of this service that has status Error.",
                 width=8,
                 height=8,
             ),
             lines(
-                "Log",
+                "Logs",
                 '{service_name="$service_name"}',
-                about="Open a line: its trace is a click away.",
+                about="Newest log records of the service. The details of a line have a link to its"
+                " trace.",
             ),
         ),
     )

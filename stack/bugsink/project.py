@@ -1,5 +1,5 @@
-# Makes Bugsink's project with the key of its DSN, somebody who may look, and a token for its API.
-# Read by `bugsink-manage shell`; safe to run again. Values of a demo: they protect nothing.
+# Creates the Bugsink project with its DSN key, a user for the browser and a token for the API.
+# `bugsink-manage shell` runs this file. Repeated runs are safe. The credentials are for a demo only.
 import uuid
 
 from bsmain.models import AuthToken

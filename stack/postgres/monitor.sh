@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the collector's role: it may look at statistics and count books, and nothing else.
-# Run against a database that is migrated; safe to run again.
+# Creates the collector's database role, which can only read statistics and the table books.
+# The database must be migrated. Repeated runs are safe.
 set -eu
 psql -v ON_ERROR_STOP=1 -v user="$PG_MONITOR_USER" -v password="$PG_MONITOR_PASSWORD" "$@" <<'SQL'
 select format('create role %I login', :'user')

@@ -12,8 +12,8 @@ use opentelemetry_sdk::{
 
 use crate::pipeline_stats::PipelineStats;
 
-/// Bounds the queue of the processor inside it. The SDK's own queue drops without a count, so the
-/// inner queue is larger than this bound and is never full.
+/// Bounds the queue of the processor inside it. The SDK's own queue does not count what it drops,
+/// so that queue is larger than this bound and is never full.
 #[derive(Debug)]
 pub(crate) struct BoundedProcessor<P> {
     pub(crate) processor: P,

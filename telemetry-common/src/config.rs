@@ -1,59 +1,62 @@
-//! Telemetry's settings, flattened into each service's own.
+//! Telemetry settings, which each service flattens into its own settings.
 //!
-//! `OTEL_EXPORTER_OTLP_*`, `OTEL_BSP_*`, `OTEL_BLRP_*`, `OTEL_TRACES_SAMPLER*` and
-//! `OTEL_RESOURCE_ATTRIBUTES` are read by the SDK itself; here stand those it leaves to us, under
-//! their standard names (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>).
+//! The SDK itself reads `OTEL_EXPORTER_OTLP_*`, `OTEL_BSP_*`, `OTEL_BLRP_*`, `OTEL_TRACES_SAMPLER*`
+//! and `OTEL_RESOURCE_ATTRIBUTES`. This module declares the settings that this crate applies. A
+//! setting has its standard name if there is one:
+//! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>.
 
 use std::io::{IsTerminal, stderr};
 
 use clap::{ArgAction, Args, ValueEnum};
 use tracing_subscriber::filter::Targets;
 
-/// How this process speaks about itself.
+/// The telemetry settings of a process.
 #[derive(Args, Clone, Debug)]
 #[command(
-    next_help_heading = "Telemetry (beside OTEL_EXPORTER_OTLP_* and the SDK's other variables)"
+    next_help_heading = "Telemetry (in addition to OTEL_EXPORTER_OTLP_* and the SDK's other variables)"
 )]
 pub struct TelemetryConfig {
-    /// Turns traces, metrics and exported logs off; the console stays.
+    /// Disables the export of traces, metrics and log records. Console logs continue.
     #[arg(long, env, action = ArgAction::Set, default_value_t = false, value_name = "BOOL")]
     pub otel_sdk_disabled: bool,
 
-    /// `service.name`, when it is not the binary's own name.
+    /// The resource attribute `service.name` [default: the name of the binary].
     #[arg(long, env, value_name = "NAME")]
     pub otel_service_name: Option<String>,
 
-    /// Where spans go.
+    /// The exporter of spans.
     #[arg(long, env, default_value = "otlp", value_name = "EXPORTER")]
     pub otel_traces_exporter: Exporter,
 
-    /// How many ended spans wait for export at most; the rest is dropped. Large enough for some
-    /// bulk calls of 1,000 spans at once.
+    /// Maximum number of ended spans in the export queue. If the queue is full, spans are dropped.
+    /// The default is enough for several concurrent bulk requests of 1,000 spans each.
     #[arg(long, env, default_value_t = 8192, value_name = "N")]
     pub otel_bsp_max_queue_size: usize,
 
-    /// How many log records wait for export at most; the rest is dropped.
+    /// Maximum number of log records in the export queue. If the queue is full, records are
+    /// dropped.
     #[arg(long, env, default_value_t = 2048, value_name = "N")]
     pub otel_blrp_max_queue_size: usize,
 
-    /// Whether spans leave in batches, or each at once: simple is for the console exporter alone.
+    /// Span processor: exports ended spans in batches, or each one immediately. `simple` is
+    /// supported only with the console exporter.
     #[arg(long, env, default_value = "batch", value_name = "PROCESSOR")]
     pub traces_processor: Processor,
 
-    /// How long a text attribute of a span may be, in characters; the rest is cut off [default:
-    /// as long as it is].
+    /// Maximum length of string attributes of a span, in characters. Longer values are truncated
+    /// [default: no limit].
     #[arg(long, env, value_name = "N")]
     pub otel_attribute_value_length_limit: Option<usize>,
 
-    /// Where metrics go.
+    /// The exporter of metrics.
     #[arg(long, env, default_value = "otlp", value_name = "EXPORTER")]
     pub otel_metrics_exporter: Exporter,
 
-    /// Where log records go, beside the console.
+    /// The exporter of log records. Console logs are written in addition.
     #[arg(long, env, default_value = "otlp", value_name = "EXPORTER")]
     pub otel_logs_exporter: Exporter,
 
-    /// How context travels between processes.
+    /// The formats in which trace context and baggage are propagated, separated by commas.
     #[arg(
         long,
         env,
@@ -63,41 +66,42 @@ pub struct TelemetryConfig {
     )]
     pub otel_propagators: Vec<Propagator>,
 
-    /// The HTTP methods that are recorded by name, separated by commas; any other one is `_OTHER`
-    /// [default: the convention's list].
+    /// The HTTP methods that are recorded by name, separated by commas. Every other method is
+    /// recorded as `_OTHER` [default: the list of the HTTP semantic conventions].
     #[arg(long, env, value_delimiter = ',', value_name = "LIST")]
     pub otel_instrumentation_http_known_methods: Option<Vec<String>>,
 
-    /// The console's lines: text for people, json for machines [default: text on a terminal].
+    /// Format of the console logs [default: text if stderr is a terminal, else json].
     #[arg(long, env, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 
-    /// What the console shows, as `tracing` directives; it filters the console alone.
+    /// Filter of the console logs, as `EnvFilter` directives. It does not affect what is exported.
     #[arg(long, env, default_value = "info", value_name = "FILTER")]
     pub rust_log: String,
 
-    /// Sentry.
+    /// Settings of Sentry.
     #[cfg(feature = "sentry")]
     #[command(flatten)]
     pub sentry: crate::sentry::SentryConfig,
 
-    /// Base URL of Grafana: each Sentry event links to its trace and logs there [default: no link].
+    /// Base URL of Grafana. Each Sentry event links to its trace and logs in Grafana [default: no
+    /// links].
     #[cfg(feature = "sentry")]
     #[arg(long, env, value_name = "URL")]
     pub grafana_url: Option<url::Url>,
 
-    /// Which spans are made, as `target=level` pairs.
+    /// Filter of the spans that are created, as `target=level` pairs.
     #[arg(long, env, default_value = "info", value_name = "FILTER")]
     pub traces_filter: Targets,
 
-    /// Which log records are exported, as `target=level` pairs.
+    /// Filter of the log records that are exported, as `target=level` pairs.
     #[arg(long, env, default_value = "info", value_name = "FILTER")]
     pub logs_filter: Targets,
 }
 
 impl TelemetryConfig {
-    /// The format of the console's lines: `log_format`, else text where stderr is a terminal, else
-    /// JSON.
+    /// Returns the format of the console logs: `log_format` if it is set, else text if stderr is a
+    /// terminal, else JSON.
     pub fn console_format(&self) -> LogFormat {
         self.log_format.unwrap_or_else(|| {
             if stderr().is_terminal() {
@@ -109,27 +113,27 @@ impl TelemetryConfig {
     }
 }
 
-/// Where a signal goes.
+/// The exporter of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Exporter {
-    /// To `OTEL_EXPORTER_OTLP_ENDPOINT`, by `OTEL_EXPORTER_OTLP_PROTOCOL`.
+    /// OTLP, to `OTEL_EXPORTER_OTLP_ENDPOINT` by `OTEL_EXPORTER_OTLP_PROTOCOL`.
     Otlp,
-    /// To stdout, whole: for people who look at one thing at a time.
+    /// Complete data on stdout, for debugging.
     Console,
-    /// Nowhere.
+    /// No export.
     None,
 }
 
-/// How ended spans reach their exporter.
+/// The span processor, which passes ended spans to the exporter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Processor {
-    /// Many at once, from a thread of its own.
+    /// Exports batches of spans on a separate thread.
     Batch,
-    /// Each at once, by whoever ends it: whoever waits for it pays for the export.
+    /// Exports each span on the thread that ends it, which waits for the export.
     Simple,
 }
 
-/// A format in which context crosses a process boundary.
+/// A format in which context is propagated between processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Propagator {
     /// W3C Trace Context: `traceparent`, `tracestate`.
@@ -139,20 +143,20 @@ pub enum Propagator {
     Baggage,
     /// Zipkin's B3 in one header: `b3`.
     B3,
-    /// Zipkin's B3 in several headers: `x-b3-traceid` …
+    /// Zipkin's B3 in multiple headers: `x-b3-traceid`, `x-b3-spanid`, `x-b3-sampled`.
     #[value(name = "b3multi")]
     B3Multi,
     /// Jaeger: `uber-trace-id`.
     Jaeger,
-    /// None at all.
+    /// No propagation.
     None,
 }
 
-/// The shape of a console line.
+/// The format of the console logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text, one line per log record.
     Text,
-    /// For machines: one object a line.
+    /// One JSON object per line.
     Json,
 }

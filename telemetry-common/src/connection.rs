@@ -1,5 +1,6 @@
-//! Connections below HTTP: how many, how long, how many bytes. With keep-alive there are many
-//! requests on one of them.
+//! Metrics of TCP connections: number, duration and bytes.
+//!
+//! HTTP metrics do not show them: with keep-alive, one connection carries many requests.
 
 use std::{
     io::{self, IoSlice},
@@ -17,7 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{scope, semconv};
 
-/// A connection that is measured, from its opening to its drop.
+/// A connection whose metrics are recorded, from when it is accepted until it is dropped.
+///
+/// It passes all reads and writes on to the stream inside it.
 #[derive(Debug)]
 pub struct MeasuredConnection<S> {
     inner: S,
@@ -28,7 +31,10 @@ pub struct MeasuredConnection<S> {
 }
 
 impl<S> MeasuredConnection<S> {
-    /// A connection that `listener`, a word from a fixed set, has just accepted.
+    /// Wraps a connection that has just been accepted, and counts it as opened.
+    ///
+    /// `listener` is the value of the metrics' attribute `telemetry_common.listener`. It must have
+    /// low cardinality.
     pub fn accepted(inner: S, listener: &'static str) -> Self {
         let listener = [KeyValue::new(semconv::LISTENER, listener)];
         METRICS.opened.add(1, &listener);
@@ -110,30 +116,30 @@ struct Metrics {
     io: Counter<u64>,
 }
 
-/// First touched by the first connection, after `init`.
+/// Created at the first connection, because instruments must be created after `init`.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     let meter = scope::meter();
     Metrics {
         opened: meter
             .u64_counter(semconv::CONNECTIONS_OPENED)
             .with_unit("{connection}")
-            .with_description("Connections accepted")
+            .with_description("Number of accepted connections")
             .build(),
         open: meter
             .i64_up_down_counter(semconv::CONNECTIONS_OPEN)
             .with_unit("{connection}")
-            .with_description("Connections open now")
+            .with_description("Number of open connections")
             .build(),
         duration: meter
             .f64_histogram(semconv::CONNECTION_DURATION)
             .with_unit("s")
-            .with_description("How long connections were open")
+            .with_description("Time between the accept and the close of a connection")
             .with_boundaries(semconv::CONNECTION_BOUNDARIES.to_vec())
             .build(),
         io: meter
             .u64_counter(semconv::CONNECTION_IO)
             .with_unit("By")
-            .with_description("Bytes of connections that have ended")
+            .with_description("Bytes of closed connections, by direction")
             .build(),
     }
 });

@@ -1,6 +1,6 @@
-//! The console's log records: text for people or JSON for machines, with trace, span and request id.
+//! The layer that writes console logs, as text or JSON, with trace id, span id and request id.
 //!
-//! They go to stderr; stdout is for the program's own output.
+//! They are written to stderr. stdout is for the output of the program itself.
 
 use std::{
     collections::BTreeMap,
@@ -31,6 +31,7 @@ use crate::{
     semconv::{EXCEPTION_STACKTRACE, EXCEPTION_TYPE},
 };
 
+/// Returns the layer that writes console logs in `format`.
 pub(crate) fn layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -44,21 +45,21 @@ where
     }
 }
 
-/// The process's subscriber, which knows the OpenTelemetry context of each span.
+/// The global subscriber, which has the OpenTelemetry context of each span.
 static DISPATCH: OnceLock<WeakDispatch> = OnceLock::new();
 
-/// Stores the default subscriber; call it once that is installed.
+/// Stores the global subscriber. Call it after the subscriber is installed.
 pub(crate) fn store_dispatch() {
     dispatcher::get_default(|dispatch| {
         let _ = DISPATCH.set(dispatch.downgrade());
     });
 }
 
-/// `trace_id`, `span_id` and `request_id` of an event, as far as there are any.
+/// Returns `trace_id`, `span_id` and `request_id` of an event, without those that it does not have.
 fn ids(event: &Event<'_>) -> Vec<(&'static str, String)> {
     let mut ids = Vec::with_capacity(3);
     let span = match event.parent() {
-        // `error!(parent: &span, …)`: the span that the event names, not the current one.
+        // `error!(parent: &span, …)`: the span of the event is not the current one.
         Some(parent) => {
             // Not `dispatcher::get_default`: within an event it returns no subscriber.
             let dispatch = DISPATCH.get().and_then(WeakDispatch::upgrade);
@@ -78,12 +79,14 @@ fn ids(event: &Event<'_>) -> Vec<(&'static str, String)> {
     ids
 }
 
-/// Whether a field is the bridge's from the `log` crate: its target and location are in the metadata.
+/// Whether the bridge from the `log` crate added this field. Its fields contain the target and the
+/// location of the log record.
 fn is_from_log_crate(name: &str) -> bool {
     name.starts_with("log.")
 }
 
-/// The target of an event; behind the bridge from the `log` crate, that of the log record.
+/// Returns the target of an event. For an event from the bridge of the `log` crate, it is the
+/// target of the log record.
 fn target(event: &Event<'_>) -> String {
     match event.normalized_metadata() {
         Some(metadata) => metadata.target().to_owned(),
@@ -91,6 +94,7 @@ fn target(event: &Event<'_>) -> String {
     }
 }
 
+/// Formats an event as one line of text.
 struct Text;
 
 impl<S, N> FormatEvent<S, N> for Text
@@ -128,13 +132,13 @@ where
     }
 }
 
-/// Writes an event's message and fields as `name=value`. `exception.type` and stack traces are for
-/// machines and left out: the message says in one line what failed.
+/// Writes the message of an event, and its fields as `name=value`. `exception.type` and stack
+/// traces are omitted, because the messages of the error already describe the failure in one line.
 struct TextFields<'out, 'writer>(&'out mut Writer<'writer>);
 
 impl TextFields<'_, '_> {
     fn write(&mut self, field: &Field, value: impl fmt::Display) {
-        // A console that cannot be written to has no place for an error either.
+        // A failed write cannot be reported, because errors are reported on the console.
         let _ = match field.name() {
             "message" => write!(Escape(self.0), "{value}"),
             EXCEPTION_TYPE | EXCEPTION_STACKTRACE => Ok(()),
@@ -177,6 +181,7 @@ impl Visit for TextFields<'_, '_> {
     }
 }
 
+/// Formats an event as one JSON object.
 struct Json;
 
 impl<S, N> FormatEvent<S, N> for Json
@@ -194,7 +199,7 @@ where
         event.record(&mut fields);
         let JsonFields(mut fields) = fields;
         let name = event.metadata().name();
-        // tracing names an unnamed event after its location, the `log` crate's bridge "log event".
+        // tracing generates "event file:line", and the bridge from the log crate "log event".
         if !name.starts_with("event ") && name != "log event" {
             fields.insert("event", json!(name));
         }
@@ -207,7 +212,7 @@ where
     }
 }
 
-/// An event's fields as JSON, numbers as numbers.
+/// The fields of an event as JSON values. Numbers stay numbers.
 struct JsonFields(BTreeMap<&'static str, Value>);
 
 impl JsonFields {
@@ -276,7 +281,7 @@ mod tests {
         }
     }
 
-    /// What a format prints while `work` runs.
+    /// Returns what `format` prints while `work` runs.
     fn printed<E>(format: E, work: impl FnOnce()) -> String
     where
         E: FormatEvent<Spans, tracing_subscriber::fmt::format::DefaultFields>
@@ -316,15 +321,15 @@ mod tests {
     }
 
     #[test]
-    fn an_event_with_a_parent_of_its_own_has_that_span_s_ids() {
+    fn an_event_with_an_explicit_parent_has_the_ids_of_that_span() {
         let mut id = String::new();
         let line = printed(Json, || {
             store_dispatch();
-            let given = info_span!(parent: None, "given");
-            let context = given.context();
+            let parent = info_span!(parent: None, "parent");
+            let context = parent.context();
             id = context.span().span_context().span_id().to_string();
             let _current = info_span!("current").entered();
-            error!(parent: &given, "it failed");
+            error!(parent: &parent, "it failed");
         });
         let line: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(line["span_id"], id);
@@ -337,7 +342,7 @@ mod tests {
                 let record = log::Record::builder()
                     .target("other_crate")
                     .level(log::Level::Warn)
-                    .args(format_args!("from afar"))
+                    .args(format_args!("from the log crate"))
                     .build();
                 tracing_log::format_trace(&record).unwrap();
             };

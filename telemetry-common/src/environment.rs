@@ -1,12 +1,12 @@
-//! The `OTEL_*` variables that are set and that nobody reads here: said at start, so that nobody
-//! wonders. docs/configuration.md says who reads the others.
+//! Logs at start which `OTEL_*` variables are set although neither the SDK nor this crate reads
+//! them. docs/configuration.md lists the supported variables.
 
 use std::env;
 
 use tracing::warn;
 
-/// Read by the SDK or by us.
-const READ: [&str; 24] = [
+/// The variables that the SDK or this crate reads, without those of the exporters.
+const SUPPORTED: [&str; 24] = [
     "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS",
     "OTEL_SDK_DISABLED",
     "OTEL_SERVICE_NAME",
@@ -32,8 +32,9 @@ const READ: [&str; 24] = [
     "OTEL_METRIC_EXPORT_INTERVAL",
     "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
 ];
-/// What an exporter reads, of all signals and of each.
-const EXPORTER: [&str; 7] = [
+/// The variables that an OTLP exporter reads. Each exists for all signals, as
+/// `OTEL_EXPORTER_OTLP_{name}`, and for one signal, as `OTEL_EXPORTER_OTLP_{signal}_{name}`.
+const SUPPORTED_BY_EXPORTERS: [&str; 7] = [
     "CERTIFICATE",
     "ENDPOINT",
     "HEADERS",
@@ -46,26 +47,26 @@ const EXPORTER: [&str; 7] = [
 pub(crate) fn warn_about_ignored() {
     let ignored: Vec<_> = env::vars_os()
         .filter_map(|(name, _)| name.into_string().ok())
-        .filter(|name| name.starts_with("OTEL_") && !is_read(name))
+        .filter(|name| name.starts_with("OTEL_") && !is_supported(name))
         .collect();
     if !ignored.is_empty() {
         warn!(
-            name: "telemetry.settings.ignored",
-            "set and not read: {}",
+            name: "telemetry_common.settings.ignored",
+            "ignored unsupported environment variables: {}",
             ignored.join(", ")
         );
     }
 }
 
-fn is_read(name: &str) -> bool {
-    let of_exporter = name
+fn is_supported(name: &str) -> bool {
+    let is_of_exporter = name
         .strip_prefix("OTEL_EXPORTER_OTLP_")
         .is_some_and(|rest| {
             let signals = ["TRACES_", "METRICS_", "LOGS_"];
             let of_signal = signals.iter().find_map(|signal| rest.strip_prefix(signal));
-            EXPORTER.contains(&of_signal.unwrap_or(rest))
+            SUPPORTED_BY_EXPORTERS.contains(&of_signal.unwrap_or(rest))
         });
-    of_exporter || READ.contains(&name)
+    is_of_exporter || SUPPORTED.contains(&name)
 }
 
 #[cfg(test)]
@@ -73,20 +74,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_and_what_is_not() {
-        for read in [
+    fn supported_and_unsupported_variables_are_distinguished() {
+        for supported in [
             "OTEL_PROPAGATORS",
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "OTEL_EXPORTER_OTLP_LOGS_TIMEOUT",
         ] {
-            assert!(is_read(read), "{read}");
+            assert!(is_supported(supported), "{supported}");
         }
-        for ignored in [
+        for unsupported in [
             "OTEL_CONFIG_FILE",
             "OTEL_EXPORTER_OTLP_CLIENT_KEY",
             "OTEL_EXPORTER_ZIPKIN_ENDPOINT",
         ] {
-            assert!(!is_read(ignored), "{ignored}");
+            assert!(!is_supported(unsupported), "{unsupported}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Failures: marked on the span where they happen, logged once where they are handled.
+//! Recording of failures: on the span in which they happen, and as one log record where they are
+//! handled.
 
 use std::{any::type_name, borrow::Cow, error::Error, fmt, iter};
 
@@ -8,15 +9,19 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::semconv;
 
-/// Marks the current span as failed: status `Error`, and `error.type`, a low-cardinality value.
+/// Sets the status of the current span to Error, with the message of `error` as its description,
+/// and the attribute `error.type` to `error_type`, which must be a low-cardinality value.
 ///
-/// Call it inside the instrumented future; outside of it, the parent would be marked. It logs
-/// nothing.
+/// Call it inside the instrumented future. Outside of it, the current span is the parent. It does
+/// not log the error.
+///
+/// Convention: <https://opentelemetry.io/docs/specs/semconv/general/recording-errors/>.
 pub fn record_failure(error_type: &'static str, error: &dyn Error) {
     mark(&Span::current(), error_type, error.to_string());
 }
 
-/// Marks `span` as failed with a low-cardinality `error_type`.
+/// Sets the status of `span` to Error and its attribute `error.type` to `error_type`, which must be
+/// a low-cardinality value.
 pub(crate) fn mark(
     span: &Span,
     error_type: impl Into<Cow<'static, str>>,
@@ -26,11 +31,11 @@ pub(crate) fn mark(
     span.set_status(Status::error(description));
 }
 
-/// Logs an error where it is handled: a log record that is an exception by convention.
+/// Logs an error where it is handled. The log record has `exception.type` and `exception.message`.
 ///
-/// `exception!(warn, "bookapp.list.degraded", &error, "the list has no details")`: level, event name,
-/// error, message; further fields come in braces before the message. Besides `exception.type` and
-/// `exception.message`, with the messages of all causes, nothing of the error is recorded.
+/// The arguments of `exception!(warn, "bookapp.list.degraded", &error, "the list has no details")`
+/// are the level, the event name, the error and the message. Further fields are passed in braces
+/// before the message. `exception.message` contains the messages of all causes.
 ///
 /// Convention: <https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-logs/>.
 #[macro_export]
@@ -39,7 +44,7 @@ macro_rules! exception {
         $crate::tracing::$level!(
             name: $name,
             {
-                // The exporter names this field `exception.message`.
+                // The log appender exports this field as `exception.message`.
                 error = &$crate::error_chain($error) as &dyn ::std::error::Error,
                 { $crate::semconv::EXCEPTION_TYPE } = $crate::ExceptionType::exception_type($error),
                 $($fields)*
@@ -52,13 +57,13 @@ macro_rules! exception {
     };
 }
 
-/// `exception.type`: the error's type, and its variant where it is an enumeration.
+/// Returns `exception.type` of an error: its type, and its variant if the type is an enum.
 ///
-/// Through `dyn Error`, and so through anyhow, a type has no name: there it is the innermost cause
-/// whose type is known here, and `None` where there is none.
+/// The type of a `dyn Error`, and so of an `anyhow::Error`, is not known. For those it returns the
+/// type of the innermost cause whose type this crate recognizes, or `None` if there is none.
 #[doc(hidden)]
 pub trait ExceptionType {
-    /// The type's path, such as `sqlx_core::error::Error::PoolTimedOut`.
+    /// Returns the path of the type, such as `sqlx_core::error::Error::PoolTimedOut`.
     fn exception_type(&self) -> Option<String>;
 }
 
@@ -82,7 +87,8 @@ impl ExceptionType for dyn Error + Send + Sync + 'static {
     }
 }
 
-/// The type of an error that is one of those that the features of this crate know.
+/// Returns the type of an error if it is a type of the standard library or of a library that this
+/// crate instruments.
 fn known_type(error: &(dyn Error + 'static)) -> Option<String> {
     fn name<E: Error + 'static>(error: &(dyn Error + 'static)) -> Option<String> {
         error.downcast_ref::<E>()?.exception_type()
@@ -103,8 +109,8 @@ fn known_type(error: &(dyn Error + 'static)) -> Option<String> {
     known.iter().find_map(|name| name(error))
 }
 
-/// The type's path with the variant of `error`: a derived `Debug` begins with the variant, or with
-/// the type itself.
+/// Appends the variant of `error` to the path of its type. A derived `Debug` of an enum begins with
+/// the variant, that of a struct with the name of the type.
 fn with_variant(name: &str, error: &dyn Error) -> String {
     let debug = format!("{error:?}");
     let end = debug.find(|c: char| !c.is_alphanumeric());
@@ -117,8 +123,8 @@ fn with_variant(name: &str, error: &dyn Error) -> String {
     }
 }
 
-/// The error's message with those of its causes, for a log record: exporters write the error's own
-/// message only.
+/// Returns the messages of an error and of all its causes, for a log record. Exporters write only
+/// the error's own message.
 pub fn error_chain(error: &dyn Error) -> ErrorChain {
     let causes = iter::successors(error.source(), |&cause| cause.source());
     let mut messages: Vec<String> = Vec::new();
@@ -131,12 +137,13 @@ pub fn error_chain(error: &dyn Error) -> ErrorChain {
     ErrorChain(messages)
 }
 
-/// The messages of an error and of its causes; [`error_chain`] makes it.
+/// The messages of an error and of all its causes, as [`error_chain`] returns them. `Display` joins
+/// them with `: `.
 #[derive(Debug)]
 pub struct ErrorChain(Vec<String>);
 
 impl ErrorChain {
-    /// The messages, the error's own first.
+    /// Returns the messages. The first one is the error's own message.
     pub fn messages(&self) -> &[String] {
         &self.0
     }
@@ -167,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_says_what_failed_and_then_why() {
+    fn a_chain_has_the_error_and_then_its_cause() {
         let chain = error_chain(&full_disk()).to_string();
         assert_eq!(chain, "could not add the book: disk full");
     }

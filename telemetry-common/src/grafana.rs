@@ -1,6 +1,6 @@
 //! Links into Grafana's Explore page: a trace and its logs side by side.
 //!
-//! Tempo's and Loki's data sources have the uids `tempo` and `loki`. See
+//! The data sources of Tempo and Loki must have the uids `tempo` and `loki`. Format of the URLs:
 //! <https://grafana.com/docs/grafana/latest/explore/get-started-with-explore/>.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,6 +11,7 @@ use url::Url;
 /// The time range of a link reaches this far before and after now.
 const RANGE: Duration = Duration::from_hours(1);
 
+/// Creates links to traces and logs.
 #[derive(Clone, Debug)]
 pub(crate) struct GrafanaLinks {
     /// URL of the Explore page.
@@ -20,7 +21,7 @@ pub(crate) struct GrafanaLinks {
 }
 
 impl GrafanaLinks {
-    /// Links into the Grafana whose base URL is `grafana`.
+    /// Creates links for the Grafana instance with the base URL `grafana`.
     pub(crate) fn new(grafana: &Url, service: &str) -> Self {
         let mut explore = grafana.clone();
         let path = format!("{}/explore", explore.path().trim_end_matches('/'));
@@ -31,7 +32,7 @@ impl GrafanaLinks {
         }
     }
 
-    /// The URL that opens a trace, 32 hex digits, and its logs.
+    /// Returns the URL that opens a trace and its logs. `trace` is the trace id, 32 hex digits.
     pub(crate) fn trace(&self, trace: &str) -> String {
         let now = SystemTime::now();
         let range = json!({"from": millis(now - RANGE), "to": millis(now + RANGE)});
@@ -52,12 +53,12 @@ impl GrafanaLinks {
         let query = [("schemaVersion", "1"), ("orgId", "1"), ("panes", &panes)];
         let mut url = self.explore.clone();
         url.query_pairs_mut().extend_pairs(query);
-        // A space must be %20: a plus means a space in HTML forms only.
+        // A space must be encoded as %20: a plus means a space only in HTML forms.
         url.as_str().replace('+', "%20")
     }
 }
 
-/// Milliseconds since 1970, as text.
+/// Returns the milliseconds since 1970-01-01 UTC, as a string.
 fn millis(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_millis().to_string()

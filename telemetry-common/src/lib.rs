@@ -1,5 +1,7 @@
-//! Everything about telemetry that the services share: one [`init`], spans and propagation at
-//! every edge, logs that carry the trace's id, and a shutdown that flushes.
+//! OpenTelemetry for services: one call of [`init`] sets up traces, metrics and logs.
+//!
+//! The crate creates spans and propagates context for HTTP, PostgreSQL and Kafka, adds the trace id
+//! to log records, and flushes all telemetry at shutdown.
 //!
 //! ```no_run
 //! use telemetry_common::{TelemetryConfig, init, service};
@@ -8,17 +10,18 @@
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let settings: Settings = clap::Parser::parse();
 //!     let runtime = tokio::runtime::Runtime::new()?;
-//!     let _entered = runtime.enter(); // the gRPC exporter is built inside a runtime
+//!     let _entered = runtime.enter(); // the gRPC exporter needs a runtime
 //!     let telemetry = init(&settings.telemetry, service!())?;
 //!     let result = serve();
-//!     telemetry.shutdown(std::time::Duration::from_secs(5)); // after a failure too
+//!     telemetry.shutdown(std::time::Duration::from_secs(5)); // also after a failure
 //!     Ok(result?)
 //! }
 //! ```
 //!
-//! The map, in the order of a request: [`http`] (server and client), [`db`], [`kafka`]; beside
-//! them [`RequestId`], [`record_failure`] and the names in [`semconv`]; underneath `providers`,
-//! `subscriber`, `console`, `resource`; for tests `testing`. Each edge is a cargo feature.
+//! Modules, in the order in which a request passes through them: [`http`] (server and client),
+//! [`db`] and [`kafka`]. All of them use [`RequestId`], [`record_failure`] and the names in
+//! [`semconv`]. The private modules `providers`, `subscriber`, `console` and `resource` set up the
+//! SDK. The module `testing` is for tests. A cargo feature enables each integration.
 
 mod bounded;
 mod config;
@@ -75,8 +78,9 @@ pub use tracing;
 
 /// Sets up traces, metrics and logs for this process.
 ///
-/// Call it once, inside a tokio runtime, before the first instrument is created: one made earlier
-/// stays silent for ever.
+/// Call it once, inside a tokio runtime, before the first instrument is created. An instrument that
+/// is created earlier never exports. Returns an error if a setting is invalid, or if a global
+/// tracing subscriber is already installed.
 pub fn init(config: &TelemetryConfig, service: Service) -> Result<Telemetry, InitError> {
     let mut telemetry = subscriber::while_starting(|| Telemetry::build(config, service))?;
     #[cfg(any(feature = "axum", feature = "reqwest"))]
@@ -90,67 +94,70 @@ pub fn init(config: &TelemetryConfig, service: Service) -> Result<Telemetry, Ini
     Ok(telemetry)
 }
 
-/// Why telemetry could not be set up.
+/// The reason why [`init`] could not set up telemetry.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// An exporter refused its settings (`OTEL_EXPORTER_OTLP_*`).
+    /// An exporter rejected its settings (`OTEL_EXPORTER_OTLP_*`).
     #[error("could not build the {signal} exporter")]
     Exporter {
-        /// Which signal it is for: TRACES, METRICS or LOGS.
+        /// The signal: TRACES, METRICS or LOGS.
         signal: &'static str,
-        /// What the exporter said.
+        /// The error of the exporter's builder.
         #[source]
         source: opentelemetry_otlp::ExporterBuildError,
     },
-    /// The certificate of an endpoint cannot be used.
+    /// The CA certificate for an endpoint could not be read or parsed.
     #[cfg(feature = "tls")]
-    #[error("OTEL_EXPORTER_OTLP_CERTIFICATE of {signal} cannot be used: {reason}")]
+    #[error("could not load OTEL_EXPORTER_OTLP_CERTIFICATE of {signal}: {reason}")]
     Certificate {
-        /// Which signal it is for.
+        /// The signal: TRACES, METRICS or LOGS.
         signal: &'static str,
-        /// Why not.
+        /// The path and the cause, or the cause alone.
         reason: String,
     },
-    /// An endpoint wants TLS, and it is not built in.
+    /// An endpoint has an `https` URL, but the feature `tls` is disabled.
     #[cfg(not(feature = "tls"))]
-    #[error("the endpoint of {signal} wants TLS: build telemetry-common with its feature tls")]
+    #[error(
+        "the OTLP endpoint of {signal} has an https URL: build telemetry-common with its feature tls"
+    )]
     NoTls {
-        /// Which signal it is for.
+        /// The signal: TRACES, METRICS or LOGS.
         signal: &'static str,
     },
-    /// The DSN is none; it is a secret, and not repeated.
+    /// `SENTRY_DSN` is not a valid DSN. The message omits the value, which is a secret.
     #[cfg(feature = "sentry")]
     #[error("SENTRY_DSN is not a Sentry DSN")]
     SentryDsn,
-    /// Sentry's thread did not start.
+    /// The thread that sends events to Sentry could not be started.
     #[cfg(feature = "sentry")]
-    #[error("could not start what sends to Sentry")]
+    #[error("could not start the Sentry transport thread")]
     Sentry(#[source] std::io::Error),
-    /// Spans that leave one by one would wait for the collector, each of them.
-    #[error("TRACES_PROCESSOR=simple is for OTEL_TRACES_EXPORTER=console alone")]
+    /// `TRACES_PROCESSOR=simple` with the OTLP exporter: the end of each span would wait for the
+    /// collector.
+    #[error("TRACES_PROCESSOR=simple is supported only with OTEL_TRACES_EXPORTER=console")]
     Simple,
-    /// The metrics cannot be scraped.
+    /// The Prometheus exporter rejected its registry.
     #[cfg(feature = "prometheus")]
     #[error("could not build the Prometheus exporter")]
     Prometheus(#[source] opentelemetry_sdk::error::OTelSdkError),
-    /// `RUST_LOG` is no filter.
-    #[error("RUST_LOG is not a filter")]
+    /// `RUST_LOG` is not a valid filter.
+    #[error("RUST_LOG is not a valid filter")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// Something installed a subscriber before.
-    #[error("a tracing subscriber is installed already")]
+    /// A global tracing subscriber is already installed.
+    #[error("a global tracing subscriber is already installed")]
     Subscriber(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// The current trace's id as 32 hex digits; `None` outside any trace.
+/// Returns the id of the current trace as 32 hex digits, or `None` if there is no current span.
 pub fn trace_id() -> Option<String> {
     let context = Context::current();
     let span = context.span().span_context().clone();
     span.is_valid().then(|| span.trace_id().to_string())
 }
 
-/// The current span as a W3C `traceparent` value; `None` outside any trace.
+/// Returns the current span as a W3C `traceparent` value, or `None` if there is no current span.
 ///
-/// See <https://www.w3.org/TR/trace-context/#traceparent-header>.
+/// Format: <https://www.w3.org/TR/trace-context/#traceparent-header>.
 pub fn traceparent() -> Option<String> {
     let context = Context::current();
     let span = context.span().span_context().clone();

@@ -1,14 +1,15 @@
 //! Normalizes spans, log records and metrics before they are exported, and counts the exports.
 //!
-//! - Spans: the specification says that setting an attribute again overwrites it; the SDK keeps both.
-//!   axum-tracing-opentelemetry writes empty strings for unknown values, and a vendor's `span.type`.
-//!   Here the last value of a key wins; empty values and the vendor's attribute are removed.
-//! - Scopes: the tracing layer and the log appender give every item one scope. Here an item gets the
-//!   scope of the crate that made it.
-//! - Log records: tracing names an unnamed event after its location in the code, which is no event
-//!   name. Here such a name is removed. Each record gets a timestamp and the current [`RequestId`].
-//! - Metrics: the SDK caps the series of an instrument without a message. Here the first capped
-//!   export of an instrument is logged.
+//! - Spans: by the specification, setting an attribute again overwrites its value, but the SDK
+//!   keeps both values. axum-tracing-opentelemetry sets unknown values to empty strings, and sets
+//!   the attribute `span.type` of a vendor. This module keeps the last value of a key, and removes
+//!   empty values and that attribute.
+//! - Scopes: the tracing layer and the log appender use the same scope for all items. This module
+//!   sets the scope of the crate that created an item.
+//! - Log records: tracing names an unnamed event after its source location, which is not an event
+//!   name. This module removes such a name, and adds a timestamp and the current [`RequestId`].
+//! - Metrics: the SDK caps the number of series of an instrument without a log record. This module
+//!   logs the first capped export of an instrument.
 
 use std::{
     collections::HashSet,
@@ -44,7 +45,7 @@ use crate::{
     semconv,
 };
 
-/// The attribute under which the tracing layer passes on the module that made a span.
+/// The attribute in which the tracing layer passes the module that created a span.
 const TARGET: &str = "target";
 
 /// A span exporter that normalizes each span and counts the exports.
@@ -52,7 +53,7 @@ const TARGET: &str = "target";
 pub(crate) struct NormalizingSpanExporter<E> {
     pub(crate) exporter: E,
     pub(crate) stats: Arc<PipelineStats>,
-    /// The longest string value of an attribute, in characters.
+    /// The maximum length of a string attribute, in characters.
     pub(crate) length_limit: Option<usize>,
 }
 
@@ -86,7 +87,7 @@ impl<E: SpanExporter> SpanExporter for NormalizingSpanExporter<E> {
 
 fn normalize(span: &mut SpanData) {
     let attributes = &mut span.attributes;
-    // There are few attributes: comparing is quicker than hashing.
+    // A span has few attributes, so comparing them is faster than hashing.
     for index in (0..attributes.len()).rev() {
         let KeyValue { key, value, .. } = &attributes[index];
         if key.as_str() == TARGET {
@@ -146,13 +147,14 @@ impl<E: LogExporter> LogExporter for CountingLogExporter<E> {
     }
 }
 
-/// Removes event names that tracing made up, and adds the timestamp and the current [`RequestId`].
+/// Removes event names that tracing generated, and adds the timestamp and the current
+/// [`RequestId`].
 #[derive(Debug)]
 pub(crate) struct NormalizingLogProcessor;
 
 impl LogProcessor for NormalizingLogProcessor {
     fn emit(&self, record: &mut SdkLogRecord, _: &InstrumentationScope) {
-        // "event file:line" is tracing's, "log event" the log crate's bridge.
+        // tracing generates "event file:line", and the bridge from the log crate "log event".
         if record
             .event_name()
             .is_some_and(|name| name.starts_with("event ") || name == "log event")
@@ -187,8 +189,8 @@ pub(crate) struct CountingMetricExporter<E> {
 }
 
 impl<E> CountingMetricExporter<E> {
-    /// `rejected` counts the data points that the receiver rejected; `component` is the exporter's
-    /// `otel.component.type`.
+    /// `rejected` counts the data points that the receiver rejected, and `component` is the
+    /// `otel.component.type` of the exporter.
     pub(crate) fn new(exporter: E, component: &'static str, rejected: Arc<AtomicU64>) -> Self {
         Self {
             exporter,
@@ -199,7 +201,7 @@ impl<E> CountingMetricExporter<E> {
         }
     }
 
-    /// Returns the number of data points; logs which metrics are capped.
+    /// Returns the number of data points, and logs which metrics are capped.
     fn count_points(&self, metrics: &ResourceMetrics) -> u64 {
         let mut count = 0;
         let mut capped = self.capped.lock().unwrap_or_else(PoisonError::into_inner);
@@ -224,7 +226,7 @@ impl<E: PushMetricExporter> PushMetricExporter for CountingMetricExporter<E> {
         let outcome = self.exporter.export(metrics).await;
         let rejected = rejected::take().min(points);
         self.rejected.fetch_add(rejected, Ordering::Relaxed);
-        // Made here and not before: the meter provider is built around this exporter.
+        // Created here and not earlier, because the meter provider is built with this exporter.
         let exported = self.exported.get_or_init(points_exported);
         let count = |points, error_type: Option<&'static str>| {
             let mut attributes = component(self.component);
@@ -258,41 +260,41 @@ fn points_exported() -> Counter<u64> {
     scope::meter()
         .u64_counter("otel.sdk.exporter.metric_data_point.exported")
         .with_unit("{data_point}")
-        .with_description("Data points whose export ended: delivered, failed or rejected")
+        .with_description("Number of data points whose export ended: delivered, failed or rejected")
         .build()
 }
 
-/// Logs from a thread of its own: what an exporter's thread logs is not exported.
+/// Logs on a separate thread, because log records of an exporter's thread are not exported.
 fn warn_capped(name: String) {
     thread::spawn(move || {
         warn!(
-            name: "telemetry.metric.capped",
+            name: "telemetry_common.metric.capped",
             { { semconv::METRIC_NAME } = name },
-            "{name} has too many series: those beyond the limit are counted together"
+            "{name} has too many series: those beyond the limit are aggregated into one"
         );
     });
 }
 
-/// Returns the number of points, and whether one of them holds all series beyond the cap.
+/// Returns the number of points, and whether one of them is the overflow series.
 fn points<T>(data: &MetricData<T>) -> (u64, bool) {
     let (mut count, mut is_capped) = (0, false);
-    let mut see = |mut attributes: Box<dyn Iterator<Item = &KeyValue> + '_>| {
+    let mut count_point = |mut attributes: Box<dyn Iterator<Item = &KeyValue> + '_>| {
         count += 1;
         is_capped |= attributes.any(|attribute| attribute.key.as_str() == "otel.metric.overflow");
     };
     match data {
         MetricData::Gauge(gauge) => gauge
             .data_points()
-            .for_each(|point| see(Box::new(point.attributes()))),
+            .for_each(|point| count_point(Box::new(point.attributes()))),
         MetricData::Sum(sum) => sum
             .data_points()
-            .for_each(|point| see(Box::new(point.attributes()))),
+            .for_each(|point| count_point(Box::new(point.attributes()))),
         MetricData::Histogram(histogram) => histogram
             .data_points()
-            .for_each(|point| see(Box::new(point.attributes()))),
+            .for_each(|point| count_point(Box::new(point.attributes()))),
         MetricData::ExponentialHistogram(histogram) => histogram
             .data_points()
-            .for_each(|point| see(Box::new(point.attributes()))),
+            .for_each(|point| count_point(Box::new(point.attributes()))),
     }
     (count, is_capped)
 }

@@ -1,8 +1,9 @@
-//! The OTLP exporters. The SDK reads their settings itself, except certificates: those stand here.
+//! The OTLP exporters of the three signals. opentelemetry-otlp reads their settings, except the
+//! certificates, which this module reads.
 //!
-//! `OTEL_EXPORTER_OTLP_CERTIFICATE`, and the form of each signal, name a PEM file with the authority
-//! that signed the collector's certificate; without it an `https` endpoint is held against the
-//! system's authorities. Feature `tls`.
+//! `OTEL_EXPORTER_OTLP_CERTIFICATE`, or `OTEL_EXPORTER_OTLP_{signal}_CERTIFICATE`, is the path of a
+//! PEM file with the CA certificate that signed the collector's certificate. Without it, the CA
+//! certificates of the system verify an `https` endpoint. TLS needs the feature `tls`.
 
 use std::env;
 
@@ -47,18 +48,20 @@ fn failed(signal: &'static str) -> impl FnOnce(ExporterBuildError) -> InitError 
     move |source| InitError::Exporter { signal, source }
 }
 
-/// A setting of a signal's exporter: its own, or that of all.
+/// Returns a setting of a signal's exporter: the variable of the signal, else the variable of all
+/// signals. An empty value counts as not set.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the SDK reads its settings where they are used, and so the ones beside them"
+    reason = "opentelemetry-otlp reads its variables while it builds an exporter, and so does this"
 )]
 fn setting(signal: &str, name: &str) -> Option<String> {
-    let own = env::var(format!("OTEL_EXPORTER_OTLP_{signal}_{name}"));
-    let setting = own.or_else(|_| env::var(format!("OTEL_EXPORTER_OTLP_{name}")));
+    let of_signal = env::var(format!("OTEL_EXPORTER_OTLP_{signal}_{name}"));
+    let setting = of_signal.or_else(|_| env::var(format!("OTEL_EXPORTER_OTLP_{name}")));
     setting.ok().filter(|value| !value.is_empty())
 }
 
-/// `otel.component.type` of a signal's exporter: one of the pair, for HTTP or for gRPC.
+/// Returns the `otel.component.type` of a signal's exporter. `types` has the type of the HTTP
+/// exporter and the type of the gRPC exporter.
 pub(crate) fn component(signal: &str, types: (&'static str, &'static str)) -> &'static str {
     match setting(signal, "PROTOCOL").as_deref() {
         Some("grpc") => types.1,
@@ -66,7 +69,7 @@ pub(crate) fn component(signal: &str, types: (&'static str, &'static str)) -> &'
     }
 }
 
-/// The client of an exporter, where the SDK's default does not serve.
+/// The client of an exporter: the default one of opentelemetry-otlp, or one with TLS.
 enum Transport {
     Plain,
     #[cfg(feature = "tls")]
@@ -106,22 +109,22 @@ mod tls {
             if !endpoint.starts_with("https:") {
                 return Ok(Self::Plain);
             }
-            let bad = |reason: String| InitError::Certificate { signal, reason };
-            let authority = setting(signal, "CERTIFICATE")
-                .map(|path| fs::read(&path).map_err(|error| bad(format!("{path}: {error}"))))
+            let invalid = |reason: String| InitError::Certificate { signal, reason };
+            let ca = setting(signal, "CERTIFICATE")
+                .map(|path| fs::read(&path).map_err(|error| invalid(format!("{path}: {error}"))))
                 .transpose()?;
             if setting(signal, "PROTOCOL").as_deref() == Some("grpc") {
                 let tls = ClientTlsConfig::new();
-                return Ok(Self::Grpc(match authority {
+                return Ok(Self::Grpc(match ca {
                     Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
                     None => tls.with_native_roots(),
                 }));
             }
-            let roots = match authority {
+            let roots = match ca {
                 Some(pem) => {
-                    let authority = tls::Certificate::from_pem(&pem);
-                    let authority = authority.map_err(|error| bad(error.to_string()))?;
-                    RootCerts::from([authority])
+                    let certificate = tls::Certificate::from_pem(&pem);
+                    let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
+                    RootCerts::from([certificate])
                 }
                 None => RootCerts::PlatformVerifier,
             };
@@ -136,7 +139,7 @@ mod tls {
         }
     }
 
-    /// HTTP over TLS for the exporters' own threads, which may block.
+    /// A blocking HTTP client with TLS. The exporters use it on their own threads, which may block.
     #[derive(Debug)]
     pub(super) struct Https(Agent);
 

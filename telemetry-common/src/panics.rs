@@ -1,4 +1,6 @@
-//! A panic is a log record and a count, in the span it happens in, whoever catches it.
+//! Logs and counts every panic, caught or not, in the span in which it happens.
+//!
+//! Convention: <https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-logs/>.
 
 use std::{
     any::Any,
@@ -11,7 +13,8 @@ use tracing::{Level, enabled, error};
 
 use crate::{scope, semconv};
 
-/// Takes the place of the hook that prints; call it once, after the metrics are set up.
+/// Replaces the default panic hook by one that logs and counts panics. Panics are printed only if
+/// the level ERROR is disabled. Call it once, after the meter provider is set.
 pub(crate) fn observe() {
     let (count, print) = (counter(), take_hook());
     set_hook(Box::new(move |panic| {
@@ -24,7 +27,7 @@ pub(crate) fn observe() {
     }));
 }
 
-/// As [`observe`], and the hook that was there goes on printing: a test's own panics are seen.
+/// As [`observe`], but also prints every panic, so that the panic of a failed test is visible.
 #[cfg(feature = "testing")]
 pub(crate) fn observe_and_print() {
     let (count, print) = (counter(), take_hook());
@@ -36,33 +39,34 @@ pub(crate) fn observe_and_print() {
 }
 
 fn log(panic: &PanicHookInfo<'_>) {
-    let text = payload_text(panic.payload());
+    let message = payload_message(panic.payload());
     let location = panic.location();
     error!(
         name: "exception",
         {
             { semconv::EXCEPTION_TYPE } = "panic",
-            { semconv::EXCEPTION_MESSAGE } = text,
+            { semconv::EXCEPTION_MESSAGE } = message,
             { semconv::EXCEPTION_STACKTRACE } = %Backtrace::force_capture(),
             { semconv::CODE_FILE_PATH } = location.map(Location::file),
             { semconv::CODE_LINE_NUMBER } = location.map(Location::line),
         },
         "panicked at {}",
-        location.map_or_else(|| "an unknown place".to_owned(), ToString::to_string),
+        location.map_or_else(|| "an unknown location".to_owned(), ToString::to_string),
     );
 }
 
-fn payload_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no text")
+fn payload_message(payload: &(dyn Any + Send)) -> &str {
+    let message = payload.downcast_ref::<String>().map(String::as_str);
+    message
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("the panic payload is not a string")
 }
 
 fn counter() -> Counter<u64> {
     let panics = scope::meter()
         .u64_counter(semconv::PANICS)
         .with_unit("{panic}")
-        .with_description("Panics, caught or not")
+        .with_description("Number of panics, caught or not")
         .build();
     panics.add(0, &[]);
     panics

@@ -1,7 +1,9 @@
-//! Pipeline statistics: what became of all spans, log records or Sentry events of this process.
+//! Pipeline statistics: counts of the spans, log records and Sentry events of this process that
+//! were created, dropped, exported and lost.
 //!
-//! The processors and exporters of this crate count; [`PipelineStats::observe`] makes metrics of the
-//! counts, and the end of the process reports what was lost.
+//! The processors and exporters of this crate increment the counts. [`PipelineStats::observe`]
+//! reports them as metrics, and [`Telemetry::shutdown`](crate::Telemetry::shutdown) prints the
+//! losses.
 //!
 //! Names: <https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/>.
 
@@ -26,16 +28,19 @@ pub(crate) struct PipelineStats {
     started: [AtomicU64; Started::SERIES],
     created: AtomicU64,
     dropped: AtomicU64,
-    /// Taken out of the queue for export.
+    /// Items taken out of the queue for export.
     dequeued: AtomicU64,
     exported: AtomicU64,
-    /// Not delivered: the request failed.
+    /// Items that were not delivered, because the request failed.
     failed: AtomicU64,
-    /// Not accepted by a receiver that accepted the request.
+    /// Items that the receiver rejected although it accepted the request.
     rejected: AtomicU64,
 }
 
-/// The names of a signal's metrics, and what makes them.
+/// The `error.type` of an outcome, `None` for success, and its count.
+type Outcome<'s> = (Option<&'static str>, &'s AtomicU64);
+
+/// The names of the metrics of a signal, and the unit of its items.
 #[derive(Debug)]
 pub(crate) struct Signal {
     unit: &'static str,
@@ -71,11 +76,11 @@ pub(crate) static LOGS: Signal = Signal {
 #[cfg(feature = "sentry")]
 pub(crate) static SENTRY_EVENTS: Signal = Signal {
     unit: "{event}",
-    created: "telemetry.sentry.event.created",
-    processed: "telemetry.sentry.event.processed",
-    queue_size: "telemetry.sentry.event.queue.size",
-    queue_capacity: "telemetry.sentry.event.queue.capacity",
-    exported: "telemetry.sentry.event.exported",
+    created: "telemetry_common.sentry.event.created",
+    processed: "telemetry_common.sentry.event.processed",
+    queue_size: "telemetry_common.sentry.event.queue.size",
+    queue_capacity: "telemetry_common.sentry.event.queue.capacity",
+    exported: "telemetry_common.sentry.event.exported",
     processor: "",
 };
 
@@ -102,7 +107,7 @@ pub(crate) enum Sampling {
 
 impl Started {
     const SERIES: usize = 9;
-    /// What is counted for a signal that has neither parents nor sampling.
+    /// The series of a signal that has neither parents nor sampling.
     const PLAIN: Self = Self {
         origin: ParentOrigin::None,
         sampling: Sampling::Drop,
@@ -112,7 +117,7 @@ impl Started {
         self.origin as usize * 3 + self.sampling as usize
     }
 
-    /// The attributes of the series at `index`.
+    /// Returns the attributes of the series at `index`.
     fn attributes(index: usize) -> [KeyValue; 2] {
         const ORIGINS: [&str; 3] = ["none", "local", "remote"];
         const RESULTS: [&str; 3] = ["DROP", "RECORD_ONLY", "RECORD_AND_SAMPLE"];
@@ -124,8 +129,8 @@ impl Started {
 }
 
 impl PipelineStats {
-    /// `capacity` is the most items that the queue holds, `exporter` the `otel.component.type` of
-    /// what takes them out.
+    /// `capacity` is the maximum number of items in the queue, and `exporter` is the
+    /// `otel.component.type` of the exporter.
     pub(crate) fn new(
         signal: &'static Signal,
         capacity: usize,
@@ -145,7 +150,7 @@ impl PipelineStats {
         })
     }
 
-    /// Counts an item that was made.
+    /// Counts a created item.
     pub(crate) fn count_created(&self) {
         self.count_started(Started::PLAIN);
     }
@@ -155,7 +160,7 @@ impl PipelineStats {
         self.started[started.index()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the queue has room for one more item; otherwise the item is counted as dropped.
+    /// Returns whether the queue has space for one more item. If not, counts the item as dropped.
     pub(crate) fn admit(&self) -> bool {
         self.created.fetch_add(1, Ordering::Relaxed);
         let admitted = self.queued() <= self.capacity;
@@ -166,15 +171,15 @@ impl PipelineStats {
     }
 
     fn queued(&self) -> u64 {
-        let gone = read(&self.dequeued) + read(&self.dropped);
-        read(&self.created).saturating_sub(gone)
+        let removed = read(&self.dequeued) + read(&self.dropped);
+        read(&self.created).saturating_sub(removed)
     }
 
     pub(crate) fn count_dequeued(&self, count: usize) {
         self.dequeued.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// Counts a batch whose export ended; the receiver rejected `rejected` items of it.
+    /// Counts the items of a batch whose export ended. `rejected` of them were rejected.
     pub(crate) fn count_exported(&self, count: usize, rejected: u64, outcome: &OTelSdkResult) {
         let count = count as u64;
         if outcome.is_ok() {
@@ -186,20 +191,20 @@ impl PipelineStats {
         }
     }
 
-    /// How many items were queued or dropped, and how many of them were not delivered.
+    /// Returns how many items were queued or dropped, and how many of them were not delivered.
     pub(crate) fn created_and_lost(&self) -> (u64, u64) {
         let created = read(&self.created);
         (created, created.saturating_sub(read(&self.exported)))
     }
 
-    /// Makes metrics that read the counts whenever they are exported.
+    /// Creates metrics that read the counts at each export.
     pub(crate) fn observe(self: &Arc<Self>) {
         self.observe_started();
         let processor = component(self.signal.processor);
         let exporter = component(self.exporter);
         self.observe_outcomes(
             self.signal.processed,
-            "Items that left the queue, or were dropped because it was full",
+            "Number of items that left the queue, or were dropped because it was full",
             processor.clone(),
             |stats| {
                 vec![
@@ -210,7 +215,7 @@ impl PipelineStats {
         );
         self.observe_outcomes(
             self.signal.exported,
-            "Items whose export ended: delivered, failed or rejected",
+            "Number of items whose export ended: delivered, failed or rejected",
             exporter,
             |stats| {
                 vec![
@@ -220,26 +225,27 @@ impl PipelineStats {
                 ]
             },
         );
-        let queued = "Items in the queue";
+        let queued = "Number of items in the queue";
         self.observe_amount(
             self.signal.queue_size,
             queued,
             processor.clone(),
             Self::queued,
         );
-        let capacity = "The most items that the queue holds";
+        let capacity = "Maximum number of items in the queue";
         let name = self.signal.queue_capacity;
         self.observe_amount(name, capacity, processor, |stats| stats.capacity);
     }
 
-    /// Spans by parent and sampling decision; log records and events by their number alone.
+    /// Creates the metric of created items. Spans are counted by parent and sampling decision, log
+    /// records and events without attributes.
     fn observe_started(self: &Arc<Self>) {
         let stats = Arc::clone(self);
         let is_span = self.signal.created == SPANS.created;
         let _: ObservableCounter<u64> = scope::meter()
             .u64_observable_counter(self.signal.created)
             .with_unit(self.signal.unit)
-            .with_description("Items that were created")
+            .with_description("Number of created items")
             .with_callback(move |observer| {
                 for (index, count) in stats.started.iter().map(read).enumerate() {
                     if is_span && (count > 0 || index == Started::SERIES - 1) {
@@ -257,7 +263,7 @@ impl PipelineStats {
         name: &'static str,
         description: &'static str,
         component: Vec<KeyValue>,
-        outcomes: fn(&Self) -> Vec<(Option<&'static str>, &AtomicU64)>,
+        outcomes: fn(&Self) -> Vec<Outcome<'_>>,
     ) {
         let stats = Arc::clone(self);
         scope::meter()
@@ -295,7 +301,7 @@ impl PipelineStats {
     }
 }
 
-/// The attributes that name a component of the SDK; none for an empty type.
+/// Returns the attributes that identify a component of the SDK. An empty `kind` has none.
 pub(crate) fn component(kind: &'static str) -> Vec<KeyValue> {
     if kind.is_empty() {
         return Vec::new();
@@ -324,8 +330,8 @@ mod tests {
         stats.count_dequeued(3);
         stats.count_exported(2, 1, &Ok(()));
         stats.count_exported(1, 0, &Err(OTelSdkError::AlreadyShutdown));
-        assert!(stats.admit(), "there is room again");
-        let lost = "two dropped, one rejected, one failed, one queued";
-        assert_eq!(stats.created_and_lost(), (6, 5), "{lost}");
+        assert!(stats.admit(), "the queue has space again");
+        let losses = "two dropped, one rejected, one failed, one queued";
+        assert_eq!(stats.created_and_lost(), (6, 5), "{losses}");
     }
 }

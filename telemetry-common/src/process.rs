@@ -1,7 +1,7 @@
-//! What the process costs: CPU, memory, threads, files, disk, and tokio's workers.
+//! Metrics of the process: CPU, memory, threads, file descriptors, disk I/O and the tokio runtime.
 //!
-//! opentelemetry-instrumentation-process measures most of this with other instruments than the
-//! conventions name, gauges for counters; a backend adds those up wrongly.
+//! The crate opentelemetry-instrumentation-process records most of them as gauges, where the
+//! conventions require counters. A backend would aggregate those incorrectly.
 //!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/system/process-metrics/>.
 
@@ -18,17 +18,18 @@ mod linux {
 
     use crate::{scope, semconv};
 
-    /// Reads `/proc/self` whenever metrics are exported; what cannot be read is not told.
+    /// Creates the instruments. They read `/proc/self` at each export. A value that cannot be read
+    /// is not reported.
     pub(super) fn observe() {
         let meter = scope::meter();
         meter
             .f64_observable_counter(semconv::PROCESS_CPU_TIME)
             .with_unit("s")
-            .with_description("CPU time spent")
-            .with_callback(|seen| {
+            .with_description("CPU time used by the process")
+            .with_callback(|observer| {
                 if let Ok(Stat { utime, stime, .. }) = stat() {
                     for (mode, ticks) in [("user", utime), ("system", stime)] {
-                        seen.observe(seconds(ticks), &[KeyValue::new(semconv::CPU_MODE, mode)]);
+                        observer.observe(seconds(ticks), &[KeyValue::new(semconv::CPU_MODE, mode)]);
                     }
                 }
             })
@@ -36,12 +37,12 @@ mod linux {
         meter
             .u64_observable_counter(semconv::PROCESS_DISK_IO)
             .with_unit("By")
-            .with_description("Bytes read from and written to disks")
-            .with_callback(|seen| {
+            .with_description("Bytes read from and written to disk")
+            .with_callback(|observer| {
                 if let Ok(io) = Process::myself().and_then(|me| me.io()) {
                     for (direction, bytes) in [("read", io.read_bytes), ("write", io.write_bytes)] {
                         let direction = KeyValue::new(semconv::DISK_IO_DIRECTION, direction);
-                        seen.observe(bytes, &[direction]);
+                        observer.observe(bytes, &[direction]);
                     }
                 }
             })
@@ -49,15 +50,15 @@ mod linux {
         meter
             .u64_observable_counter(semconv::PROCESS_CONTEXT_SWITCHES)
             .with_unit("{context_switch}")
-            .with_description("Switches of context")
-            .with_callback(|seen| {
+            .with_description("Number of context switches of the process")
+            .with_callback(|observer| {
                 if let Ok(status) = Process::myself().and_then(|me| me.status()) {
                     for (kind, switches) in [
                         ("voluntary", status.voluntary_ctxt_switches),
                         ("involuntary", status.nonvoluntary_ctxt_switches),
                     ] {
                         let kind = KeyValue::new(semconv::PROCESS_CONTEXT_SWITCH_TYPE, kind);
-                        seen.observe(switches.unwrap_or_default(), &[kind]);
+                        observer.observe(switches.unwrap_or_default(), &[kind]);
                     }
                 }
             })
@@ -65,12 +66,12 @@ mod linux {
         meter
             .u64_observable_counter(semconv::PROCESS_PAGING_FAULTS)
             .with_unit("{fault}")
-            .with_description("Page faults")
-            .with_callback(|seen| {
+            .with_description("Number of page faults of the process")
+            .with_callback(|observer| {
                 if let Ok(Stat { minflt, majflt, .. }) = stat() {
                     for (kind, faults) in [("minor", minflt), ("major", majflt)] {
                         let kind = KeyValue::new(semconv::SYSTEM_PAGING_FAULT_TYPE, kind);
-                        seen.observe(faults, &[kind]);
+                        observer.observe(faults, &[kind]);
                     }
                 }
             })
@@ -80,9 +81,9 @@ mod linux {
                 .i64_observable_up_down_counter(name)
                 .with_unit(unit)
                 .with_description(description)
-                .with_callback(move |seen| {
+                .with_callback(move |observer| {
                     if let Ok(amount) = read() {
-                        seen.observe(amount, &[]);
+                        observer.observe(amount, &[]);
                     }
                 })
                 .build();
@@ -90,7 +91,7 @@ mod linux {
         amount(
             semconv::PROCESS_MEMORY_USAGE,
             "By",
-            "Physical memory in use",
+            "Physical memory in use (RSS)",
             || Ok(stat()?.rss_bytes().get().cast_signed()),
         );
         amount(
@@ -99,21 +100,24 @@ mod linux {
             "Virtual memory in use",
             || Ok(stat()?.vsize.cast_signed()),
         );
-        amount(semconv::PROCESS_THREAD_COUNT, "{thread}", "Threads", || {
-            Ok(stat()?.num_threads)
-        });
+        amount(
+            semconv::PROCESS_THREAD_COUNT,
+            "{thread}",
+            "Number of threads",
+            || Ok(stat()?.num_threads),
+        );
         amount(
             semconv::PROCESS_UNIX_FILE_DESCRIPTOR_COUNT,
             "{file_descriptor}",
-            "Open files and sockets",
+            "Number of open file descriptors",
             || Ok(Process::myself()?.fd_count()?.cast_signed() as i64),
         );
         let started = Instant::now();
         meter
             .f64_observable_gauge(semconv::PROCESS_UPTIME)
             .with_unit("s")
-            .with_description("How long the process has run")
-            .with_callback(move |seen| seen.observe(started.elapsed().as_secs_f64(), &[]))
+            .with_description("Time since telemetry was started")
+            .with_callback(move |observer| observer.observe(started.elapsed().as_secs_f64(), &[]))
             .build();
     }
 
@@ -127,6 +131,7 @@ mod linux {
     }
 }
 
+/// Creates the instruments of the process, on Linux only, and of the current tokio runtime.
 pub(crate) fn observe() {
     #[cfg(target_os = "linux")]
     linux::observe();

@@ -1,5 +1,5 @@
-//! The SDK's providers of the three signals: built from the settings, flushed and shut down within
-//! one time budget.
+//! The SDK's tracer, meter and logger providers. This module builds them from the settings, and
+//! flushes and shuts them down within one time budget.
 
 use std::{
     sync::{
@@ -35,7 +35,9 @@ use crate::{
     subscriber::ConsoleFilter,
 };
 
-/// The running telemetry of this process; [`shutdown`](Self::shutdown) flushes and ends it.
+/// The telemetry of this process, as [`init`](crate::init) started it.
+///
+/// Call [`shutdown`](Self::shutdown) at the end of the process: it exports what is still queued.
 #[derive(Debug, Default)]
 #[must_use = "without `shutdown` the last spans, logs and metrics are lost"]
 pub struct Telemetry {
@@ -51,10 +53,12 @@ pub struct Telemetry {
     pub(crate) registry: prometheus::Registry,
 }
 
-/// How much larger the SDK's queue is than our bound: it also holds the SDK's own messages.
+/// Extra capacity of the SDK's queue, in items, beyond the bound of [`BoundedProcessor`]. The SDK's
+/// queue also holds the SDK's control messages.
 const SLACK: usize = 64;
 
-/// The share of the shutdown budget for spans, log records and Sentry events; metrics have the rest.
+/// The share of the shutdown budget for spans, log records and Sentry events. The rest is for
+/// metrics.
 const FLUSH_SHARE: f32 = 0.7;
 
 impl Telemetry {
@@ -176,21 +180,21 @@ impl Telemetry {
         Ok(())
     }
 
-    /// The filter of the console, which can be changed at run time.
+    /// Returns the filter of the console logs, which can be changed at run time.
     pub fn console_filter(&self) -> ConsoleFilter {
         self.console.clone()
     }
 
-    /// The metrics of the process, to be scraped as Prometheus text.
+    /// Returns the metrics of the process for a Prometheus endpoint.
     #[cfg(feature = "prometheus")]
     pub fn scrape(&self) -> crate::Scrape {
         crate::Scrape(self.registry.clone())
     }
 
-    /// Exports what is queued and stops, within `budget`.
+    /// Exports the queued telemetry and shuts the providers down, within `budget`.
     ///
-    /// It blocks: call it outside the runtime or with `spawn_blocking`. It prints to stderr what was
-    /// not delivered, because logging has ended by then.
+    /// It blocks the thread: call it outside the runtime or with `spawn_blocking`. It prints to
+    /// stderr what was not delivered, because log records are no longer exported by then.
     pub fn shutdown(self, budget: Duration) {
         let (deadline, share) = (Instant::now() + budget, budget.mul_f32(FLUSH_SHARE));
         thread::scope(|threads| {
@@ -202,18 +206,21 @@ impl Telemetry {
             #[cfg(feature = "sentry")]
             threads.spawn(|| self.sentry.map(|sentry| sentry.close(share)));
         });
-        // The SDK's results are no measure: a shutdown succeeds when its last batch does.
-        for (what, stats) in self.pipeline_stats {
-            report(what, stats.created_and_lost());
+        // The SDK's results do not show losses: a shutdown succeeds if its last batch was exported.
+        for (items, stats) in self.pipeline_stats {
+            report(items, stats.created_and_lost());
         }
         // Last, so that the losses of the other signals are still counted and exported.
-        let left = deadline.saturating_duration_since(Instant::now());
-        let metrics = self.metrics.map(|metrics| shutdown_within(left, metrics));
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        let metrics = self
+            .metrics
+            .map(|metrics| shutdown_within(remaining, metrics));
         report_metrics(metrics, self.rejected_points.load(Ordering::Relaxed));
     }
 }
 
-/// Limits the last export to `budget`: the SDK waits for it without a limit, whatever its argument.
+/// Shuts the meter provider down within `budget`. The SDK ignores its timeout argument: it waits
+/// for the last export without a limit.
 fn shutdown_within(budget: Duration, metrics: SdkMeterProvider) -> OTelSdkResult {
     let (done, finished) = channel();
     thread::spawn(move || done.send(metrics.shutdown_with_timeout(budget)));
@@ -222,9 +229,9 @@ fn shutdown_within(budget: Duration, metrics: SdkMeterProvider) -> OTelSdkResult
 }
 
 #[expect(clippy::print_stderr, reason = "logging has ended")]
-fn report(what: &str, (created, lost): (u64, u64)) {
+fn report(items: &str, (created, lost): (u64, u64)) {
     if lost > 0 {
-        eprintln!("telemetry: {lost} of {created} {what} were not delivered");
+        eprintln!("telemetry: {lost} of {created} {items} were not delivered");
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-/// The replacement that the convention names.
+/// The replacement for a secret, as the convention for `url.full` requires.
 const REDACTED: &str = "REDACTED";
 
-/// A parameter is secret when one of the words of its name is among these, in any case.
+/// A parameter is secret if its name contains one of these words, in any case.
 ///
-/// The convention names `AWSAccessKeyId`, `Signature`, `sig` and `X-Goog-Signature`
-/// (<https://opentelemetry.io/docs/specs/semconv/registry/attributes/url/>); these words cover them
+/// The convention requires `AWSAccessKeyId`, `Signature`, `sig` and `X-Goog-Signature`:
+/// <https://opentelemetry.io/docs/specs/semconv/registry/attributes/url/>. These words include them
 /// and the usual names of secrets.
 #[cfg(any(feature = "axum", feature = "reqwest"))]
 const SECRETS: [&str; 22] = [
@@ -36,29 +36,30 @@ const SECRETS: [&str; 22] = [
     "tokens",
 ];
 
-/// Whether a parameter's name, such as `X-Goog-Signature` or `AWSAccessKeyId`, has a secret word.
-/// Words end at punctuation and where a capital letter follows a small one; so `author`, `monkey` and
-/// `postcode` have none.
+/// Whether the name of a parameter, such as `X-Goog-Signature` or `apiKey`, contains a secret word.
+///
+/// A word ends at punctuation, and before an uppercase letter that follows a lowercase letter. So
+/// `author`, `monkey` and `postcode` contain none.
 #[cfg(any(feature = "axum", feature = "reqwest"))]
 fn is_secret(name: &str) -> bool {
     let mut words = vec![String::new()];
-    let mut after_small = false;
+    let mut after_lowercase = false;
     for c in name.chars() {
-        if !c.is_alphanumeric() || (after_small && c.is_uppercase()) {
+        if !c.is_alphanumeric() || (after_lowercase && c.is_uppercase()) {
             words.push(String::new());
         }
         if c.is_alphanumeric() {
             words
                 .last_mut()
-                .expect("there is a word")
+                .expect("the list is never empty")
                 .extend(c.to_lowercase());
         }
-        after_small = c.is_lowercase();
+        after_lowercase = c.is_lowercase();
     }
     words.iter().any(|word| SECRETS.contains(&word.as_str()))
 }
 
-/// `query` with the values of secret parameters replaced.
+/// Returns `query` with the values of secret parameters replaced by `REDACTED`.
 #[cfg(any(feature = "axum", feature = "reqwest"))]
 pub(crate) fn query(query: &str) -> Cow<'_, str> {
     let is_secret = |pair: &str| is_secret(pair.split('=').next().unwrap_or_default());
@@ -72,7 +73,7 @@ pub(crate) fn query(query: &str) -> Cow<'_, str> {
     Cow::Owned(pairs.collect::<Vec<_>>().join("&"))
 }
 
-/// `text` without the credentials of the URLs in it.
+/// Returns `text` with the credentials of all URLs in it replaced by `REDACTED`.
 #[cfg(feature = "sentry")]
 pub(crate) fn text(text: &str) -> Cow<'_, str> {
     const SCHEME: &str = "://";
@@ -81,7 +82,7 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
     };
     let (mut clean, rest) = (text[..first].to_owned(), &text[first + SCHEME.len()..]);
     for after in rest.split(SCHEME) {
-        // A URL ends at one of these; a password may hold a slash.
+        // These characters end a URL. A slash does not, because a password may contain it.
         let end = after.find(|c: char| c.is_whitespace() || "\"'<>()".contains(c));
         let url = &after[..end.unwrap_or(after.len())];
         let at = url.rfind('@').unwrap_or_default();
@@ -125,8 +126,8 @@ mod tests {
     fn credentials_of_every_url_are_replaced() {
         assert_eq!(text("no URL"), "no URL");
         assert_eq!(text("at http://a/b?c=d@e"), "at http://REDACTED@e");
-        let both = "asked http://a/ of postgres://u:p/s@s@db:5432/books (x@y)";
-        let clean = "asked http://a/ of postgres://REDACTED@db:5432/books (x@y)";
+        let both = "read http://a/ from postgres://u:p/s@s@db:5432/books (x@y)";
+        let clean = "read http://a/ from postgres://REDACTED@db:5432/books (x@y)";
         assert_eq!(text(both), clean);
         assert_eq!(
             text("'amqp://u:p@h', http://u:p@h"),

@@ -1,8 +1,9 @@
-//! Items that a receiver rejected although it accepted the request: OTLP's partial success.
+//! Counts the items that a receiver rejected although it accepted the request: the partial success
+//! of OTLP, <https://opentelemetry.io/docs/specs/otlp/#partial-success>.
 //!
-//! The exporters log the number and return `Ok`. [`RejectedLayer`] reads the number from their log
-//! event, on the thread of the export; the exporter around them takes it with [`take`].
-//! <https://opentelemetry.io/docs/specs/otlp/#partial-success>
+//! The OTLP exporters log the number of rejected items and return `Ok`. [`RejectedLayer`] reads the
+//! number from that log event, on the thread of the export. The exporter that wraps the OTLP
+//! exporter reads it with [`take`].
 
 use std::{cell::Cell, fmt};
 
@@ -23,12 +24,12 @@ thread_local! {
     static REJECTED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Returns how many items were rejected on this thread since the last call.
+/// Returns how many items were rejected on this thread since the last call, and resets the number.
 pub(crate) fn take() -> u64 {
     REJECTED.take()
 }
 
-/// The layer that watches the OTLP exporters' log events.
+/// Returns the layer that reads the log events of the OTLP exporters.
 pub(crate) fn layer<S>() -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,

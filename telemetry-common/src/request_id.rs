@@ -1,47 +1,48 @@
-//! One id for everything a request causes, in every service's logs.
+//! The request id: one id in the log records of every service for all work that a request causes.
 //!
-//! It rides in the OpenTelemetry context, as baggage does, and so reaches every span and log below
-//! without a parameter; unlike baggage it leaves the process only where we write it down: in the
-//! answer's `x-request-id` and in the event. A trace id does not serve: the worker's trace is
-//! another one.
+//! The id is stored in the OpenTelemetry context, as baggage is, so spans and log records get it
+//! without a parameter. Unlike baggage, propagators do not send it: [`http`](crate::http) sends it
+//! in the header `x-request-id` of requests and responses, and a service can add it to its
+//! messages. A trace id is not sufficient, because a message is processed in another trace.
 
 use std::{fmt, sync::Arc};
 
 use opentelemetry::{Context, context::FutureExt};
 use ulid::Ulid;
 
-/// The longest id taken from a caller; a longer one is replaced.
+/// The maximum length of a caller's id, in characters. A longer id is replaced.
 const MAX_LENGTH: usize = 128;
 
-/// The id of a request: a ULID, or what the caller chose.
+/// The id of a request: the caller's id, or a generated ULID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(Arc<str>);
 
 impl RequestId {
-    /// A fresh id.
+    /// Generates a new id, a ULID.
     pub fn generate() -> Self {
         Self(Ulid::generate().to_string().into())
     }
 
-    /// The caller's id, if it is printable ASCII without spaces and at most 128 characters.
-    pub fn parse(text: &str) -> Option<Self> {
-        let acceptable = !text.is_empty()
-            && text.len() <= MAX_LENGTH
-            && text.bytes().all(|byte| byte.is_ascii_graphic());
-        acceptable.then(|| Self(text.into()))
+    /// Accepts a caller's id: 1 to 128 characters of printable ASCII without spaces. Returns `None`
+    /// for every other string.
+    pub fn parse(id: &str) -> Option<Self> {
+        let acceptable = !id.is_empty()
+            && id.len() <= MAX_LENGTH
+            && id.bytes().all(|byte| byte.is_ascii_graphic());
+        acceptable.then(|| Self(id.into()))
     }
 
-    /// The id of the work in hand; `None` where nobody asked for it.
+    /// Returns the id of the current request or message, or `None` if there is none.
     pub fn current() -> Option<Self> {
         Context::map_current(|context| context.get::<Self>().cloned())
     }
 
-    /// Runs `work` under this id.
+    /// Runs `work` with this id in its context, where [`current`](Self::current) finds it.
     pub fn scope<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
         work.with_context(Context::current_with_value(self))
     }
 
-    /// The id as text.
+    /// Returns the id as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }

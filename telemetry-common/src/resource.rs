@@ -1,7 +1,7 @@
-//! The resource: which service, process and host all three signals come from.
+//! The resource of all three signals: attributes of the service, the process and the host.
 //!
-//! `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` override what is detected here. Process
-//! arguments are not recorded, because they may hold secrets.
+//! `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` override the detected attributes. Process
+//! arguments are not recorded, because they may contain secrets.
 
 use std::{env, fs, process};
 
@@ -14,16 +14,17 @@ use ulid::Ulid;
 
 use crate::semconv;
 
-/// The name and version of a program; [`service!`](crate::service) makes it.
+/// The name and version of a crate or program. [`service!`](crate::service) returns those of the
+/// calling crate.
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
-    /// `service.name`, unless `OTEL_SERVICE_NAME` says otherwise.
+    /// `service.name`, unless `OTEL_SERVICE_NAME` overrides it.
     pub name: &'static str,
     /// `service.version`.
     pub version: &'static str,
 }
 
-/// The calling crate's name and version as a [`Service`].
+/// Returns the name and version of the calling crate as a [`Service`].
 #[macro_export]
 macro_rules! service {
     () => {
@@ -34,6 +35,7 @@ macro_rules! service {
     };
 }
 
+/// Detects the resource. `name` overrides the service name of `service`.
 pub(crate) fn detect(service: Service, name: Option<&str>) -> Resource {
     let mut attributes = vec![
         KeyValue::new(semconv::SERVICE_NAME, service.name),
@@ -64,7 +66,7 @@ pub(crate) fn detect(service: Service, name: Option<&str>) -> Resource {
     }
 }
 
-/// A random UUID of version 4, as the convention recommends.
+/// Returns a random UUID of version 4, as the convention recommends for `service.instance.id`.
 fn instance_id() -> String {
     const VERSION: u128 = 0x4 << 76;
     const VARIANT: u128 = 0x2 << 62;
@@ -80,7 +82,8 @@ fn instance_id() -> String {
     groups.join("-")
 }
 
-/// When the process started, in ISO 8601: with the process id it identifies the process.
+/// Returns the start time of the process in ISO 8601, or `None` if `/proc` cannot be read. The
+/// start time and the process id together identify the process.
 #[cfg(target_os = "linux")]
 fn creation_time() -> Option<String> {
     let start = procfs::process::Process::myself()
@@ -98,7 +101,7 @@ fn creation_time() -> Option<String> {
     None
 }
 
-/// The architecture as the convention names it.
+/// Returns the CPU architecture by the name that the convention uses.
 fn host_arch() -> &'static str {
     match env::consts::ARCH {
         "x86_64" => "amd64",

@@ -1,7 +1,8 @@
 //! The configured sampler, with a count of every span that starts.
 //!
-//! The convention counts non-recording spans too; span processors never see those.
-//! <https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/#metric-otelsdkspanstarted>
+//! The convention requires that non-recording spans are counted too, and span processors do not
+//! receive those:
+//! <https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/#metric-otelsdkspanstarted>.
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use opentelemetry_sdk::trace::{Config, SamplingDecision, SamplingResult, ShouldS
 
 use crate::pipeline_stats::{ParentOrigin, PipelineStats, Sampling, Started};
 
+/// Delegates to the configured sampler, and counts its decisions.
 #[derive(Clone, Debug)]
 pub(crate) struct CountingSampler {
     sampler: Box<dyn ShouldSample>,
@@ -20,7 +22,7 @@ pub(crate) struct CountingSampler {
 }
 
 impl CountingSampler {
-    /// The sampler that `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` name.
+    /// Creates the sampler that `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` name.
     pub(crate) fn from_environment(stats: Arc<PipelineStats>) -> Self {
         Self {
             sampler: Config::default().sampler,

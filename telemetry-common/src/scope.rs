@@ -1,4 +1,4 @@
-//! Instrumentation scopes: who made a span, a metric or a log record.
+//! Instrumentation scopes: the crate that created a span, a metric or a log record.
 
 use std::sync::OnceLock;
 
@@ -6,7 +6,7 @@ use opentelemetry::{InstrumentationScope, global, metrics::Meter};
 
 use crate::{Service, semconv};
 
-/// The scope of what this crate makes.
+/// Returns the scope of this crate.
 pub(crate) fn scope() -> InstrumentationScope {
     of(Service {
         name: env!("CARGO_PKG_NAME"),
@@ -14,19 +14,21 @@ pub(crate) fn scope() -> InstrumentationScope {
     })
 }
 
-/// The meter of this crate. Call it after the meter provider is set: an instrument that is made
-/// earlier never exports.
+/// Returns the meter of this crate. Call it after the meter provider is set: an instrument that is
+/// created earlier never exports.
 pub(crate) fn meter() -> Meter {
     global::meter_with_scope(scope())
 }
 
-/// The meter of a crate that [`service!`](crate::service) names: its name and version, and the
-/// version of the conventions. Call it after [`init`](crate::init).
+/// Returns the meter of a crate, which [`service!`](crate::service) identifies.
+///
+/// Its scope has the name and version of the crate and the schema URL of the semantic conventions.
+/// Call it after [`init`](crate::init): an instrument that is created earlier never exports.
 pub fn meter_of(library: Service) -> Meter {
     global::meter_with_scope(of(library))
 }
 
-/// The scope of a crate.
+/// Returns the scope of a crate.
 pub(crate) fn of(library: Service) -> InstrumentationScope {
     InstrumentationScope::builder(library.name)
         .with_version(library.version)
@@ -34,12 +36,13 @@ pub(crate) fn of(library: Service) -> InstrumentationScope {
         .build()
 }
 
-/// The scopes between which exporters choose by the module that made a span or a log record.
+/// The scopes of this process. Exporters select one by the module that created a span or a log
+/// record.
 #[derive(Debug)]
 pub(crate) struct Scopes {
-    /// This crate's.
-    ours: InstrumentationScope,
-    /// The application's.
+    /// The scope of this crate.
+    own: InstrumentationScope,
+    /// The scope of the application.
     application: InstrumentationScope,
 }
 
@@ -49,29 +52,29 @@ impl Scopes {
     /// Sets the application's scope, once for the process.
     pub(crate) fn set(application: Service) {
         let _ = SCOPES.set(Self {
-            ours: scope(),
+            own: scope(),
             application: of(application),
         });
     }
 
-    /// The scope of what the module `target` made: this crate's for itself, for its HTTP server span
-    /// and where no application is set, else the application's.
+    /// Returns the scope of a span of the module `target`: that of this crate for its own spans and
+    /// for the HTTP server span, else that of the application. `None` if no application is set.
     pub(crate) fn of_span(target: &str) -> Option<&'static InstrumentationScope> {
         let scopes = SCOPES.get()?;
-        let ours = crate_of(target) == "telemetry_common" || target.starts_with("otel::");
-        Some(if ours {
-            &scopes.ours
+        let is_own = crate_of(target) == "telemetry_common" || target.starts_with("otel::");
+        Some(if is_own {
+            &scopes.own
         } else {
             &scopes.application
         })
     }
 
-    /// The scope of a log record of the module `target`. `None` for a record without an event name:
-    /// it is another crate's, whose version is unknown.
+    /// Returns the scope of a log record of the module `target`. `None` for a record without an
+    /// event name: another crate created it, whose version is not known.
     pub(crate) fn of_log(target: &str, is_event: bool) -> Option<&'static InstrumentationScope> {
         let scopes = SCOPES.get()?;
         match crate_of(target) {
-            "telemetry_common" => Some(&scopes.ours),
+            "telemetry_common" => Some(&scopes.own),
             _ => is_event.then_some(&scopes.application),
         }
     }

@@ -1,16 +1,18 @@
-//! The process's metrics as Prometheus text.
+//! The metrics of the process in the Prometheus text format.
 
 use prometheus::{Encoder, Registry, TextEncoder};
 
-/// Answers a scrape: the very metrics that are pushed, as they are now.
+/// Returns the current metrics for a Prometheus scrape: the same metrics that OTLP exports.
 #[derive(Clone, Debug)]
 pub struct Scrape(pub(crate) Registry);
 
 impl Scrape {
-    /// The media type of [`text`](Self::text).
+    /// The media type of [`text`](Self::text), for the header `content-type`.
     pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
 
-    /// All metrics in Prometheus' text format, version 0.0.4.
+    /// Returns all metrics in the Prometheus text format, version 0.0.4.
+    ///
+    /// Format: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
     pub fn text(&self) -> Result<String, prometheus::Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.0.gather(), &mut text)?;

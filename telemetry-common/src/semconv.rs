@@ -1,7 +1,8 @@
-//! Names of attributes and metrics: the standard ones re-exported from the semantic conventions,
-//! the shared crate's own (prefix `telemetry.`) defined here.
+//! Names of attributes and metrics, and bucket boundaries of histograms.
 //!
-//! A service's own names (prefix `bookapp.` in this project) belong to its domain, not here.
+//! The standard names are re-exported from the semantic conventions. The names that this crate adds
+//! have the prefix `telemetry_common.` and are defined here. A service defines the names of its own
+//! domain itself (prefix `bookapp.` in this project).
 
 pub use opentelemetry_semantic_conventions::{
     SCHEMA_URL,
@@ -35,54 +36,56 @@ pub use opentelemetry_semantic_conventions::{
     },
 };
 
-/// The id under which one request is found in every service's logs.
-pub const REQUEST_ID: &str = "telemetry.request.id";
+/// Attribute: the [`RequestId`](crate::RequestId), which is the same in the logs of every service.
+pub const REQUEST_ID: &str = "telemetry_common.request.id";
 
-/// How long something took, in seconds: on the access log.
-pub const DURATION: &str = "telemetry.duration";
+/// Attribute of the access log record: the duration of the request, in seconds.
+pub const DURATION: &str = "telemetry_common.duration";
 
-/// How long a statement waited for a connection of the pool, in seconds, where that was noticeable.
-pub const DB_CONNECTION_WAIT: &str = "telemetry.db.connection.wait";
+/// Attribute of a database span: the time that the statement waited for a connection of the pool,
+/// in seconds. It is absent below 1 ms.
+pub const DB_CONNECTION_WAIT: &str = "telemetry_common.db.connection.wait";
 
-/// The Sentry event a failure was reported as.
+/// Attribute of a span: the id of the Sentry event that reports the failure.
 pub const SENTRY_EVENT_ID: &str = "sentry.event_id";
 
-/// Whether the caller gave up before there was an outcome.
-pub const CANCELLED: &str = "telemetry.cancelled";
+/// Attribute of a client span: `true` if the caller cancelled the operation before it ended.
+pub const CANCELLED: &str = "telemetry_common.cancelled";
 
-/// The metric that has too many series.
-pub const METRIC_NAME: &str = "telemetry.metric.name";
+/// Attribute: the name of the metric whose series are capped.
+pub const METRIC_NAME: &str = "telemetry_common.metric.name";
 
-/// Which of a process's listeners.
-pub const LISTENER: &str = "telemetry.listener";
+/// Attribute: the name of the listener that accepted a connection.
+pub const LISTENER: &str = "telemetry_common.listener";
 
-/// A metric: connections accepted.
-pub const CONNECTIONS_OPENED: &str = "telemetry.connections.opened";
+/// Metric: number of accepted connections.
+pub const CONNECTIONS_OPENED: &str = "telemetry_common.connection.opened";
 
-/// A metric: connections open now.
-pub const CONNECTIONS_OPEN: &str = "telemetry.connections.open";
+/// Metric: number of open connections.
+pub const CONNECTIONS_OPEN: &str = "telemetry_common.connection.active";
 
-/// A metric: how long connections were open.
-pub const CONNECTION_DURATION: &str = "telemetry.connection.duration";
+/// Metric: time between the accept and the close of a connection, in seconds.
+pub const CONNECTION_DURATION: &str = "telemetry_common.connection.duration";
 
-/// A metric: bytes of connections that have ended.
-pub const CONNECTION_IO: &str = "telemetry.connection.io";
+/// Metric: bytes of closed connections, by direction.
+pub const CONNECTION_IO: &str = "telemetry_common.connection.io";
 
-/// A metric: panics, caught or not.
-pub const PANICS: &str = "telemetry.panics";
+/// Metric: number of panics, caught or not.
+pub const PANICS: &str = "telemetry_common.panics";
 
-/// Which attempt at a message a process span is, from 1.
-pub const MESSAGING_ATTEMPT: &str = "telemetry.messaging.attempt";
+/// Attribute of a process span: the number of the attempt to process the message, starting at 1.
+pub const MESSAGING_ATTEMPT: &str = "telemetry_common.messaging.attempt";
 
-/// Bucket boundaries for durations in seconds, as the conventions advise for HTTP and messaging.
+/// Bucket boundaries for durations in seconds, as the conventions recommend for HTTP and messaging.
 pub const DURATION_BOUNDARIES: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
 
-/// Bucket boundaries for connections in seconds: kept alive, they last.
+/// Bucket boundaries for durations of connections in seconds. Connections with keep-alive stay open
+/// for minutes.
 pub const CONNECTION_BOUNDARIES: [f64; 8] = [0.01, 0.1, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0];
 
-/// Bucket boundaries for sizes in bytes: the conventions advise none.
+/// Bucket boundaries for sizes in bytes. The conventions recommend none.
 pub const SIZE_BOUNDARIES: [f64; 8] = [
     0.0,
     100.0,
@@ -94,5 +97,5 @@ pub const SIZE_BOUNDARIES: [f64; 8] = [
     100_000_000.0,
 ];
 
-/// Bucket boundaries for database operations in seconds, as the conventions advise.
+/// Bucket boundaries for durations of database operations in seconds, as the conventions recommend.
 pub const DB_DURATION_BOUNDARIES: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];

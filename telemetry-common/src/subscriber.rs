@@ -1,16 +1,20 @@
-//! The layers and the filter of each, as one table.
+//! The subscriber: its layers, and the filter of each layer.
 //!
-//! | layer   | sees                               | set by          | while running |
-//! |---------|------------------------------------|-----------------|---------------|
-//! | traces  | spans, without the exporters' own  | `TRACES_FILTER` | –             |
-//! | logs    | events, without the exporters' own | `LOGS_FILTER`   | –             |
-//! | console | events                             | `RUST_LOG`      | [`ConsoleFilter`] |
+//! | layer    | receives                                 | filter          | changed by           |
+//! |----------|------------------------------------------|-----------------|----------------------|
+//! | console  | events                                   | `RUST_LOG`      | [`ConsoleFilter`]    |
+//! | traces   | spans, without the exporters' own        | `TRACES_FILTER` | –                    |
+//! | logs     | events, without the exporters' own       | `LOGS_FILTER`   | –                    |
+//! | rejected | warnings of the OTLP exporters           | –               | –                    |
+//! | sentry   | the same spans as the trace layer        | `TRACES_FILTER` | –                    |
+//! | sentry   | events from INFO, without exporters' own | –               | –                    |
 //!
-//! Metrics are made by instruments and by no layer: no filter touches them.
+//! Instruments record metrics without a layer, so no filter applies to them.
 //!
-//! The exporters' own spans and events are off in the first two: exporting telemetry must not
-//! create telemetry. Events stay out of the trace layer: they are log records with the span's
-//! ids, and an `error!` would paint its span red whatever the outcome.
+//! The filters of traces and logs disable the exporters' own spans and events, because exporting
+//! telemetry must not create telemetry. The trace layer receives no events: they are exported as
+//! log records with the span's ids. Otherwise an `error!` would set the status of its span to Error
+//! even if the operation succeeded.
 
 use std::io::stderr;
 
@@ -31,8 +35,8 @@ use tracing_subscriber::{
 
 use crate::{InitError, Telemetry, TelemetryConfig, console, rejected, scope::scope};
 
-/// Crates that work for the exporters. Targets match by prefix: `opentelemetry` covers the SDK and
-/// the OTLP exporter, whose targets start with it.
+/// The crates that the exporters use. Targets match by prefix: `opentelemetry` includes the SDK and
+/// the OTLP exporter, whose targets start with that word.
 const EXPORTERS: [&str; 6] = ["opentelemetry", "hyper", "h2", "tonic", "tower", "reqwest"];
 
 pub(crate) fn install(
@@ -46,60 +50,64 @@ pub(crate) fn install(
     let spans = |provider| traces(provider, &config.traces_filter);
     let events = |provider| logs(provider, &config.logs_filter);
     let subscriber = registry()
-        // First, for what can be exchanged is typed by what stands below it.
+        // Must be the innermost layer: `reload::Handle` is generic over the subscriber beneath it.
         .with(console::layer(format).with_filter(filter.and(always_evaluated(|_| true))))
         .with(telemetry.traces.as_ref().map(spans))
         .with(telemetry.logs.as_ref().map(events))
         .with(rejected::layer());
-    // After the traces: an event asks for its span.
+    // After the trace layer, which stores the span context that the Sentry layer reads.
     #[cfg(feature = "sentry")]
-    let errors = |reporter| crate::sentry::layers(reporter, &config.traces_filter);
+    let sentry = |reporter| crate::sentry::layers(reporter, &config.traces_filter);
     #[cfg(feature = "sentry")]
-    let subscriber = subscriber.with(telemetry.sentry.as_ref().map(errors));
+    let subscriber = subscriber.with(telemetry.sentry.as_ref().map(sentry));
     subscriber.try_init()?;
     console::store_dispatch();
     Ok(())
 }
 
-/// What the console shows: it can be read and changed while the process runs.
+/// The filter of the console logs, which can be read and changed while the process runs.
 #[derive(Clone, Debug, Default)]
 pub struct ConsoleFilter(Option<reload::Handle<EnvFilter, Registry>>);
 
-/// A text that is no filter.
+/// The reason why [`ConsoleFilter`] could not read or change the filter.
 #[derive(Debug, thiserror::Error)]
 pub enum BadFilter {
-    /// It cannot be read.
+    /// The string is not a valid filter.
     #[error("{0}")]
     Parse(#[from] tracing_subscriber::filter::ParseError),
-    /// There is nothing to set it on: telemetry has not started, or is gone.
-    #[error("there is no console")]
+    /// The subscriber is not installed yet, or no longer exists.
+    #[error("the console filter is not available: telemetry is not running")]
     Gone,
 }
 
 impl ConsoleFilter {
-    /// The filter as `RUST_LOG` would have it.
+    /// Returns the current filter as `EnvFilter` directives, the format of `RUST_LOG`.
     pub fn get(&self) -> Result<String, BadFilter> {
         let handle = self.0.as_ref().ok_or(BadFilter::Gone)?;
-        let read = handle.with_current(ToString::to_string);
-        read.map_err(|_| BadFilter::Gone)
+        let filter = handle.with_current(ToString::to_string);
+        filter.map_err(|_| BadFilter::Gone)
     }
 
-    /// Changes it, and logs that; a text that is no filter changes nothing.
-    pub fn set(&self, text: &str) -> Result<(), BadFilter> {
-        let filter = EnvFilter::builder().parse(text)?;
+    /// Replaces the filter by `directives`, in the format of `RUST_LOG`, and logs the change.
+    ///
+    /// If `directives` is not a valid filter, it returns an error and the filter stays as it was.
+    pub fn set(&self, directives: &str) -> Result<(), BadFilter> {
+        let filter = EnvFilter::builder().parse(directives)?;
         let handle = self.0.as_ref().ok_or(BadFilter::Gone)?;
         let before = self.get()?;
-        // Said under the old filter and not the new one, which may be silent.
+        // Logged before the change, because the new filter may disable this event.
         warn!(
-            name: "telemetry.console_filter.changed",
-            "the console's filter was {before:?} and is now {text:?}"
+            name: "telemetry_common.console_filter.changed",
+            "console filter was changed from {before:?} to {directives:?}"
         );
         handle.reload(filter).map_err(|_| BadFilter::Gone)
     }
 }
 
-/// Runs `build` with a plain console: the SDK complains about bad settings while it is built, and
-/// the real subscriber needs what is being built.
+/// Runs `build` with a temporary subscriber that logs warnings to stderr.
+///
+/// The SDK logs invalid settings while its providers are built, and the real subscriber can be
+/// installed only after that, because it contains the providers.
 pub(crate) fn while_starting<T>(build: impl FnOnce() -> T) -> T {
     let console = fmt()
         .with_max_level(LevelFilter::WARN)
@@ -108,8 +116,10 @@ pub(crate) fn while_starting<T>(build: impl FnOnce() -> T) -> T {
     tracing::subscriber::with_default(console, build)
 }
 
-/// Spans to the tracer. Location, thread and idle time would be eight more attributes on every
-/// span, about half of what a span costs.
+/// The layer that exports spans.
+///
+/// It records neither location, thread nor idle time. Those would be eight more attributes on every
+/// span and about half of the CPU time of a span.
 pub(crate) fn traces<S>(provider: &SdkTracerProvider, filter: &Targets) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -120,11 +130,11 @@ where
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
-        .with_target(true) // the exporter makes a scope of it
+        .with_target(true) // the exporter derives the instrumentation scope from it
         .with_filter(exported(filter).and(spans))
 }
 
-/// Events to the log exporter.
+/// The layer that exports events as log records.
 pub(crate) fn logs<S>(provider: &SdkLoggerProvider, filter: &Targets) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -133,18 +143,19 @@ where
         .with_filter(exported(filter).and(always_evaluated(|_| true)))
 }
 
-/// The filter of an exported signal: whatever it says, the exporters' own stays out.
+/// Adds to `filter` that the exporters' own spans and events are off.
 pub(crate) fn exported(filter: &Targets) -> Targets {
     filter
         .clone()
         .with_targets(EXPORTERS.map(|target| (target, LevelFilter::OFF)))
 }
 
-/// A filter that is asked about every span and event, not once for each place in the code.
+/// A filter that tracing evaluates for every span and event, not once per callsite.
 ///
-/// A layer that accepts all a place emits is not asked again, and then takes the answer that the
-/// last question on this thread left behind. A bare `enabled!`, as rdkafka and sqlx ask it, leaves
-/// one: the next span would vanish (<https://github.com/tokio-rs/tracing/issues/2519>).
+/// tracing caches for each callsite that a filter always accepts it, and does not evaluate that
+/// filter again. The layer then uses the result of the last filter evaluation on this thread. A
+/// standalone `enabled!`, as in rdkafka and sqlx, leaves such a result behind, and the next span
+/// would be lost: <https://github.com/tokio-rs/tracing/issues/2519>.
 pub(crate) fn always_evaluated<S>(accepts: fn(&Metadata<'_>) -> bool) -> impl Filter<S> {
     dynamic_filter_fn(move |metadata, _| accepts(metadata)).with_max_level_hint(LevelFilter::TRACE)
 }
@@ -161,28 +172,28 @@ mod tests {
 
     use super::*;
 
-    /// A layer that counts the events it hears.
+    /// A layer that counts the events it receives.
     #[derive(Default)]
-    struct Heard(Arc<AtomicU32>);
+    struct CountingLayer(Arc<AtomicU32>);
 
-    impl<S: Subscriber> Layer<S> for Heard {
+    impl<S: Subscriber> Layer<S> for CountingLayer {
         fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     #[test]
-    fn a_bare_question_leaves_no_answer_behind() {
-        let (quiet, loud) = (Heard::default(), Heard::default());
-        let heard = Arc::clone(&quiet.0);
+    fn a_standalone_enabled_check_does_not_suppress_the_next_event() {
+        let (warnings, infos) = (CountingLayer::default(), CountingLayer::default());
+        let count = Arc::clone(&warnings.0);
         let subscriber = registry()
-            .with(quiet.with_filter(LevelFilter::WARN.and(always_evaluated(|_| true))))
-            .with(loud.with_filter(LevelFilter::INFO.and(always_evaluated(|_| true))));
+            .with(warnings.with_filter(LevelFilter::WARN.and(always_evaluated(|_| true))))
+            .with(infos.with_filter(LevelFilter::INFO.and(always_evaluated(|_| true))));
         with_default(subscriber, || {
-            // One layer says yes, the other no, and nothing follows that would use the answers up.
+            // One filter accepts and one rejects. No event follows that would clear the results.
             assert!(enabled!(Level::INFO));
             warn!("kept");
         });
-        assert_eq!(heard.load(Ordering::Relaxed), 1);
+        assert_eq!(count.load(Ordering::Relaxed), 1);
     }
 }

@@ -1,13 +1,14 @@
-//! In-memory exporters, so that a test can judge the telemetry of the code it calls.
+//! In-memory exporters for tests, and functions that return the spans, log records and metrics of
+//! the tested code.
 //!
 //! ```text
-//! let (answer, spans) = testing::spans_of(app.add_book("Dune")).await;
+//! let (response, spans) = testing::spans_of(app.add_book("Dune")).await;
 //! let insert = spans.named("INSERT books");
 //! assert_eq!(insert.parent_span_id, spans.named("books.add").span_context.span_id());
 //! ```
 //!
-//! Subscriber and providers are the process's own, so tests that run side by side share them: each
-//! sees only the traces it started, and what links to them.
+//! The tests of one process share the subscriber and the providers. Each test reads only the traces
+//! that it started, and the traces that are linked to them.
 
 use std::{
     collections::HashSet,
@@ -75,12 +76,12 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
         .with_log_processor(NormalizingLogProcessor)
         .with_simple_exporter(logs.clone())
         .build();
-    let everything = Targets::new().with_default(LevelFilter::INFO);
+    let filter = Targets::new().with_default(LevelFilter::INFO);
     registry()
-        .with(subscriber::traces(&traces, &everything))
-        .with(subscriber::logs(&records, &everything))
+        .with(subscriber::traces(&traces, &filter))
+        .with(subscriber::logs(&records, &filter))
         .try_init()
-        .expect("nothing else in a test installs a subscriber");
+        .expect("no other subscriber is installed in a test");
     panics::observe_and_print();
     Memory {
         spans,
@@ -90,14 +91,15 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
     }
 });
 
-/// Sends this process's telemetry to memory; later calls do nothing.
+/// Installs the in-memory exporters for this process. Later calls do nothing.
 ///
-/// Call it before the first instrument is made: at the start of each test.
+/// Call it at the start of each test, before the first instrument is created. Panics if another
+/// global subscriber is installed.
 pub fn install() {
     LazyLock::force(&MEMORY);
 }
 
-/// Runs `work` in a trace of its own; returns its output and the spans that have ended by then.
+/// Runs `work` in a new trace. Returns its output and the spans that ended before `work` did.
 pub async fn spans_of<T>(work: impl Future<Output = T>) -> (T, Spans) {
     install();
     let root = info_span!(parent: None, "test");
@@ -106,7 +108,7 @@ pub async fn spans_of<T>(work: impl Future<Output = T>) -> (T, Spans) {
     (output, Spans::of(trace))
 }
 
-/// The log records written so far in the trace `id`.
+/// Returns the log records of the trace `id` up to now.
 pub fn logs_of(id: TraceId) -> Vec<LogDataWithResource> {
     let mut records = MEMORY
         .logs
@@ -120,7 +122,7 @@ pub fn logs_of(id: TraceId) -> Vec<LogDataWithResource> {
     records
 }
 
-/// Every log record of this event so far, of whatever trace.
+/// Returns the log records with the event name `name` up to now, of all traces.
 pub fn events(name: &str) -> Vec<LogDataWithResource> {
     let mut records = MEMORY
         .logs
@@ -130,14 +132,15 @@ pub fn events(name: &str) -> Vec<LogDataWithResource> {
     records
 }
 
-/// What a metric's series with this attribute add up to now; of a histogram, its sum.
+/// Returns the current sum of the values of all series of the metric `name` that have `attribute`.
+/// The value of a histogram is its sum.
 pub fn sum(name: &str, attribute: &KeyValue) -> f64 {
     sum_where(name, |mut attributes| {
         attributes.any(|found| found == attribute)
     })
 }
 
-/// What all series of a metric add up to now.
+/// Returns the current sum of the values of all series of the metric `name`.
 pub fn sum_of(name: &str) -> f64 {
     sum_where(name, |_| true)
 }
@@ -146,20 +149,20 @@ type Attributes<'p> = Box<dyn Iterator<Item = &'p KeyValue> + 'p>;
 
 fn sum_where(name: &str, accepts: impl Fn(Attributes<'_>) -> bool) -> f64 {
     let exports = metrics();
-    let newest = exports.last().into_iter();
-    let scopes = newest.flat_map(ResourceMetrics::scope_metrics);
+    let last = exports.last().into_iter();
+    let scopes = last.flat_map(ResourceMetrics::scope_metrics);
     let metrics = scopes.flat_map(ScopeMetrics::metrics);
     let sums = metrics
         .filter(|metric| metric.name() == name)
         .map(|metric| match metric.data() {
-            AggregatedMetrics::F64(data) => added_up(data, &accepts),
-            AggregatedMetrics::U64(data) => added_up(data, &accepts),
-            AggregatedMetrics::I64(data) => added_up(data, &accepts),
+            AggregatedMetrics::F64(data) => sum_of_points(data, &accepts),
+            AggregatedMetrics::U64(data) => sum_of_points(data, &accepts),
+            AggregatedMetrics::I64(data) => sum_of_points(data, &accepts),
         });
     sums.sum()
 }
 
-fn added_up<T: Copy + ToString>(
+fn sum_of_points<T: Copy + ToString>(
     data: &MetricData<T>,
     accepts: &impl Fn(Attributes<'_>) -> bool,
 ) -> f64 {
@@ -184,19 +187,20 @@ fn added_up<T: Copy + ToString>(
     }
 }
 
-/// All metrics of the process up to now.
+/// Returns every export of the metrics of this process up to now. The last one has the current
+/// values.
 pub fn metrics() -> Vec<ResourceMetrics> {
     MEMORY
         .meter_provider
         .force_flush()
-        .expect("memory takes every metric");
+        .expect("the in-memory exporter does not fail");
     MEMORY
         .metrics
         .get_finished_metrics()
         .expect("the exporter is not shut down")
 }
 
-/// The ended spans of one trace and of those that link to it, or that it links to.
+/// The ended spans of one trace and of all traces that are connected to it by span links.
 #[derive(Clone, Debug)]
 pub struct Spans {
     trace: TraceId,
@@ -204,11 +208,12 @@ pub struct Spans {
 }
 
 impl Spans {
-    /// The spans of this trace and of those linked to it.
+    /// Returns the ended spans of a trace and of all traces that are connected to it by span links,
+    /// in either direction.
     ///
     /// # Panics
     ///
-    /// When the exporter is shut down.
+    /// If the exporter is shut down.
     pub fn of(trace: TraceId) -> Self {
         let all = MEMORY
             .spans
@@ -237,21 +242,22 @@ impl Spans {
         Self { trace, spans }
     }
 
-    /// The same traces as they are now.
+    /// Returns the spans of the same traces that have ended up to now.
     #[must_use]
-    pub fn again(&self) -> Self {
+    pub fn refreshed(&self) -> Self {
         Self::of(self.trace)
     }
 
-    /// The same traces once a span of this name has ended, for work that goes on by itself.
+    /// Waits until a span with this name has ended, and returns the spans of the same traces. It is
+    /// for work that continues in the background.
     ///
     /// # Panics
     ///
-    /// When that takes more than a minute.
-    pub async fn once_ended(&self, name: &str) -> Self {
+    /// If no such span ends within one minute.
+    pub async fn wait_for(&self, name: &str) -> Self {
         let deadline = Instant::now() + Duration::from_mins(1);
         loop {
-            let spans = self.again();
+            let spans = self.refreshed();
             if !spans.all_named(name).is_empty() {
                 return spans;
             }
@@ -264,21 +270,21 @@ impl Spans {
         }
     }
 
-    /// The id of the trace that the test started.
+    /// Returns the id of the trace that the test started.
     pub fn trace_id(&self) -> TraceId {
         self.trace
     }
 
-    /// All spans, in the order they ended.
+    /// Iterates over all spans, in the order in which they ended.
     pub fn iter(&self) -> impl Iterator<Item = &SpanData> {
         self.spans.iter()
     }
 
-    /// The one span of this name.
+    /// Returns the only span with this name.
     ///
     /// # Panics
     ///
-    /// When there is none or more than one; it lists those there are.
+    /// If no span or more than one span has this name. The message lists the names of all spans.
     #[track_caller]
     pub fn named(&self, name: &str) -> &SpanData {
         match self.all_named(name)[..] {
@@ -291,18 +297,18 @@ impl Spans {
         }
     }
 
-    /// Every span of this name.
+    /// Returns all spans with this name.
     pub fn all_named(&self, name: &str) -> Vec<&SpanData> {
         self.spans.iter().filter(|span| span.name == name).collect()
     }
 
-    /// The names of all spans in the order they ended.
+    /// Returns the names of all spans, in the order in which they ended.
     pub fn names(&self) -> Vec<&str> {
         self.spans.iter().map(|span| &*span.name).collect()
     }
 }
 
-/// The value of `span`'s attribute `key`.
+/// Returns the value of the attribute `key` of `span`, or `None` if the span does not have it.
 pub fn attribute<'s>(span: &'s SpanData, key: &str) -> Option<&'s Value> {
     span.attributes
         .iter()

@@ -1,4 +1,5 @@
-//! Messages that cannot be processed, kept where somebody can look at them and send them again.
+//! Sends messages that cannot be processed to the dead-letter topic. From there, an operator can inspect
+//! and replay them.
 
 use anyhow::{Context, Result};
 use book_events::BOOK_ADDED_DEAD_LETTER;
@@ -17,13 +18,13 @@ use telemetry_common::{
 use super::CLIENT;
 use crate::ingestion::IngestionError;
 
-/// Headers of a dead letter start with this; the others are the message's own.
+/// The prefix of the headers that this module adds. All other headers come from the message.
 pub(super) const PREFIX: &str = "dead-letter-";
-/// Why it is one: a word from a fixed set.
+/// The header with the reason: the `error.type` of the last failure.
 pub(super) const REASON: &str = "dead-letter-reason";
-/// How often it was tried.
+/// The header with the number of attempts.
 pub(super) const ATTEMPTS: &str = "dead-letter-attempts";
-/// Where it came from: `topic/partition@offset`.
+/// The header with the origin of the message: `topic/partition@offset`.
 pub(super) const ORIGIN: &str = "dead-letter-origin";
 
 pub(super) struct DeadLetters(Producer);
@@ -32,18 +33,18 @@ impl DeadLetters {
     pub(super) fn new(kafka: &KafkaConfig) -> Result<Self> {
         let mut config = kafka.client(CLIENT);
         config.set("enable.idempotence", "true");
-        config.set("message.timeout.ms", "5000"); // the loop waits for it
-        config.set("message.max.bytes", "10000000"); // the broker decides, not the client
+        config.set("message.timeout.ms", "5000"); // the consumer loop waits for this
+        config.set("message.max.bytes", "10000000"); // the broker enforces the limit
         let producer = Producer::create(&config);
         producer
             .map(Self)
-            .context("the producer's settings are wrong")
+            .context("could not create the Kafka producer")
     }
 
-    /// Hands the message to the dead-letter topic; whether it is there.
+    /// Sends the message to the dead-letter topic. Returns whether the broker has acknowledged it.
     ///
-    /// It carries the trace it was created in, once; the span of sending it links there and to the
-    /// failed attempt, which is current.
+    /// The dead letter carries the trace context in which the message was created. The send span links
+    /// to that context and to the current span, which is the failed attempt.
     pub(super) async fn send(
         &self,
         message: &OwnedMessage,
@@ -52,7 +53,7 @@ impl DeadLetters {
     ) -> bool {
         let created = kafka::extract(message);
         let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
-        let headers = own_headers(message)
+        let headers = original_headers(message)
             .insert(Header {
                 key: REASON,
                 value: Some(failure.kind()),
@@ -89,8 +90,9 @@ impl DeadLetters {
     }
 }
 
-/// A message's headers without what this module added, its trace context exactly once.
-pub(super) fn own_headers(message: &OwnedMessage) -> OwnedHeaders {
+/// Returns the headers of a message without those that this module added. The trace context occurs
+/// exactly once.
+pub(super) fn original_headers(message: &OwnedMessage) -> OwnedHeaders {
     let context = Headers::carrying(&kafka::extract(message));
     let own = message.headers().into_iter().flat_map(OwnedHeaders::iter);
     let own = own.filter(|header| !header.key.starts_with(PREFIX) && !context.names(header.key));

@@ -1,4 +1,5 @@
-//! How many messages of each assigned partition are not yet settled, as librdkafka counts them.
+//! The metric of the consumer lag: the number of messages of each assigned partition that are not
+//! completed, as librdkafka reports it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,21 +7,21 @@ use opentelemetry::KeyValue;
 use rdkafka::statistics::Statistics;
 use telemetry_common::{meter_of, semconv, service};
 
-/// The newest lag of each assigned partition.
+/// The latest lag of each assigned partition.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lag(Arc<Mutex<Vec<(String, i32, i64)>>>);
 
 impl Lag {
-    /// A gauge that is read whenever metrics are exported.
-    pub(super) fn observed() -> Self {
+    /// Registers the gauge. Each export of metrics reads the latest lag.
+    pub(super) fn register() -> Self {
         let lag = Self::default();
-        let shown = lag.clone();
+        let current = lag.clone();
         meter_of(service!())
             .i64_observable_gauge("bookapp.consumer.lag")
             .with_unit("{message}")
-            .with_description("Messages of a partition that are not settled yet")
+            .with_description("Number of messages of an assigned partition that are not completed yet, as librdkafka reports it")
             .with_callback(move |gauge| {
-                for (topic, partition, lag) in shown.get().iter() {
+                for (topic, partition, lag) in current.get().iter() {
                     let topic = KeyValue::new(semconv::MESSAGING_DESTINATION_NAME, topic.clone());
                     let partition = KeyValue::new(
                         semconv::MESSAGING_DESTINATION_PARTITION_ID,
@@ -33,8 +34,8 @@ impl Lag {
         lag
     }
 
-    /// Takes over what librdkafka says; -1 is its word for what it does not know.
-    pub(super) fn show(&self, statistics: &Statistics) {
+    /// Stores the lag from the statistics of librdkafka, where -1 means unknown.
+    pub(super) fn set(&self, statistics: &Statistics) {
         let partitions = statistics.topics.values().flat_map(|topic| {
             let known = topic.partitions.values();
             let known = known.filter(|partition| partition.consumer_lag >= 0);

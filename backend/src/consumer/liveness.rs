@@ -1,4 +1,4 @@
-//! Whether the consumer lives: told by Kafka and by the loop, asked by health.
+//! The state of the consumer for the health checks. The consumer loop and librdkafka's callbacks record it.
 
 use std::{
     sync::{
@@ -18,16 +18,16 @@ use tracing::info;
 
 use super::lag::Lag;
 
-/// How long the loop may take to come round: longer than any statement may run.
-const LONGEST_TURN: Duration = Duration::from_secs(30);
+/// The maximum time between two polls of the consumer loop. It is longer than any statement timeout.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Shared by the loop, librdkafka's callbacks and health.
+/// The state of the consumer. Its clones share the state.
 #[derive(Clone, Debug)]
 pub struct Liveness {
     joined: Arc<AtomicBool>,
-    born: Instant,
-    /// Milliseconds after birth of the loop's last turn; 0 before the first.
-    last_turn: Arc<AtomicU64>,
+    created: Instant,
+    /// The time of the last poll, in milliseconds after `created`; 0 before the first poll.
+    last_poll: Arc<AtomicU64>,
     lag: Lag,
 }
 
@@ -35,42 +35,44 @@ impl Default for Liveness {
     fn default() -> Self {
         Self {
             joined: Arc::default(),
-            born: Instant::now(),
-            last_turn: Arc::default(),
-            lag: Lag::observed(),
+            created: Instant::now(),
+            last_poll: Arc::default(),
+            lag: Lag::register(),
         }
     }
 }
 
 impl Liveness {
-    /// Whether the loop has begun and the group's coordinator answers.
+    /// Returns whether the consumer loop has started and the coordinator of the group responds.
     pub fn has_joined(&self) -> bool {
-        self.joined.load(Ordering::Relaxed) && self.last_turn.load(Ordering::Relaxed) > 0
+        self.joined.load(Ordering::Relaxed) && self.last_poll.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether the loop turns; before its first turn it waits for the database and Kafka.
-    pub fn is_turning(&self) -> bool {
-        match self.last_turn.load(Ordering::Relaxed) {
+    /// Returns whether the consumer loop polls. Before the first poll, it waits for the database and Kafka,
+    /// which counts as polling.
+    pub fn is_polling(&self) -> bool {
+        match self.last_poll.load(Ordering::Relaxed) {
             0 => true,
-            last => self.age().saturating_sub(Duration::from_millis(last)) < LONGEST_TURN,
+            last => self.age().saturating_sub(Duration::from_millis(last)) < MAX_POLL_INTERVAL,
         }
     }
 
-    pub(super) fn turn(&self) {
+    /// Records a poll of the consumer loop.
+    pub(super) fn record_poll(&self) {
         let age = u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX);
-        self.last_turn.store(age.max(1), Ordering::Relaxed);
+        self.last_poll.store(age.max(1), Ordering::Relaxed);
     }
 
     fn age(&self) -> Duration {
-        self.born.elapsed()
+        self.created.elapsed()
     }
 }
 
 impl ClientContext for Liveness {
     fn stats(&self, statistics: Statistics) {
-        // "up": the group's coordinator answers. Whether partitions are assigned says nothing: there
-        // may be more workers than partitions.
-        self.lag.show(&statistics);
+        // "up" means that the coordinator of the group responds. Assigned partitions are no criterion,
+        // because there may be more workers than partitions.
+        self.lag.set(&statistics);
         let joined = statistics.cgrp.is_some_and(|group| group.state == "up");
         self.joined.store(joined, Ordering::Relaxed);
     }
@@ -81,13 +83,13 @@ impl ConsumerContext for Liveness {
         match rebalance {
             Rebalance::Assign(partitions) => {
                 info!(name: "bookapp.consumer.partitions.assigned", "{} partitions assigned", partitions.count());
-                // One that waited here before starts afresh.
+                // Resume partitions that this worker paused before they were revoked.
                 if let Err(error) = consumer.resume(partitions) {
                     exception!(
                         warn,
                         "bookapp.consumer.partitions.paused",
                         &error,
-                        "partitions stay paused"
+                        "the partitions could not be resumed"
                     );
                 }
             }
@@ -99,7 +101,7 @@ impl ConsumerContext for Liveness {
                     warn,
                     "bookapp.consumer.group.failed",
                     error,
-                    "the group has a problem"
+                    "the consumer group reported an error"
                 );
             }
         }
@@ -111,18 +113,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loop_that_stopped_turning_is_told() {
-        let Some(born) = Instant::now().checked_sub(Duration::from_mins(2)) else {
+    fn a_loop_that_stopped_polling_is_detected() {
+        let Some(created) = Instant::now().checked_sub(Duration::from_mins(2)) else {
             return;
         };
         let liveness = Liveness {
-            born,
+            created,
             ..Liveness::default()
         };
-        assert!(liveness.is_turning(), "it has not begun");
-        liveness.last_turn.store(60_000, Ordering::Relaxed);
-        assert!(!liveness.is_turning());
-        liveness.turn();
-        assert!(liveness.is_turning());
+        assert!(liveness.is_polling(), "the loop has not started");
+        liveness.last_poll.store(60_000, Ordering::Relaxed);
+        assert!(!liveness.is_polling());
+        liveness.record_poll();
+        assert!(liveness.is_polling());
     }
 }

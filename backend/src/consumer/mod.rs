@@ -1,14 +1,15 @@
-//! Receive → span → handle → settle. It knows Kafka and nothing of books.
+//! The Kafka consumer: receives messages, creates their spans, and acknowledges or dead-letters them.
 //!
-//! At least once: an offset is stored only after the message is settled, that is done, or handed
-//! to the dead-letter topic; it is committed in the background. A message that fails for a passing
-//! reason waits with its partition, and is tried again; the other partitions go on.
+//! Delivery is at least once. The offset of a message is stored only after the message is completed: it
+//! was processed, or sent to the dead-letter topic. Stored offsets are committed in the background. A
+//! message that fails with a transient error is retried. Its partition is paused in the meantime; the
+//! other partitions continue.
 
 mod dead_letters;
+mod delayed_messages;
 mod lag;
 mod liveness;
 mod replay;
-mod waiting;
 
 use std::{
     panic::AssertUnwindSafe,
@@ -38,24 +39,24 @@ use crate::{
     metrics::Metrics,
 };
 use dead_letters::DeadLetters;
+use delayed_messages::{DelayedMessage, DelayedMessages};
 pub use liveness::Liveness;
 pub use replay::replay;
-use waiting::{Delayed, Waiting};
 
-/// The topics this service reads and writes.
+/// The topics that this service reads and writes.
 pub const TOPICS: [&str; 2] = [BOOK_ADDED, BOOK_ADDED_DEAD_LETTER];
 /// The consumer group.
 pub const GROUP: &str = "backend";
 
-/// What Kafka calls this service's clients.
+/// The client id of the Kafka clients of this service.
 const CLIENT: &str = "backend";
 
-/// How often the loop turns when there is nothing to do.
-const TURN: Duration = Duration::from_secs(1);
-/// How often a message may panic before it is a dead letter.
+/// The interval in which the consumer loop polls if there is no message.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// A message that panics in this attempt, or a later one, is sent to the dead-letter topic.
 const MAX_PANICS: u32 = 3;
 
-/// The consuming half of the service.
+/// Consumes and processes messages.
 pub struct Consumer {
     messages: StreamConsumer<Liveness>,
     dead_letters: DeadLetters,
@@ -67,7 +68,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// A consumer that joins its group when it runs; Kafka need not be there yet.
+    /// Creates a consumer, which joins its group when it runs. Kafka does not have to be reachable yet.
     pub fn new(config: &Config, db: Database, faults: FaultInjector) -> Result<Self> {
         let liveness = Liveness::default();
         let messages = config
@@ -75,14 +76,14 @@ impl Consumer {
             .kafka
             .client(CLIENT)
             .set("group.id", GROUP)
-            .set("group.protocol", "consumer") // joins at once, rebalances without a pause
+            .set("group.protocol", "consumer") // joins immediately, rebalances without a stop
             .set("auto.offset.reset", "earliest")
             .set("enable.auto.commit", "true")
             .set("auto.commit.interval.ms", "1000")
             .set("enable.auto.offset.store", "false")
-            .set("statistics.interval.ms", "500") // tell whether the group is joined
+            .set("statistics.interval.ms", "500") // report the lag and the state of the group
             .create_with_context(liveness.clone())
-            .context("the consumer's settings are wrong")?;
+            .context("could not create the Kafka consumer")?;
         let dead_letters = DeadLetters::new(&config.service.kafka)?;
         let consuming = Consuming {
             group: GROUP,
@@ -100,36 +101,36 @@ impl Consumer {
         })
     }
 
-    /// What health asks.
+    /// Returns the state for the health checks.
     pub fn liveness(&self) -> Liveness {
         self.liveness.clone()
     }
 
-    /// Consumes until told to stop; then finishes the message in hand and commits.
+    /// Consumes messages until `stop` is cancelled. Then completes the current message and commits.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         self.messages
             .subscribe(&[BOOK_ADDED])
-            .context("could not subscribe")?;
-        let mut waiting = Waiting::default();
+            .context("could not subscribe to the topic")?;
+        let mut delayed_messages = DelayedMessages::default();
         loop {
-            self.liveness.turn();
+            self.liveness.record_poll();
             select! {
                 biased;
                 () = stop.cancelled() => break,
-                delayed = waiting.next() => self.work_on(delayed, &mut waiting).await,
+                delayed = delayed_messages.next() => self.handle(delayed, &mut delayed_messages).await,
                 received = self.messages.recv() => match received {
                     Ok(message) => {
-                        // A paused partition delivers nothing, unless it was taken away and given
-                        // back: then what waited is delivered again, and must not wait on.
-                        waiting.forget(message.topic(), message.partition());
-                        self.work_on(Delayed::first(message.detach()), &mut waiting).await;
+                        // A paused partition delivers messages only if it was revoked and assigned
+                        // again. Then its delayed message is delivered again, too.
+                        delayed_messages.remove(message.topic(), message.partition());
+                        self.handle(DelayedMessage::first(message.detach()), &mut delayed_messages).await;
                     }
-                    Err(error) => exception!(warn, "bookapp.consumer.receive.failed", &error, "no message from Kafka"),
+                    Err(error) => exception!(warn, "bookapp.consumer.receive.failed", &error, "could not receive a message from Kafka"),
                 },
-                () = sleep(TURN) => {}
+                () = sleep(POLL_INTERVAL) => {}
             }
         }
-        // Committing and leaving the group block.
+        // Committing and leaving the group block the thread.
         let leaving = tokio::task::spawn_blocking(move || self.leave());
         leaving
             .await
@@ -138,24 +139,25 @@ impl Consumer {
 
     fn leave(self) {
         match self.messages.commit_consumer_state(CommitMode::Sync) {
-            // Nothing to commit, or the background commit was there first.
+            // There is no offset to commit, or the background commit has already committed it.
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             Err(error) => {
                 exception!(
                     warn,
                     "bookapp.consumer.commit.failed",
                     &error,
-                    "the last offsets are not committed"
+                    "the last offsets could not be committed"
                 );
             }
         }
     }
 
-    /// One attempt; then the message is settled, or waits with its partition.
-    async fn work_on(&self, delayed: Delayed, waiting: &mut Waiting) {
+    /// Makes one attempt at a message. If the message is completed, stores its offset. Otherwise pauses its
+    /// partition and delays the message.
+    async fn handle(&self, delayed: DelayedMessage, delayed_messages: &mut DelayedMessages) {
         let (message, partition) = (&delayed.message, partition_of(&delayed.message));
         if delayed.attempt > 1 && !self.is_assigned(&partition) {
-            return; // another worker has the partition, and the message
+            return; // the partition was revoked: another worker gets the message
         }
         if !self.attempt(message, delayed.attempt).await {
             if let Err(error) = self.messages.pause(&partition) {
@@ -163,10 +165,10 @@ impl Consumer {
                     warn,
                     "bookapp.consumer.pause.failed",
                     &error,
-                    "the partition does not wait"
+                    "the partition could not be paused"
                 );
             }
-            waiting.add(delayed);
+            delayed_messages.add(delayed);
             return;
         }
         let (topic, number, offset) = (message.topic(), message.partition(), message.offset());
@@ -177,12 +179,12 @@ impl Consumer {
             Ok(())
         };
         if let Err(error) = stored.and(resumed) {
-            // The partition was taken away meanwhile: the message is delivered again, elsewhere.
+            // The partition was revoked in the meantime: Kafka delivers the message to another worker.
             exception!(
                 warn,
                 "bookapp.consumer.store.failed",
                 &error,
-                "the offset is not stored"
+                "the offset could not be stored"
             );
         }
     }
@@ -196,7 +198,7 @@ impl Consumer {
         })
     }
 
-    /// One attempt, one span; whether the message is settled.
+    /// Makes one attempt, in one span. Returns whether the message is completed: processed or dead-lettered.
     async fn attempt(&self, message: &OwnedMessage, attempt: u32) -> bool {
         let started = Instant::now();
         let event = BookAdded::decode(message.payload());
@@ -208,7 +210,7 @@ impl Consumer {
             let failure = self.process(event, attempt).await.err();
             let completed = match &failure {
                 None => true,
-                Some(failure) if failure.may_pass(attempt) => false,
+                Some(failure) if failure.is_retryable(attempt) => false,
                 Some(failure) => {
                     let sent = self.dead_letters.send(message, failure, attempt).await;
                     if sent {
@@ -217,13 +219,14 @@ impl Consumer {
                     sent
                 }
             };
-            // After the dead letter: the metric covers what the span covers.
+            // Record the metric after the dead letter is sent, so that it covers the same time as the span.
             let error_type = failure.as_ref().map(IngestionError::kind);
             self.consuming
                 .processed(message, started.elapsed(), error_type);
             completed
         };
-        // Inside the span, whose context the id joins: every line of this attempt carries it.
+        // The scope is inside the span, because the request id is added to the context of the span. All log
+        // records of this attempt contain the id.
         let identified = Box::pin(async {
             match request {
                 Some(id) => id.scope(work).await,
@@ -233,7 +236,7 @@ impl Consumer {
         self.consuming.process(message, attempt, identified).await
     }
 
-    /// Ingests; the span that is current answers for a failure, and it is logged once.
+    /// Ingests an event. A failure is recorded on the current span and logged, once.
     async fn process(
         &self,
         event: Result<BookAdded, DecodeError>,
@@ -241,26 +244,26 @@ impl Consumer {
     ) -> Result<(), IngestionError> {
         let ingesting = AssertUnwindSafe(self.ingest(event)).catch_unwind();
         let result = ingesting.await.unwrap_or_else(|panic| {
-            drop(panic); // logged and counted where it happened
+            drop(panic); // the panic hook has logged and counted it
             Err(IngestionError::Panic)
         });
         if let Err(error) = &result {
             record_failure(error.kind(), error);
             let attempt_field = i64::from(attempt);
-            if error.may_pass(attempt) {
+            if error.is_retryable(attempt) {
                 self.metrics.retries(error.kind());
                 exception!(warn, "bookapp.message.retry", error,
                     { { semconv::MESSAGING_ATTEMPT } = attempt_field },
-                    "attempt {attempt} failed, will try again");
+                    "attempt {attempt} failed, the message will be retried");
             } else if matches!(error, IngestionError::Panic) {
-                // An error where it happened, each time.
+                // Each panic is already logged as an error.
                 warn!(name: "bookapp.message.given_up",
                     { { semconv::MESSAGING_ATTEMPT } = attempt_field },
-                    "it panics each time: this message is a dead letter");
+                    "attempt {attempt} panicked, the message becomes a dead letter");
             } else {
                 exception!(error, "messaging.process.exception", error,
                     { { semconv::MESSAGING_ATTEMPT } = attempt_field },
-                    "this message is a dead letter");
+                    "the message could not be processed and becomes a dead letter");
             }
         }
         result
@@ -278,13 +281,13 @@ impl Consumer {
 }
 
 impl IngestionError {
-    /// Whether the message shall be tried again after this attempt.
-    fn may_pass(&self, attempt: u32) -> bool {
+    /// Returns whether the message is retried after this attempt.
+    fn is_retryable(&self, attempt: u32) -> bool {
         self.is_transient() && (attempt < MAX_PANICS || !matches!(self, Self::Panic))
     }
 }
 
-/// The partition a message came from.
+/// Returns the partition of a message.
 fn partition_of(message: &OwnedMessage) -> TopicPartitionList {
     let mut partition = TopicPartitionList::with_capacity(1);
     partition.add_partition(message.topic(), message.partition());

@@ -1,4 +1,5 @@
-//! `replay-dead-letters`: sends dead letters again to where they came from, their chain intact.
+//! The command `replay-dead-letters`: sends dead letters to their original topic. The trace context in
+//! their headers stays the same.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -15,15 +16,16 @@ use telemetry_common::kafka::{self, Producer};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::dead_letters::{ATTEMPTS, ORIGIN, REASON, own_headers};
+use super::dead_letters::{ATTEMPTS, ORIGIN, REASON, original_headers};
 use crate::config::Config;
 
-/// Remembers what was replayed.
+/// The consumer group whose committed offsets mark the replayed dead letters.
 const GROUP: &str = "backend-replay";
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout of a request to Kafka.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sends every dead letter that was not sent before; `dry_run` only lists them.
-#[expect(clippy::print_stdout, reason = "the list is what the command answers")]
+/// Replays every dead letter that was not replayed before. `dry_run` only lists them.
+#[expect(clippy::print_stdout, reason = "the list is the output of the command")]
 pub async fn replay(config: Config, dry_run: bool, stop: CancellationToken) -> Result<()> {
     let letters: StreamConsumer = config
         .service
@@ -32,10 +34,10 @@ pub async fn replay(config: Config, dry_run: bool, stop: CancellationToken) -> R
         .set("group.id", GROUP)
         .set("enable.auto.commit", "false")
         .create()
-        .context("the consumer's settings are wrong")?;
+        .context("could not create the Kafka consumer")?;
     let mut producer = config.service.kafka.client(GROUP);
     producer.set("enable.idempotence", "true");
-    let producer = Producer::create(&producer).context("the producer's settings are wrong")?;
+    let producer = Producer::create(&producer).context("could not create the Kafka producer")?;
     let mut left = assign(&letters)?;
     let mut count = 0;
     while left.values().any(|left| *left > 0) {
@@ -61,22 +63,24 @@ pub async fn replay(config: Config, dry_run: bool, stop: CancellationToken) -> R
     Ok(())
 }
 
-/// Assigns what was not replayed before; answers how many letters each partition holds of it.
+/// Assigns the partitions, starting after the last replayed dead letter. Returns the number of remaining
+/// dead letters of each partition.
 fn assign(letters: &StreamConsumer) -> Result<HashMap<i32, i64>> {
     let metadata = letters
-        .fetch_metadata(Some(BOOK_ADDED_DEAD_LETTER), PATIENCE)
-        .context("Kafka does not answer")?;
-    let mut wanted = TopicPartitionList::new();
+        .fetch_metadata(Some(BOOK_ADDED_DEAD_LETTER), REQUEST_TIMEOUT)
+        .context("could not fetch the partitions of the dead-letter topic")?;
+    let mut partitions = TopicPartitionList::new();
     for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
-        wanted.add_partition(BOOK_ADDED_DEAD_LETTER, partition.id());
+        partitions.add_partition(BOOK_ADDED_DEAD_LETTER, partition.id());
     }
     let committed = letters
-        .committed_offsets(wanted, PATIENCE)
-        .context("could not read what was replayed before")?;
+        .committed_offsets(partitions, REQUEST_TIMEOUT)
+        .context("could not fetch the committed offsets")?;
     let (mut assignment, mut left) = (TopicPartitionList::new(), HashMap::new());
     for partition in committed.elements() {
         let number = partition.partition();
-        let (low, high) = letters.fetch_watermarks(BOOK_ADDED_DEAD_LETTER, number, PATIENCE)?;
+        let (low, high) =
+            letters.fetch_watermarks(BOOK_ADDED_DEAD_LETTER, number, REQUEST_TIMEOUT)?;
         let from = partition
             .offset()
             .to_raw()
@@ -88,7 +92,7 @@ fn assign(letters: &StreamConsumer) -> Result<HashMap<i32, i64>> {
     }
     letters
         .assign(&assignment)
-        .context("could not take the partitions")?;
+        .context("could not assign the partitions")?;
     Ok(left)
 }
 
@@ -99,12 +103,12 @@ async fn send(producer: &Producer, letter: &OwnedMessage) -> Result<()> {
         payload: letter.payload(),
         key: letter.key(),
         timestamp: None,
-        headers: Some(own_headers(letter)),
+        headers: Some(original_headers(letter)),
     };
     let sent = producer
         .send(record, None, &[&kafka::extract(letter)])
         .await;
-    sent.map(drop).context("could not send a dead letter again")
+    sent.map(drop).context("could not replay a dead letter")
 }
 
 fn commit(letters: &StreamConsumer, letter: &OwnedMessage) -> Result<()> {
@@ -113,7 +117,7 @@ fn commit(letters: &StreamConsumer, letter: &OwnedMessage) -> Result<()> {
     next.add_partition_offset(letter.topic(), letter.partition(), offset)?;
     letters
         .commit(&next, CommitMode::Sync)
-        .context("could not remember what was replayed")
+        .context("could not commit the offset of a replayed dead letter")
 }
 
 fn describe(letter: &OwnedMessage) -> String {

@@ -1,4 +1,4 @@
-//! `GET /details?ids=1,2,3` and `GET /details/{book_id}`.
+//! The HTTP handlers of `GET /details?ids=1,2,3` and `GET /details/{book_id}`.
 
 use axum::{
     Json,
@@ -14,41 +14,41 @@ use utoipa::IntoParams;
 use super::{Details, repository};
 use crate::error::ApiError;
 
-/// The most books one call may ask for.
+/// The maximum number of ids in one request.
 const MAX_IDS: usize = 1000;
 
-/// Which books are asked for.
+/// The query string of the list.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
-    /// Ids of books, separated by commas; at most 1000.
+pub(crate) struct ListQuery {
+    /// Ids of books, separated by commas. At most 1000 ids.
     #[param(example = "1,2,3")]
     ids: String,
 }
 
-/// The details of many books
+/// List the details of several books
 ///
-/// In the order of their ids; a book without details is left out.
+/// The details are in the order of the ids. Books without details are omitted.
 #[utoipa::path(get, path = "/details", operation_id = "list_details", tag = "details",
-    params(Wanted), responses(
-    (status = 200, description = "Those there are", body = Vec<Details>),
-    (status = 422, description = "The ids are no ids, or too many"),
-    (status = 503, description = "The database is away"),
+    params(ListQuery), responses(
+    (status = 200, description = "The details that exist", body = Vec<Details>),
+    (status = 422, description = "The ids are invalid, or there are too many"),
+    (status = 503, description = "The database is not available"),
 ))]
 pub(crate) async fn list(
     State(db): State<Database>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<Vec<Details>>, ApiError> {
-    let Query(Wanted { ids }) = wanted?;
+    let Query(ListQuery { ids }) = query?;
     Ok(Json(repository::of_books(&db, &parse(&ids)?).await?))
 }
 
-/// The details of one book
+/// Read the details of one book
 #[utoipa::path(get, path = "/details/{book_id}", operation_id = "get_details", tag = "details",
-    params(("book_id" = i32, Path, description = "The book")), responses(
-    (status = 200, description = "What was derived from it", body = Details),
-    (status = 404, description = "Nothing was derived from it, yet or ever"),
-    (status = 503, description = "The database is away"),
+    params(("book_id" = i32, Path, description = "Id of the book")), responses(
+    (status = 200, description = "The details of the book", body = Details),
+    (status = 404, description = "The book has no details"),
+    (status = 503, description = "The database is not available"),
 ))]
 pub(crate) async fn get(
     State(db): State<Database>,
@@ -65,9 +65,12 @@ fn parse(ids: &str) -> Result<Vec<i32>, ApiError> {
         .filter(|id| !id.is_empty())
         .map(str::parse)
         .collect();
-    let ids = ids.map_err(|_| ApiError::Query("ids: numbers separated by commas".to_owned()))?;
+    let ids =
+        ids.map_err(|_| ApiError::Query("ids: must be integers separated by commas".to_owned()))?;
     if ids.len() > MAX_IDS {
-        return Err(ApiError::Query(format!("ids: at most {MAX_IDS}")));
+        return Err(ApiError::Query(format!(
+            "ids: must be at most {MAX_IDS} ids"
+        )));
     }
     Ok(ids)
 }

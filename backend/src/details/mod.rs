@@ -1,4 +1,4 @@
-//! What the worker derived from books, and its HTTP API.
+//! The details that the worker derived from books, and their HTTP API.
 
 pub(crate) mod handlers;
 pub mod repository;
@@ -9,23 +9,23 @@ use serde::Serialize;
 use telemetry_common::db::Database;
 use utoipa::ToSchema;
 
-/// What was derived from one book as it was added.
+/// The details that the worker derived from a book after it was added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Details {
-    /// The book.
+    /// Id of the book.
     pub book_id: i32,
-    /// The title for a URL.
+    /// The title in a form for URLs.
     #[schema(example = "the-lord-of-the-rings")]
     pub slug: String,
     /// The author's initials.
     #[schema(example = "JRRT")]
     pub initials: String,
-    /// The title as a shelf sorts it, its article behind.
+    /// The title for sorting, with its article at the end.
     #[schema(example = "Lord of the Rings, The")]
     pub sort_title: String,
-    /// SHA-256 of title and author, in hex.
+    /// SHA-256 of title and author, in hexadecimal.
     pub checksum: String,
-    /// When it was derived.
+    /// Time at which the details were derived.
     pub derived_at: Timestamp,
 }
 

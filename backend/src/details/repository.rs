@@ -5,7 +5,7 @@ use telemetry_common::db::Session;
 
 use super::Details;
 
-/// The details of these books, in the order of their ids.
+/// Returns the details of these books, in the order of their ids.
 pub async fn of_books<'c>(db: impl Session<'c>, ids: &[i32]) -> sqlx::Result<Vec<Details>> {
     query_as!(
         Details,
@@ -22,7 +22,7 @@ pub async fn of_books<'c>(db: impl Session<'c>, ids: &[i32]) -> sqlx::Result<Vec
     .await
 }
 
-/// The details of one book.
+/// Returns the details of one book, if there are any.
 pub async fn of_book<'c>(db: impl Session<'c>, book_id: i32) -> sqlx::Result<Option<Details>> {
     query_as!(
         Details,
@@ -38,7 +38,7 @@ pub async fn of_book<'c>(db: impl Session<'c>, book_id: i32) -> sqlx::Result<Opt
     .await
 }
 
-/// Stores what was derived; a book derived before is derived anew.
+/// Inserts the details of a book, or replaces them.
 pub async fn put<'c>(db: impl Session<'c>, details: &Details) -> sqlx::Result<()> {
     query!(
         r#"

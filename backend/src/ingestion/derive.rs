@@ -1,4 +1,4 @@
-//! What can be said of a book from its title and author alone.
+//! Derives the details of a book from its title and author.
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -7,7 +7,7 @@ use slug::slugify;
 use super::repository::Book;
 use crate::details::Details;
 
-/// Articles that a shelf puts behind the title.
+/// Articles that are moved to the end of the sort title.
 const ARTICLES: [&str; 3] = ["The ", "An ", "A "];
 
 pub(super) fn details(book_id: i32, book: &Book) -> Details {

@@ -1,4 +1,4 @@
-//! What is done with an added book: read it, derive its details, write them, once per event.
+//! Ingestion of an added book: reads the book, derives its details and stores them, once per event.
 
 mod derive;
 mod repository;
@@ -13,45 +13,45 @@ use tracing::{info, instrument, warn};
 
 use crate::details;
 
-/// The newest migration this code needs.
+/// The version of the newest migration that this code needs.
 const SCHEMA_VERSION: i64 = 5;
 
-/// What an event led to.
+/// The outcome of ingesting an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ingested {
-    /// The details were written.
+    /// The details were stored.
     Derived,
-    /// The event took effect before; it was delivered again.
+    /// The event was delivered again and has no effect.
     Duplicate,
-    /// The book is gone; there is nothing to describe.
+    /// The book no longer exists, so it has no details.
     Skipped,
 }
 
-/// Why an event could not be ingested.
+/// The reason why an event could not be ingested.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestionError {
-    /// The message is no event.
-    #[error("the message is no event")]
+    /// The message is not an event.
+    #[error("the message is not a book event")]
     Decode(#[from] DecodeError),
-    /// The database did not do its part.
+    /// A database operation failed.
     #[error("could not ingest book {book_id}")]
     Database {
-        /// The book.
+        /// The id of the book.
         book_id: i32,
-        /// What the database said.
+        /// The error of the database.
         #[source]
         source: sqlx::Error,
     },
-    /// The work panicked.
-    #[error("the work panicked")]
+    /// The processing panicked.
+    #[error("the processing panicked")]
     Panic,
-    /// A rule wants this message to fail.
+    /// A fault rule injected this error.
     #[error("{0}")]
     Injected(#[from] InjectedFault),
 }
 
 impl IngestionError {
-    /// Whether another try may go well.
+    /// Returns whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Decode(_) | Self::Injected(_) => false,
@@ -60,7 +60,7 @@ impl IngestionError {
         }
     }
 
-    /// Every [`kind`](Self::kind).
+    /// Every value of [`kind`](Self::kind).
     pub const KINDS: [&str; 8] = [
         "injected",
         "null_value",
@@ -72,7 +72,7 @@ impl IngestionError {
         "panic",
     ];
 
-    /// `error.type`: a word from a fixed set.
+    /// Returns the value of `error.type`, which has a low cardinality.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Decode(DecodeError::Null) => "null_value",
@@ -87,7 +87,8 @@ impl IngestionError {
     }
 }
 
-/// Ingests one event: its effect and its row in the ledger commit together.
+/// Ingests one event. The details and the id of the event, in the table `ledger`, are committed in one
+/// transaction.
 #[instrument(name = "ingestion.enrich", skip_all, fields({ BOOK_ID } = event.book_id))]
 pub async fn enrich(db: &Database, event: &BookAdded) -> Result<Ingested, IngestionError> {
     let book_id = event.book_id;
@@ -100,10 +101,10 @@ pub async fn enrich(db: &Database, event: &BookAdded) -> Result<Ingested, Ingest
             info!(name: "bookapp.book.ingested", { { BOOK_ID } = book_id }, "book {book_id} ingested");
         }
         Ingested::Duplicate => {
-            info!(name: "bookapp.book.ingested_before", { { BOOK_ID } = book_id }, "book {book_id} was ingested before");
+            info!(name: "bookapp.book.ingested_before", { { BOOK_ID } = book_id }, "duplicate event of book {book_id} ignored");
         }
         Ingested::Skipped => {
-            info!(name: "bookapp.book.skipped", { { BOOK_ID } = book_id }, "book {book_id} is gone, skipped");
+            info!(name: "bookapp.book.skipped", { { BOOK_ID } = book_id }, "event of book {book_id} skipped, because the book was removed");
         }
     }
     Ok(ingested)
@@ -111,7 +112,7 @@ pub async fn enrich(db: &Database, event: &BookAdded) -> Result<Ingested, Ingest
 
 async fn derive_once(db: &Database, event: &BookAdded) -> sqlx::Result<Ingested> {
     let mut tx = db.begin().await?;
-    if !repository::enter_in_ledger(&mut tx, &event.event_id.to_string()).await? {
+    if !repository::insert_event(&mut tx, &event.event_id.to_string()).await? {
         return Ok(Ingested::Duplicate);
     }
     let ingested = match repository::book(&mut tx, event.book_id).await? {
@@ -127,14 +128,14 @@ async fn derive_once(db: &Database, event: &BookAdded) -> sqlx::Result<Ingested>
 
 /// Waits until bookapp has migrated the database as far as this code needs.
 pub async fn wait_for_schema(db: &Database) {
-    let mut said = false;
+    let mut is_logged = false;
     loop {
         match repository::schema_version(db.untraced()).await {
             Ok(version) if version >= SCHEMA_VERSION => return,
-            _ if said => {}
+            _ if is_logged => {}
             _ => {
                 warn!(name: "bookapp.schema.missing", "waiting for bookapp to migrate the database to version {SCHEMA_VERSION}");
-                said = true;
+                is_logged = true;
             }
         }
         sleep(Duration::from_millis(200)).await;

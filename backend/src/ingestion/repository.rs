@@ -1,21 +1,18 @@
-//! The ledger of events, and the book an event is about.
+//! The table `ledger` with the ids of ingested events, and the books.
 
 use sqlx::{PgPool, query, query_as, query_scalar};
 use telemetry_common::db::Session;
 
-/// A book as it is read to describe it.
+/// The fields of a book from which details are derived.
 #[derive(Clone, Debug)]
 pub(super) struct Book {
     pub(super) title: String,
     pub(super) author: String,
 }
 
-/// Enters the event; `false` when it was entered before.
-pub(super) async fn enter_in_ledger<'c>(
-    db: impl Session<'c>,
-    event_id: &str,
-) -> sqlx::Result<bool> {
-    let entered = query!(
+/// Inserts the id of an event. Returns `false` if the event was ingested before.
+pub(super) async fn insert_event<'c>(db: impl Session<'c>, event_id: &str) -> sqlx::Result<bool> {
+    let inserted = query!(
         "
         insert into ledger (event_id)
         values ($1)
@@ -25,10 +22,10 @@ pub(super) async fn enter_in_ledger<'c>(
     )
     .execute(db.on("INSERT", "ledger"))
     .await?;
-    Ok(entered.rows_affected() == 1)
+    Ok(inserted.rows_affected() == 1)
 }
 
-/// The book, if it is still there; it stays until the transaction ends.
+/// Returns the book, if it exists, and locks it: it cannot be removed until the transaction ends.
 pub(super) async fn book<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<Option<Book>> {
     query_as!(
         Book,
@@ -44,9 +41,9 @@ pub(super) async fn book<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<Opti
     .await
 }
 
-/// The newest migration that was run; 0 where there is none.
+/// Returns the version of the newest successful migration, or 0 if there is none.
 pub(super) async fn schema_version(pool: &PgPool) -> sqlx::Result<i64> {
-    // Not checked at compile time: the table is sqlx's own.
+    // Not checked at compile time, because sqlx creates this table.
     let version: Option<i64> =
         query_scalar("select max(version) from _sqlx_migrations where success")
             .fetch_one(pool)

@@ -1,4 +1,4 @@
-//! The details over HTTP.
+//! Tests of the HTTP API of the details.
 
 use book_events::BookAdded;
 use serde_json::Value;
@@ -6,14 +6,14 @@ use serde_json::Value;
 use crate::helpers::spawn_worker;
 
 #[tokio::test]
-async fn details_are_answered_in_the_order_of_their_ids() {
+async fn details_are_returned_in_the_order_of_their_ids() {
     let worker = spawn_worker().await;
     for id in [3, 1] {
         worker
-            .announce(&BookAdded::now(id, "load-42".to_owned()))
+            .publish(&BookAdded::now(id, "load-42".to_owned()))
             .await;
     }
-    worker.holds("book_details", 2).await;
+    worker.wait_for_rows("book_details", 2).await;
     let details: Vec<Value> = worker.get("/details?ids=3,2,1").await.json().await.unwrap();
     let slugs: Vec<_> = details
         .iter()
@@ -26,7 +26,7 @@ async fn details_are_answered_in_the_order_of_their_ids() {
 }
 
 #[tokio::test]
-async fn bad_questions_are_problems() {
+async fn bad_requests_are_problems() {
     let worker = spawn_worker().await;
     let too_many = format!("/details?ids={}", vec!["1"; 1001].join(","));
     for (status, path) in [
@@ -37,10 +37,13 @@ async fn bad_questions_are_problems() {
         (422, &*too_many),
         (404, "/nothing"),
     ] {
-        let answer = worker.get(path).await;
-        assert_eq!(answer.status(), status, "{path}");
-        assert_eq!(answer.headers()["content-type"], "application/problem+json");
-        let problem: Value = answer.json().await.unwrap();
+        let response = worker.get(path).await;
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json"
+        );
+        let problem: Value = response.json().await.unwrap();
         assert_eq!(problem["status"], status);
         assert_eq!(problem["trace_id"].as_str().unwrap().len(), 32);
     }

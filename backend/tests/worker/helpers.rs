@@ -1,4 +1,4 @@
-//! Starting the worker for one test, and a verb for each thing a test does with it.
+//! Starts the worker for a test, and provides a method for each action of a test.
 
 use std::{thread, time::Duration};
 
@@ -22,7 +22,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
-/// The worker with a database and a Kafka of its own; to be [`finish`](Self::finish)ed.
+/// The worker with its own database and Kafka. A test must call [`finish`](Self::finish).
 pub(crate) struct TestWorker {
     pub(crate) url: String,
     pub(crate) pool: PgPool,
@@ -66,14 +66,14 @@ pub(crate) async fn spawn_worker() -> TestWorker {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "a test's worker is no work of a service"
+    reason = "the task belongs to a test and not to a service"
 )]
 fn spawn(running: impl Future<Output = Result<()>> + Send + 'static) -> JoinHandle<Result<()>> {
     tokio::spawn(running)
 }
 
 impl TestWorker {
-    /// Settings of a command beside this worker.
+    /// Returns the settings for a command that uses the same Kafka.
     pub(crate) fn config(&self) -> Config {
         let kafka = format!(
             "--kafka-bootstrap-servers={}",
@@ -90,8 +90,8 @@ impl TestWorker {
             .unwrap()
     }
 
-    /// Announces a book as bookapp does, with the trace of the current span.
-    pub(crate) async fn announce(&self, event: &BookAdded) {
+    /// Publishes an event as bookapp does, with the trace context of the current span.
+    pub(crate) async fn publish(&self, event: &BookAdded) {
         let created = kafka::create_span(BOOK_ADDED, &event.book_id.to_string(), "test");
         let headers = OwnedHeaders::from(&kafka::Headers::of(&created));
         let value = serde_json::to_vec(event).unwrap();
@@ -99,7 +99,7 @@ impl TestWorker {
             .await;
     }
 
-    /// Sends any message.
+    /// Sends a message to the topic of book events.
     pub(crate) async fn send(&self, key: &str, value: Option<&[u8]>, headers: OwnedHeaders) {
         let mut record = FutureRecord::to(BOOK_ADDED).key(key).headers(headers);
         record.payload = value;
@@ -107,7 +107,7 @@ impl TestWorker {
         self.producer.send(record, None, &[&context]).await.unwrap();
     }
 
-    /// Sends a value that is not an event, with a header of its own.
+    /// Sends a value that is not an event, with an additional header.
     pub(crate) async fn send_bad(&self, value: Option<&[u8]>) {
         let mark = Header {
             key: "mark",
@@ -118,7 +118,7 @@ impl TestWorker {
         self.send("7", value, headers).await;
     }
 
-    /// The first dead letter.
+    /// Waits for the first dead letter, and returns it.
     pub(crate) async fn dead_letter(&self) -> OwnedMessage {
         self.kafka
             .messages(BOOK_ADDED_DEAD_LETTER, 1)
@@ -127,7 +127,7 @@ impl TestWorker {
             .remove(0)
     }
 
-    /// How many rows a table holds.
+    /// Returns the number of rows in a table.
     pub(crate) async fn count(&self, table: &str) -> i64 {
         let count = format!("select count(*) from {table}");
         sqlx::query_scalar(AssertSqlSafe(count))
@@ -136,16 +136,16 @@ impl TestWorker {
             .unwrap()
     }
 
-    /// Waits until a table holds `rows` rows.
-    pub(crate) async fn holds(&self, table: &str, rows: i64) {
-        let holds = || async { (self.count(table).await == rows).then_some(()) };
-        eventually(SOON, table, holds).await.unwrap();
+    /// Waits until a table has this number of rows.
+    pub(crate) async fn wait_for_rows(&self, table: &str, rows: i64) {
+        let has_rows = || async { (self.count(table).await == rows).then_some(()) };
+        eventually(SOON, table, has_rows).await.unwrap();
     }
 
-    /// Stops the worker as SIGTERM would.
+    /// Stops the worker as SIGTERM does.
     pub(crate) async fn finish(mut self) {
         self.stop.cancel();
-        let running = self.running.take().expect("it is finished once");
+        let running = self.running.take().expect("`finish` is called once");
         running.await.unwrap().unwrap();
     }
 }
@@ -155,7 +155,7 @@ impl Drop for TestWorker {
         let unfinished = self.running.is_some() && !thread::panicking();
         assert!(
             !unfinished,
-            "call `finish`: it checks that the worker ends well"
+            "call `finish`: it checks that the worker stops without an error"
         );
     }
 }

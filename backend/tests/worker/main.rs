@@ -1,4 +1,5 @@
-//! The worker by production's door: real messages on Kafka's protocol, PostgreSQL, its HTTP API.
+//! Tests of the worker through its public interfaces: messages on a mock Kafka cluster, PostgreSQL and the
+//! HTTP API.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod api;

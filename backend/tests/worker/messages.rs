@@ -1,4 +1,4 @@
-//! What becomes of a message: an effect once, or a dead letter.
+//! Tests of message processing: a message has exactly one effect, or becomes a dead letter.
 
 use backend::consumer::replay;
 use book_events::{BOOK_ADDED, BookAdded, PARTITIONS};
@@ -23,13 +23,13 @@ use crate::helpers::{SOON, TestWorker, spawn_worker};
 async fn an_event_delivered_twice_has_one_effect() {
     let worker = spawn_worker().await;
     let event = BookAdded::now(1, "load-42".to_owned());
-    worker.announce(&event).await;
-    worker.announce(&event).await;
-    // Same key, same partition: this one comes after both.
+    worker.publish(&event).await;
+    worker.publish(&event).await;
+    // An event of another book. Its key is on another partition.
     worker
-        .announce(&BookAdded::now(2, "load-43".to_owned()))
+        .publish(&BookAdded::now(2, "load-43".to_owned()))
         .await;
-    worker.holds("book_details", 2).await;
+    worker.wait_for_rows("book_details", 2).await;
     assert_eq!(worker.count("ledger").await, 2);
     worker.finish().await;
 }
@@ -38,14 +38,14 @@ async fn an_event_delivered_twice_has_one_effect() {
 async fn a_book_that_is_gone_is_skipped() {
     let worker = spawn_worker().await;
     worker
-        .announce(&BookAdded::now(4711, "load-42".to_owned()))
+        .publish(&BookAdded::now(4711, "load-42".to_owned()))
         .await;
     worker
-        .announce(&BookAdded::now(1, "load-43".to_owned()))
+        .publish(&BookAdded::now(1, "load-43".to_owned()))
         .await;
-    // Of two partitions, so in no order: both are done, not failed.
-    worker.holds("ledger", 2).await;
-    worker.holds("book_details", 1).await;
+    // The events may be on different partitions, so their order is undefined. Both are completed.
+    worker.wait_for_rows("ledger", 2).await;
+    worker.wait_for_rows("book_details", 1).await;
     worker.finish().await;
 }
 
@@ -79,11 +79,11 @@ async fn what_is_no_event_is_a_dead_letter_and_the_next_one_is_processed() {
         assert_eq!(
             carried,
             create.span_id(),
-            "the trace it was created in, once"
+            "the dead letter carries the context of the create span"
         );
         assert!(header("traceparent").contains(&create.trace_id().to_string()));
 
-        let spans = spans.once_ended("process book.added.v1").await;
+        let spans = spans.wait_for("process book.added.v1").await;
         let process = spans.named("process book.added.v1");
         assert_eq!(process.links[0].span_context.span_id(), create.span_id());
         assert!(matches!(process.status, Status::Error { .. }));
@@ -102,9 +102,9 @@ async fn what_is_no_event_is_a_dead_letter_and_the_next_one_is_processed() {
         assert_eq!(errors.count(), 1);
 
         worker
-            .announce(&BookAdded::now(1, "load-42".to_owned()))
+            .publish(&BookAdded::now(1, "load-42".to_owned()))
             .await;
-        worker.holds("book_details", 1).await;
+        worker.wait_for_rows("book_details", 1).await;
         worker.finish().await;
     }
 }
@@ -113,7 +113,7 @@ async fn what_is_no_event_is_a_dead_letter_and_the_next_one_is_processed() {
 #[tokio::test]
 async fn while_the_database_cannot_the_message_waits() {
     let worker = spawn_worker().await;
-    // 55P03 is lock_not_available: a trouble that passes.
+    // 55P03 is lock_not_available, a transient error.
     sqlx::raw_sql(
         "create function refuse() returns trigger language plpgsql as
          $$ begin raise exception 'later' using errcode = '55P03'; end $$;
@@ -123,12 +123,12 @@ async fn while_the_database_cannot_the_message_waits() {
     .await
     .unwrap();
     let event = BookAdded::now(1, "load-42".to_owned());
-    let ((), spans) = testing::spans_of(worker.announce(&event)).await;
-    let spans = spans.once_ended("process book.added.v1").await;
+    let ((), spans) = testing::spans_of(worker.publish(&event)).await;
+    let spans = spans.wait_for("process book.added.v1").await;
     let attempt = spans.all_named("process book.added.v1")[0];
     assert!(matches!(attempt.status, Status::Error { .. }));
     assert_eq!(
-        attribute(attempt, "telemetry.messaging.attempt"),
+        attribute(attempt, "telemetry_common.messaging.attempt"),
         Some(&Value::I64(1))
     );
     let failed = spans.all_named("INSERT ledger")[0];
@@ -138,13 +138,13 @@ async fn while_the_database_cannot_the_message_waits() {
         .execute(&worker.pool)
         .await
         .unwrap();
-    worker.holds("book_details", 1).await;
-    let spans = spans.again();
+    worker.wait_for_rows("book_details", 1).await;
+    let spans = spans.refreshed();
     let mut attempts: Vec<_> = spans
         .all_named("process book.added.v1")
         .iter()
         .map(|span| {
-            attribute(span, "telemetry.messaging.attempt")
+            attribute(span, "telemetry_common.messaging.attempt")
                 .unwrap()
                 .to_string()
         })
@@ -165,7 +165,7 @@ async fn while_the_database_cannot_the_message_waits() {
     assert_eq!(
         warnings.filter(carries_id).count(),
         1,
-        "a failure carries the request's id"
+        "the log record of the failure contains the request id"
     );
     assert!(attempts.len() >= 2);
     worker.finish().await;
@@ -174,23 +174,21 @@ async fn while_the_database_cannot_the_message_waits() {
 #[tokio::test]
 async fn while_one_partition_waits_the_others_go_on() {
     let worker = spawn_worker().await;
-    refuse(&worker, "55P03", "1").await;
-    worker
-        .announce(&BookAdded::now(1, "waits".to_owned()))
-        .await;
-    // Keys of all partitions; those on book 1's own partition wait behind it.
+    reject_details(&worker, "55P03", "1").await;
+    worker.publish(&BookAdded::now(1, "waits".to_owned())).await;
+    // The keys are on all partitions. The messages on the partition of book 1 wait behind its message.
     for id in 2..=30 {
         worker
-            .announce(&BookAdded::now(id, "goes on".to_owned()))
+            .publish(&BookAdded::now(id, "goes on".to_owned()))
             .await;
     }
-    let most = || async { (worker.count("book_details").await >= 15).then_some(()) };
-    eventually(SOON, "the other partitions go on", most)
+    let most_ingested = || async { (worker.count("book_details").await >= 15).then_some(()) };
+    eventually(SOON, "the other partitions continue", most_ingested)
         .await
         .unwrap();
     assert_eq!(worker.count("book_details where book_id = 1").await, 0);
-    relent(&worker).await;
-    worker.holds("book_details", 30).await;
+    accept_details(&worker).await;
+    worker.wait_for_rows("book_details", 30).await;
     worker.finish().await;
 }
 
@@ -198,27 +196,27 @@ async fn while_one_partition_waits_the_others_go_on() {
 #[tokio::test]
 async fn a_dead_letter_can_be_replayed_its_chain_intact() {
     let worker = spawn_worker().await;
-    // 23514 is check_violation: no other try would go well.
-    refuse(&worker, "23514", "1").await;
+    // 23514 is check_violation, a permanent error.
+    reject_details(&worker, "23514", "1").await;
     let event = BookAdded::now(1, "load-42".to_owned());
-    let ((), spans) = testing::spans_of(worker.announce(&event)).await;
+    let ((), spans) = testing::spans_of(worker.publish(&event)).await;
     let create = spans.named("create book.added.v1").span_context.span_id();
     worker.dead_letter().await;
-    relent(&worker).await;
+    accept_details(&worker).await;
 
     let stop = CancellationToken::new();
     replay(worker.config(), true, stop.clone()).await.unwrap();
     assert_eq!(
         worker.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(),
         1,
-        "it was only listed"
+        "the dry run does not replay the dead letter"
     );
     for _ in 0..2 {
-        // The second time there is nothing left to replay.
+        // The second call has nothing to replay.
         replay(worker.config(), false, stop.clone()).await.unwrap();
         assert_eq!(worker.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 2);
     }
-    worker.holds("book_details", 1).await;
+    worker.wait_for_rows("book_details", 1).await;
     let [_, replayed] = &worker.kafka.messages(BOOK_ADDED, 2).await.unwrap()[..] else {
         panic!()
     };
@@ -236,8 +234,8 @@ async fn a_dead_letter_can_be_replayed_its_chain_intact() {
     worker.finish().await;
 }
 
-/// Lets the database refuse the details of one book, with this SQLSTATE.
-async fn refuse(worker: &TestWorker, sqlstate: &str, book_id: &str) {
+/// Makes the database reject the details of one book, with this SQLSTATE.
+async fn reject_details(worker: &TestWorker, sqlstate: &str, book_id: &str) {
     let trigger = format!(
         "create function refuse() returns trigger language plpgsql as
          $$ begin if new.book_id = {book_id} then
@@ -252,7 +250,8 @@ async fn refuse(worker: &TestWorker, sqlstate: &str, book_id: &str) {
         .unwrap();
 }
 
-async fn relent(worker: &TestWorker) {
+/// Makes the database accept all details again.
+async fn accept_details(worker: &TestWorker) {
     sqlx::raw_sql("drop trigger refuse on book_details")
         .execute(&worker.pool)
         .await
@@ -264,17 +263,17 @@ async fn relent(worker: &TestWorker) {
 async fn the_request_s_id_is_on_the_worker_s_log() {
     let worker = spawn_worker().await;
     let event = BookAdded::now(1, "load-42".to_owned());
-    let ((), spans) = testing::spans_of(worker.announce(&event)).await;
-    let spans = spans.once_ended("process book.added.v1").await;
+    let ((), spans) = testing::spans_of(worker.publish(&event)).await;
+    let spans = spans.wait_for("process book.added.v1").await;
     let process = spans.named("process book.added.v1");
     let logs = testing::logs_of(process.span_context.trace_id());
     let [log] = &logs[..] else {
-        panic!("one line a book, not {logs:?}")
+        panic!("expected one log record per book: {logs:?}")
     };
     let id = log
         .record
         .attributes_iter()
-        .find(|(key, _)| key.as_str() == "telemetry.request.id")
+        .find(|(key, _)| key.as_str() == "telemetry_common.request.id")
         .map(|(_, id)| format!("{id:?}"));
     assert!(id.unwrap().contains("load-42"));
     worker.finish().await;

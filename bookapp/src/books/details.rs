@@ -1,4 +1,4 @@
-//! What the worker derived from books, asked of the backend.
+//! The details of books, requested from the backend.
 
 use std::collections::HashMap;
 
@@ -7,8 +7,8 @@ use telemetry_common::{error_chain, exception};
 
 use crate::state::AppState;
 
-/// The details of these books in one call; none when the backend cannot tell, for a list without
-/// details is better than no list.
+/// Requests the details of these books in one call. Returns no details if the call fails, because a
+/// list without details is better than no list.
 pub(super) async fn of_books(app: &AppState, ids: &[i32]) -> HashMap<i32, Details> {
     if ids.is_empty() {
         return HashMap::new();
@@ -28,7 +28,7 @@ pub(super) async fn of_books(app: &AppState, ids: &[i32]) -> HashMap<i32, Detail
                 warn,
                 "bookapp.list.degraded",
                 &Unavailable::from(&error),
-                "the list goes without details"
+                "the list was returned without details"
             );
             app.metrics.lists_degraded.add(1, &[]);
             HashMap::new()
@@ -36,7 +36,7 @@ pub(super) async fn of_books(app: &AppState, ids: &[i32]) -> HashMap<i32, Detail
     }
 }
 
-/// The details of one book; `None` where nothing was derived.
+/// Requests the details of one book. Returns `None` if the book has no details.
 pub(super) async fn of_book(backend: &Client, id: i32) -> Result<Option<Details>, Error> {
     match backend.get_details(id).await {
         Ok(details) => Ok(Some(details.into_inner())),
@@ -45,7 +45,8 @@ pub(super) async fn of_book(backend: &Client, id: i32) -> Result<Option<Details>
     }
 }
 
-/// Why the backend sent no details. The generated client's own error shows all response headers.
+/// The reason why the backend returned no details, for the log. The error of the generated client would
+/// log all response headers.
 #[derive(Debug, thiserror::Error)]
 enum Unavailable {
     #[error("the backend responded with status {0}")]

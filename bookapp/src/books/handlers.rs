@@ -1,4 +1,4 @@
-//! From HTTP to the service and back; nothing is decided here but the shape of the answer.
+//! The HTTP handlers of the books. They validate the input, call the service and build the response.
 
 use axum::{
     Json,
@@ -14,19 +14,20 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{Book, BookPatch, NewBook, NewBooks, service};
-use crate::{error::ApiError, extract, openapi::Refusal, state::AppState};
+use crate::{error::ApiError, extract, openapi::ErrorResponse, state::AppState};
 
+/// The maximum number of books in a page.
 const MAX_LIMIT: i64 = 1000;
 
-/// Which part of the books is asked for.
+/// The requested page of the list of books.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
-    /// How many books at most.
+    /// Maximum number of books in the page.
     #[serde(default = "default_limit")]
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: i64,
-    /// The id after which the page begins.
+    /// The page starts after the book with this id.
     #[serde(default)]
     #[param(minimum = 0, default = 0)]
     after: i32,
@@ -40,8 +41,8 @@ fn default_limit() -> i64 {
 #[utoipa::path(post, path = "/books/add", tag = "books", request_body = NewBook, responses(
     (status = 201, description = "The new book's id", body = i32,
         content_type = "application/json",
-        headers(("location" = String, description = "Where the book is"))),
-    Refusal,
+        headers(("location" = String, description = "Path of the book"))),
+    ErrorResponse,
 ))]
 pub(crate) async fn add(
     State(app): State<AppState>,
@@ -52,13 +53,13 @@ pub(crate) async fn add(
     Ok((StatusCode::CREATED, location, Json(id)))
 }
 
-/// Add many books
+/// Add several books
 ///
-/// All or none of them.
+/// All books are added, or none.
 #[utoipa::path(post, path = "/books/bulk_add", tag = "books",
     request_body = NewBooks, responses(
     (status = 201, description = "The new books' ids, in the order of the books", body = Vec<i32>),
-    Refusal,
+    ErrorResponse,
 ))]
 pub(crate) async fn bulk_add(
     State(app): State<AppState>,
@@ -70,27 +71,29 @@ pub(crate) async fn bulk_add(
 
 /// List books in the order of their ids
 ///
-/// `Link: …; rel="next"` when there is more.
+/// If there are more books, the response has a header `Link: …; rel="next"`.
 #[utoipa::path(get, path = "/books", tag = "books", params(Page), responses(
     (status = 200, description = "A page of books", body = Vec<service::BookWithDetails>),
-    Refusal,
+    ErrorResponse,
 ))]
 pub(crate) async fn list(
     State(app): State<AppState>,
     extract::Query(Page { limit, after }): extract::Query<Page>,
 ) -> Result<impl IntoResponse, ApiError> {
     if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(ApiError::Query(format!("limit: from 1 to {MAX_LIMIT}")));
+        return Err(ApiError::Query(format!(
+            "limit: must be from 1 to {MAX_LIMIT}"
+        )));
     }
     if after < 0 {
-        return Err(ApiError::Query("after: from 0".to_owned()));
+        return Err(ApiError::Query("after: must be 0 or greater".to_owned()));
     }
     let (books, next) = service::list(&app, after, limit).await?;
     let link = next.map(|after| {
         let link = format!("</books?limit={limit}&after={after}>; rel=\"next\"");
         (
             LINK,
-            HeaderValue::try_from(link).expect("numbers make a header"),
+            HeaderValue::try_from(link).expect("the link is a valid header value"),
         )
     });
     Ok((AppendHeaders(link), Json(books)))
@@ -99,7 +102,7 @@ pub(crate) async fn list(
 /// Read a book
 #[utoipa::path(get, path = "/books/{id}", tag = "books", params(("id" = i32, Path)), responses(
     (status = 200, description = "The book", body = Book),
-    Refusal,
+    ErrorResponse,
 ))]
 pub(crate) async fn get(
     State(app): State<AppState>,
@@ -111,9 +114,9 @@ pub(crate) async fn get(
 /// Change a book
 #[utoipa::path(patch, path = "/books/{id}", tag = "books", params(("id" = i32, Path)),
     request_body = BookPatch, responses(
-    (status = 200, description = "How many books were changed: 1", body = i64,
+    (status = 200, description = "Number of changed books: 1", body = i64,
         content_type = "application/json"),
-    Refusal,
+    ErrorResponse,
 ))]
 pub(crate) async fn change(
     State(app): State<AppState>,
@@ -127,8 +130,8 @@ pub(crate) async fn change(
 
 /// Remove a book
 #[utoipa::path(delete, path = "/books/{id}", tag = "books", params(("id" = i32, Path)), responses(
-    (status = 200, description = "It is gone"),
-    Refusal,
+    (status = 200, description = "The book was removed"),
+    ErrorResponse,
 ))]
 pub(crate) async fn remove(
     State(app): State<AppState>,
@@ -137,11 +140,11 @@ pub(crate) async fn remove(
     service::remove(&app, id).await
 }
 
-/// What the worker derived from a book
+/// Read the details that the worker derived from a book
 #[utoipa::path(get, path = "/books/{id}/details", tag = "books", params(("id" = i32, Path)),
     responses(
     (status = 200, description = "The details", body = Object),
-    Refusal,
+    ErrorResponse,
 ))]
 pub(crate) async fn details(
     State(app): State<AppState>,

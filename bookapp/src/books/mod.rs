@@ -1,4 +1,4 @@
-//! Books: handlers (HTTP) → service (what is done) → repository (SQL).
+//! Books: handlers (HTTP) → service (operations) → repository (SQL).
 
 mod details;
 pub(crate) mod handlers;

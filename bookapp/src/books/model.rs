@@ -1,4 +1,4 @@
-//! Books as the API and the database have them.
+//! The types of books in the API and the database.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{
@@ -17,7 +17,7 @@ pub(crate) struct Book {
     pub(crate) status: BookStatus,
 }
 
-/// Where a book is.
+/// The availability of a book.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema,
 )]
@@ -30,7 +30,8 @@ pub(crate) enum BookStatus {
     Lost,
 }
 
-/// By way of a text: read directly, a number or null would count as malformed JSON.
+/// Deserialization goes through `String`, so that a number or null is a wrong type (status 422). Without
+/// this step, serde reports it as malformed JSON (status 400).
 impl TryFrom<String> for BookStatus {
     type Error = &'static str;
 
@@ -44,13 +45,13 @@ impl TryFrom<String> for BookStatus {
     }
 }
 
-/// A book to be added.
+/// A book to add.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 pub(crate) struct NewBook {
-    /// Not blank, without the character NUL.
+    /// Must not be blank or contain the character NUL.
     #[schema(schema_with = text)]
     pub(crate) title: String,
-    /// Not blank, without the character NUL.
+    /// Must not be blank or contain the character NUL.
     #[schema(schema_with = text)]
     pub(crate) author: String,
     #[serde(default)]
@@ -58,19 +59,19 @@ pub(crate) struct NewBook {
     pub(crate) status: BookStatus,
 }
 
-/// Books to be added, all or none.
+/// Books to add. All of them are added, or none.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[schema(min_items = 1, max_items = 1000)]
 pub(crate) struct NewBooks(pub(super) Vec<NewBook>);
 
-/// What of a book is to be changed; what is absent is left as it is.
+/// A change of a book. Absent fields keep their values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 pub(crate) struct BookPatch {
-    /// Not blank, without the character NUL.
+    /// Must not be blank or contain the character NUL.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(schema_with = text)]
     pub(crate) title: Option<String>,
-    /// Not blank, without the character NUL.
+    /// Must not be blank or contain the character NUL.
     #[serde(default, deserialize_with = "not_null")]
     #[schema(schema_with = text)]
     pub(crate) author: Option<String>,
@@ -79,7 +80,7 @@ pub(crate) struct BookPatch {
     pub(crate) status: Option<BookStatus>,
 }
 
-/// The schema of a title or author: what `validation` accepts.
+/// The schema of a title or author. It matches the rules in `validation`.
 fn text() -> Object {
     ObjectBuilder::new()
         .schema_type(Type::String)
@@ -88,7 +89,7 @@ fn text() -> Object {
         .build()
 }
 
-/// An absent field is `None`; one that is there must not be null.
+/// Deserializes an optional field. An absent field is `None`; null is an error.
 fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     value: D,
 ) -> Result<Option<T>, D::Error> {

@@ -5,7 +5,7 @@ use telemetry_common::db::Session;
 
 use super::{Book, BookPatch, BookStatus, NewBook};
 
-/// Stores a book and answers its id.
+/// Inserts a book. Returns its id.
 pub(super) async fn insert<'c>(db: impl Session<'c>, book: &NewBook) -> sqlx::Result<i32> {
     query_scalar!(
         r#"
@@ -21,7 +21,7 @@ pub(super) async fn insert<'c>(db: impl Session<'c>, book: &NewBook) -> sqlx::Re
     .await
 }
 
-/// Stores books and answers their ids in the order of the books.
+/// Inserts books. Returns their ids in the order of the books.
 pub(super) async fn insert_all<'c>(
     db: impl Session<'c>,
     books: &[NewBook],
@@ -46,7 +46,7 @@ pub(super) async fn insert_all<'c>(
     .await
 }
 
-/// Changes what the patch names; answers how many books that were.
+/// Updates the fields that the patch contains. Returns the number of updated books.
 pub(super) async fn update<'c>(
     db: impl Session<'c>,
     id: i32,
@@ -70,7 +70,7 @@ pub(super) async fn update<'c>(
     Ok(updated.rows_affected())
 }
 
-/// Removes a book; answers how many that were.
+/// Deletes a book. Returns the number of deleted books.
 pub(super) async fn delete<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<u64> {
     let deleted = query!("delete from books where id = $1", id)
         .execute(db.on("DELETE", "books"))
@@ -78,7 +78,7 @@ pub(super) async fn delete<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<u6
     Ok(deleted.rows_affected())
 }
 
-/// At most `limit` books after the id `after`, in the order of their ids.
+/// Returns at most `limit` books with ids greater than `after`, in the order of their ids.
 pub(super) async fn list<'c>(
     db: impl Session<'c>,
     after: i32,
@@ -100,7 +100,7 @@ pub(super) async fn list<'c>(
     .await
 }
 
-/// One book, if there is one.
+/// Returns a book, if it exists.
 pub(super) async fn get<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<Option<Book>> {
     query_as!(
         Book,

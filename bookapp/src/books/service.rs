@@ -1,4 +1,4 @@
-//! What can be done with books. The business row and its announcement commit together.
+//! The operations on books. A new book and its event are committed in one transaction.
 
 use backend_client::types::Details;
 use book_events::{BOOK_ID, BookAdded};
@@ -10,21 +10,21 @@ use utoipa::ToSchema;
 use super::{Book, BookPatch, NewBook, details, repository};
 use crate::{error::ApiError, metrics::AddedBy, outbox, state::AppState};
 
-/// A book as the list shows it.
+/// A book in the list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BookWithDetails {
     #[serde(flatten)]
     book: Book,
-    /// `None` while nothing is derived, or the backend cannot tell.
+    /// Null if there are no details yet, or if the backend is not available.
     #[schema(value_type = Option<Object>)]
     details: Option<Details>,
 }
 
-/// Adds a book and announces it; answers its id without waiting for Kafka.
+/// Adds a book and its event. Returns the id of the book without waiting for Kafka.
 #[instrument(name = "books.add", skip_all, fields({ BOOK_ID } = Empty))]
 pub(crate) async fn add(app: &AppState, book: NewBook) -> Result<i32, ApiError> {
     let failed = ApiError::database("add the book");
-    let id = add_and_announce(app, &book)
+    let id = insert_with_event(app, &book)
         .await
         .map_err(failed)
         .inspect_err(ApiError::mark_span)?;
@@ -35,7 +35,7 @@ pub(crate) async fn add(app: &AppState, book: NewBook) -> Result<i32, ApiError> 
     Ok(id)
 }
 
-async fn add_and_announce(app: &AppState, book: &NewBook) -> sqlx::Result<i32> {
+async fn insert_with_event(app: &AppState, book: &NewBook) -> sqlx::Result<i32> {
     let mut tx = app.db.begin().await?;
     let id = repository::insert(&mut tx, book).await?;
     outbox::enqueue(&mut tx, &BookAdded::now(id, request_id())).await?;
@@ -43,10 +43,10 @@ async fn add_and_announce(app: &AppState, book: &NewBook) -> sqlx::Result<i32> {
     Ok(id)
 }
 
-/// Adds books and announces each of them; answers their ids in the order of the books.
+/// Adds books and an event for each of them. Returns the ids in the order of the books.
 #[instrument(name = "books.bulk_add", skip_all, fields(bookapp.books.count = books.len().cast_signed() as i64))]
 pub(crate) async fn bulk_add(app: &AppState, books: Vec<NewBook>) -> Result<Vec<i32>, ApiError> {
-    let ids = bulk_add_and_announce(app, &books)
+    let ids = insert_all_with_events(app, &books)
         .await
         .map_err(ApiError::database("add the books"))
         .inspect_err(ApiError::mark_span)?;
@@ -61,14 +61,14 @@ pub(crate) async fn bulk_add(app: &AppState, books: Vec<NewBook>) -> Result<Vec<
     Ok(ids)
 }
 
-async fn bulk_add_and_announce(app: &AppState, books: &[NewBook]) -> sqlx::Result<Vec<i32>> {
+async fn insert_all_with_events(app: &AppState, books: &[NewBook]) -> sqlx::Result<Vec<i32>> {
     let mut tx = app.db.begin().await?;
     let ids = repository::insert_all(&mut tx, books).await?;
-    let announcements: Vec<_> = ids
+    let events: Vec<_> = ids
         .iter()
         .map(|id| BookAdded::now(*id, request_id()))
         .collect();
-    outbox::enqueue_all(&mut tx, &announcements).await?;
+    outbox::enqueue_all(&mut tx, &events).await?;
     tx.commit().await?;
     Ok(ids)
 }
@@ -79,13 +79,14 @@ fn request_id() -> String {
         .to_string()
 }
 
-/// A page of books after `after` with their details, and where the next page begins.
+/// Returns a page of books with ids greater than `after`, with their details. Also returns the value of
+/// `after` for the next page, if there is one.
 pub(crate) async fn list(
     app: &AppState,
     after: i32,
     limit: i64,
 ) -> Result<(Vec<BookWithDetails>, Option<i32>), ApiError> {
-    // One more than asked for tells whether there is a next page.
+    // One extra book shows whether there is a next page.
     let mut books = repository::list(&app.db, after, limit + 1)
         .await
         .map_err(ApiError::database("list the books"))?;
@@ -107,7 +108,7 @@ pub(crate) async fn list(
     Ok((books, next))
 }
 
-/// One book.
+/// Returns one book.
 pub(crate) async fn get(app: &AppState, id: i32) -> Result<Book, ApiError> {
     let book = repository::get(&app.db, id)
         .await
@@ -115,7 +116,7 @@ pub(crate) async fn get(app: &AppState, id: i32) -> Result<Book, ApiError> {
     book.ok_or(ApiError::NotFound { id })
 }
 
-/// Changes a book; answers how many were changed.
+/// Changes a book. Returns the number of changed books.
 #[instrument(name = "books.change", skip_all, fields({ BOOK_ID } = id))]
 pub(crate) async fn change(app: &AppState, id: i32, patch: BookPatch) -> Result<u64, ApiError> {
     let failed = ApiError::database("change the book");
@@ -130,7 +131,7 @@ pub(crate) async fn change(app: &AppState, id: i32, patch: BookPatch) -> Result<
     Ok(changed)
 }
 
-/// Removes a book and, with it, what was derived from it.
+/// Removes a book and its details.
 #[instrument(name = "books.remove", skip_all, fields({ BOOK_ID } = id))]
 pub(crate) async fn remove(app: &AppState, id: i32) -> Result<(), ApiError> {
     let failed = ApiError::database("remove the book");
@@ -145,7 +146,7 @@ pub(crate) async fn remove(app: &AppState, id: i32) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// What the worker derived from one book.
+/// Returns the details that the worker derived from one book.
 pub(crate) async fn details(app: &AppState, id: i32) -> Result<Details, ApiError> {
     let details = details::of_book(&app.backend, id)
         .await

@@ -1,25 +1,25 @@
-//! What a title, an author and a list of new books must satisfy.
+//! Validation of titles, authors and lists of new books.
 
 use super::{BookPatch, NewBook, NewBooks};
 
-/// The longest title or author, in characters.
+/// The maximum length of a title or author, in characters.
 pub(super) const MAX_TEXT: usize = 500;
 
-/// The most books one call may add.
+/// The maximum number of books in one bulk request.
 const MAX_BULK: usize = 1000;
 
-/// A text that cannot be a title or author, or too many books.
+/// The reason why a title, an author or a list of new books is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Invalid {
     #[error("{field}: must not be blank")]
     Blank { field: &'static str },
-    #[error("{field}: at most {MAX_TEXT} characters")]
+    #[error("{field}: must have at most {MAX_TEXT} characters")]
     TooLong { field: &'static str },
     #[error("{field}: must not contain the character NUL")]
     Nul { field: &'static str },
     #[error("[{index}].{source}")]
     Element { index: usize, source: Box<Invalid> },
-    #[error("from 1 to {MAX_BULK} books, not {count}")]
+    #[error("must be from 1 to {MAX_BULK} books, not {count}")]
     Count { count: usize },
 }
 

@@ -1,4 +1,4 @@
-//! The API to the rules.
+//! The HTTP handlers of the fault rules.
 
 use axum::{Json, extract::State, http::StatusCode};
 
@@ -6,14 +6,14 @@ use super::{Fault, FaultRule, repository};
 use crate::{
     error::ApiError,
     extract,
-    openapi::{Refusal, Unauthorized},
+    openapi::{ErrorResponse, Unauthorized},
     state::AppState,
 };
 
-/// List the rules
+/// List the fault rules
 #[utoipa::path(get, path = "/error-injection", tag = "fault injection", responses(
     (status = 200, description = "All rules", body = Vec<FaultRule>),
-    Refusal,
+    ErrorResponse,
 ))]
 pub(crate) async fn list(State(app): State<AppState>) -> Result<Json<Vec<FaultRule>>, ApiError> {
     let rules = repository::all(&app.db).await;
@@ -22,12 +22,12 @@ pub(crate) async fn list(State(app): State<AppState>) -> Result<Json<Vec<FaultRu
         .map_err(ApiError::database("read the rules"))
 }
 
-/// Make something fail
+/// Add a fault rule
 #[utoipa::path(post, path = "/error-injection", tag = "fault injection", request_body = Fault, responses(
     (status = 200, description = "The stored rule", body = FaultRule),
-    (status = 409, description = "There is such a rule already", body = service_common::problem::Problem,
+    (status = 409, description = "The rule already exists", body = service_common::problem::Problem,
         content_type = "application/problem+json"),
-    Refusal, Unauthorized,
+    ErrorResponse, Unauthorized,
 ))]
 pub(crate) async fn add(
     State(app): State<AppState>,
@@ -37,13 +37,13 @@ pub(crate) async fn add(
     rule.map(Json).map_err(ApiError::rule("store the rule"))
 }
 
-/// Change a rule
+/// Change a fault rule
 #[utoipa::path(put, path = "/error-injection/{id}", tag = "fault injection", request_body = Fault,
-    params(("id" = i32, Path, description = "Which rule")), responses(
+    params(("id" = i32, Path, description = "Id of the rule")), responses(
     (status = 200, description = "The stored rule", body = FaultRule),
-    (status = 409, description = "There is such a rule already", body = service_common::problem::Problem,
+    (status = 409, description = "The rule already exists", body = service_common::problem::Problem,
         content_type = "application/problem+json"),
-    Refusal, Unauthorized,
+    ErrorResponse, Unauthorized,
 ))]
 pub(crate) async fn change(
     State(app): State<AppState>,
@@ -55,11 +55,11 @@ pub(crate) async fn change(
     rule.map(Json).ok_or(ApiError::NoRule { id })
 }
 
-/// Remove a rule
+/// Remove a fault rule
 #[utoipa::path(delete, path = "/error-injection/{id}", tag = "fault injection",
-    params(("id" = i32, Path, description = "Which rule")), responses(
-    (status = 200, description = "It is gone"),
-    Refusal, Unauthorized,
+    params(("id" = i32, Path, description = "Id of the rule")), responses(
+    (status = 200, description = "The rule was removed"),
+    ErrorResponse, Unauthorized,
 ))]
 pub(crate) async fn remove(
     State(app): State<AppState>,
@@ -72,10 +72,10 @@ pub(crate) async fn remove(
     }
 }
 
-/// Remove all rules
+/// Remove all fault rules
 #[utoipa::path(delete, path = "/error-injection", tag = "fault injection", responses(
-    (status = 200, description = "How many there were", body = u64),
-    Refusal, Unauthorized,
+    (status = 200, description = "Number of removed rules", body = u64),
+    ErrorResponse, Unauthorized,
 ))]
 pub(crate) async fn clear(State(app): State<AppState>) -> Result<Json<u64>, ApiError> {
     let removed = repository::clear(&app.db).await;

@@ -1,6 +1,6 @@
-//! The API to the fault rules, which make requests and messages fail, for tests and demonstrations.
+//! The API of the fault rules, which make requests and messages fail, for tests and demonstrations.
 //!
-//! The rules are stored here; `service_common::fault_injection` applies them in both services.
+//! This module stores the rules. `service_common::fault_injection` applies them in both services.
 
 pub(crate) mod handlers;
 mod repository;
@@ -16,7 +16,7 @@ use service_common::authorization::{AdminToken, authorize};
 use crate::state::AppState;
 pub(crate) use rule::{Fault, FaultRule, InvalidFault};
 
-/// The routes; writes need the admin token where one is set.
+/// Returns the routes. Writes require the admin token, if one is set.
 pub(crate) fn routes(token: AdminToken) -> Router<AppState> {
     Router::new()
         .route(

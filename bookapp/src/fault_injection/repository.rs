@@ -27,7 +27,7 @@ macro_rules! rule {
     }};
 }
 
-/// All rules, in the order they came.
+/// Returns all rules, in the order of their ids.
 pub(super) async fn all<'c>(db: impl Session<'c>) -> sqlx::Result<Vec<FaultRule>> {
     let rows = query!(
         r#"
@@ -42,7 +42,7 @@ pub(super) async fn all<'c>(db: impl Session<'c>) -> sqlx::Result<Vec<FaultRule>
     Ok(rows.into_iter().map(|row| rule!(row)).collect())
 }
 
-/// Stores a rule.
+/// Inserts a rule. Returns the stored rule.
 pub(super) async fn insert<'c>(db: impl Session<'c>, fault: &Fault) -> sqlx::Result<FaultRule> {
     let row = query!(
         r#"
@@ -67,7 +67,7 @@ pub(super) async fn insert<'c>(db: impl Session<'c>, fault: &Fault) -> sqlx::Res
     Ok(rule!(row))
 }
 
-/// Changes a rule; `None` where there is none.
+/// Updates a rule. Returns the stored rule, or `None` if the rule does not exist.
 pub(super) async fn update<'c>(
     db: impl Session<'c>,
     id: i32,
@@ -98,7 +98,7 @@ pub(super) async fn update<'c>(
     Ok(row.map(|row| rule!(row)))
 }
 
-/// Removes a rule; answers how many that were.
+/// Deletes a rule. Returns the number of deleted rules.
 pub(super) async fn delete<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<u64> {
     let removed = query!("delete from fault_rules where id = $1", id)
         .execute(db.on("DELETE", "fault_rules"))
@@ -106,7 +106,7 @@ pub(super) async fn delete<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<u6
     Ok(removed.rows_affected())
 }
 
-/// Removes all rules; answers how many there were.
+/// Deletes all rules. Returns the number of deleted rules.
 pub(super) async fn clear<'c>(db: impl Session<'c>) -> sqlx::Result<u64> {
     let removed = query!("delete from fault_rules")
         .execute(db.on("DELETE", "fault_rules"))

@@ -1,4 +1,4 @@
-//! How much waits in the outbox, and for how long: told by whichever instance relays.
+//! The metrics of the outbox backlog. Only the leader of the relay reports them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,33 +6,37 @@ use telemetry_common::{meter_of, service};
 
 use super::repository::Backlog;
 
-/// The newest backlog; `None` while another instance relays.
+/// The latest backlog; `None` while this instance is not the leader.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gauges(Arc<Mutex<Option<Backlog>>>);
 
 impl Gauges {
-    /// Gauges that are read whenever metrics are exported.
-    pub(super) fn observed() -> Self {
+    /// Registers the gauges. Each export of metrics reads the latest backlog.
+    pub(super) fn register() -> Self {
         let gauges = Self::default();
         let meter = meter_of(service!());
-        let shown = gauges.clone();
+        let current = gauges.clone();
         meter
             .i64_observable_gauge("bookapp.outbox.pending")
             .with_unit("{message}")
-            .with_description("Messages that wait to be sent")
+            .with_description(
+                "Number of pending messages in the outbox. Only the relay leader reports it",
+            )
             .with_callback(move |gauge| {
-                if let Some(backlog) = shown.get() {
+                if let Some(backlog) = current.get() {
                     gauge.observe(backlog.rows, &[]);
                 }
             })
             .build();
-        let shown = gauges.clone();
+        let current = gauges.clone();
         meter
             .f64_observable_gauge("bookapp.outbox.oldest.age")
             .with_unit("s")
-            .with_description("For how long the oldest message has waited to be sent")
+            .with_description(
+                "Age of the oldest pending message in the outbox. Only the relay leader reports it",
+            )
             .with_callback(move |gauge| {
-                if let Some(backlog) = shown.get() {
+                if let Some(backlog) = current.get() {
                     gauge.observe(backlog.age, &[]);
                 }
             })
@@ -40,15 +44,15 @@ impl Gauges {
         gauges
     }
 
-    pub(super) fn show(&self, backlog: Backlog) {
-        self.set(Some(backlog));
+    pub(super) fn set(&self, backlog: Backlog) {
+        self.store(Some(backlog));
     }
 
     pub(super) fn clear(&self) {
-        self.set(None);
+        self.store(None);
     }
 
-    fn set(&self, backlog: Option<Backlog>) {
+    fn store(&self, backlog: Option<Backlog>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = backlog;
     }
 

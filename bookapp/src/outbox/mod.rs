@@ -1,7 +1,8 @@
-//! What is to be announced is written in the transaction of what it announces; the relay sends it.
+//! The transactional outbox: an event is inserted in the same transaction as the change that it
+//! describes, and the relay sends it to Kafka.
 //!
-//! A row stores the headers as they will be sent, so the message carries the trace of the request
-//! that wrote it, however much later it leaves.
+//! A row stores the headers of its message, including the trace context. So the message carries the
+//! trace of the request that inserted the row, even if the message is sent much later.
 
 mod backlog;
 mod relay;
@@ -13,6 +14,7 @@ use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded};
 use telemetry_common::{
     db::Transaction,
     kafka::{self, Headers},
+    record_failure,
 };
 use tokio::sync::Notify;
 use tracing::{Instrument, Span};
@@ -20,33 +22,37 @@ use tracing::{Instrument, Span};
 pub use relay::Relay;
 use repository::NewRow;
 
-/// The topics this service writes, and the one its messages may end in.
+/// The topic that this service writes to, and the dead-letter topic of its messages.
 pub const TOPICS: [&str; 2] = [BOOK_ADDED, BOOK_ADDED_DEAD_LETTER];
 
-/// Wakes the relay of this process; rows of other instances it finds by polling.
+/// Notifies the relay of this process of new rows. The relay finds rows of other instances by polling.
 #[derive(Clone, Debug, Default)]
 pub struct Outbox(Arc<Notify>);
 
 impl Outbox {
-    /// Tells the relay that there is something to send.
+    /// Notifies the relay that there are new rows.
     pub fn wake(&self) {
         self.0.notify_one();
     }
 }
 
-/// Writes an event down in the caller's transaction, with its trace.
+/// Inserts an event in the caller's transaction, with its trace context.
 pub(crate) async fn enqueue(tx: &mut Transaction, event: &BookAdded) -> sqlx::Result<()> {
     let (span, row) = create(event);
-    repository::insert(tx, &[row]).instrument(span).await
+    let insert = async {
+        let inserted = repository::insert(tx, &[row]).await;
+        inserted.inspect_err(|error| record_failure("database", error))
+    };
+    insert.instrument(span).await
 }
 
-/// Writes events down in the caller's transaction, each with a span of its own, by one statement.
+/// Inserts events in the caller's transaction with one statement. Each event has its own span.
 pub(crate) async fn enqueue_all(tx: &mut Transaction, events: &[BookAdded]) -> sqlx::Result<()> {
     let rows: Vec<_> = events.iter().map(|event| create(event).1).collect();
     repository::insert(tx, &rows).await
 }
 
-/// The span of writing an event down, and the row that carries its context.
+/// Returns the span that creates the message, and the row that carries the context of that span.
 fn create(event: &BookAdded) -> (Span, NewRow) {
     let key = event.book_id.to_string();
     let event_id = event.event_id.to_string();

@@ -1,8 +1,9 @@
-//! Sends what the outbox holds, in order, and marks it sent once the broker has acknowledged it.
+//! The relay: sends the pending messages of the outbox to Kafka in order, and marks each one as sent
+//! after the broker has acknowledged it.
 //!
-//! One relay at a time among all instances: it holds an advisory lock on a connection of its own,
-//! reads and marks on that same connection, and so loses the lead with it. What was sent and not
-//! marked is sent again; the worker's ledger makes that one effect.
+//! Only one instance relays at a time. This leader holds an advisory lock on a dedicated connection.
+//! It reads and marks rows on the same connection, so it loses the leadership together with the
+//! connection. A message that was sent but not marked is sent again; the worker ignores the duplicate.
 
 use std::{
     collections::HashSet,
@@ -30,22 +31,25 @@ use tracing::{Instrument, Span, field::Empty, info, info_span};
 use super::{Outbox, TOPICS, backlog::Gauges, repository};
 use crate::config::Config;
 
-/// The advisory lock of the relay: any number that nothing else in this database locks.
+/// The key of the advisory lock of the relay. Nothing else in this database uses this key.
 const LOCK: i64 = 0x0b00_4a99;
-const BATCH: i64 = 100;
-/// How often rows of other instances are looked for.
-const POLL: Duration = Duration::from_millis(200);
-/// How long to wait after the first failure; twice as long after each that follows.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long the broker may take to acknowledge a message.
+/// The maximum number of messages in a batch.
+const BATCH_SIZE: i64 = 100;
+/// The interval of polling for rows of other instances.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// The interval of trying to become the leader.
+const ELECTION_INTERVAL: Duration = Duration::from_millis(500);
+/// The delay after the first failure. Each further failure doubles the delay.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// The time limit for the broker's acknowledgement of a message.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the backlog is measured while nothing can be sent.
-const WATCH: Duration = Duration::from_secs(1);
-/// How often sent rows are removed whose time is over.
-const TIDY_UP: Duration = Duration::from_mins(1);
+/// The interval of measuring the backlog while the relay cannot send.
+const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval of pruning sent rows whose retention time is over.
+const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The sending half of the outbox.
+/// Sends the messages of the outbox to Kafka.
 pub struct Relay {
     config: Config,
     db: Database,
@@ -53,30 +57,30 @@ pub struct Relay {
     gauges: Gauges,
 }
 
-/// How a batch went.
+/// The outcome of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    /// Everything was sent or set aside.
-    Clean,
-    /// Some of it must wait.
-    Failed,
+enum BatchOutcome {
+    /// All messages were sent or quarantined.
+    Completed,
+    /// Some messages were not sent and stay pending.
+    Incomplete,
 }
 
 impl Relay {
-    /// A relay that is woken by `outbox`; Kafka need not be there yet.
+    /// Creates a relay that `outbox` notifies. Kafka does not have to be reachable yet.
     pub fn new(config: &Config, db: Database, outbox: Outbox) -> Self {
         Self {
             config: config.clone(),
             db,
             outbox,
-            gauges: Gauges::observed(),
+            gauges: Gauges::register(),
         }
     }
 
-    /// Relays until told to stop.
+    /// Relays until `stop` is cancelled. Restarts after a failure.
     pub async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let Err(error) = self.lead(&stop).await else {
+            let Err(error) = self.relay_as_leader(&stop).await else {
                 return;
             };
             self.gauges.clear();
@@ -84,70 +88,75 @@ impl Relay {
                 warn,
                 "bookapp.outbox.relay.failed",
                 &*error,
-                "the relay starts anew"
+                "the outbox relay failed and will restart"
             );
-            stop.run_until_cancelled(sleep(FIRST_PAUSE)).await;
+            stop.run_until_cancelled(sleep(INITIAL_BACKOFF)).await;
         }
     }
 
-    /// Waits for the lead, then relays until told to stop, or until the connection or the producer
-    /// is lost.
-    async fn lead(&self, stop: &CancellationToken) -> Result<()> {
+    /// Waits for the leadership, then relays until `stop` is cancelled. Fails if the connection is
+    /// lost or the producer has a fatal error.
+    async fn relay_as_leader(&self, stop: &CancellationToken) -> Result<()> {
         let mut connection = self.db.detached().await?;
-        while !repository::try_lead(connection.untraced(), LOCK).await? {
-            if stop.run_until_cancelled(sleep(FIRST_PAUSE)).await.is_none() {
+        while !repository::try_acquire_leadership(connection.untraced(), LOCK).await? {
+            if stop
+                .run_until_cancelled(sleep(ELECTION_INTERVAL))
+                .await
+                .is_none()
+            {
                 return Ok(());
             }
         }
-        info!(name: "bookapp.outbox.relay.elected", "this instance relays the outbox");
+        info!(name: "bookapp.outbox.relay.elected", "this instance became the leader of the outbox relay");
         let topics = self
             .config
             .service
             .kafka
             .create_topics(&TOPICS, book_events::PARTITIONS);
-        let ready = self.watch(&mut connection, topics);
+        let ready = self.measure_backlog_during(&mut connection, topics);
         match stop.run_until_cancelled(ready).await {
             Some(ready) => ready??,
             None => return Ok(()),
         }
         let producer = self.producer()?;
         if repository::backlog(connection.untraced()).await?.rows > 0 {
-            // Whoever led before may still be sending these.
+            // The previous leader may still be sending these messages.
             stop.run_until_cancelled(sleep(SEND_TIMEOUT)).await;
         }
-        let mut pause = FIRST_PAUSE;
-        let mut tidied_up = None;
+        let mut backoff = INITIAL_BACKOFF;
+        let mut last_prune = None;
         while !stop.is_cancelled() {
-            match self.turn(&mut connection, &producer).await? {
-                Some(Turn::Clean) => pause = FIRST_PAUSE,
-                Some(Turn::Failed) => {
-                    if let Some((code, text)) = producer.fatal_error() {
-                        anyhow::bail!("the producer is lost: {code}: {text}");
+            match self.relay_batch(&mut connection, &producer).await? {
+                Some(BatchOutcome::Completed) => backoff = INITIAL_BACKOFF,
+                Some(BatchOutcome::Incomplete) => {
+                    if let Some((code, message)) = producer.fatal_error() {
+                        anyhow::bail!("the Kafka producer has a fatal error: {code}: {message}");
                     }
-                    let waiting = self.watch(&mut connection, sleep(pause));
-                    stop.run_until_cancelled(waiting).await.transpose()?;
-                    pause = LONGEST_PAUSE.min(pause * 2);
+                    let delay = self.measure_backlog_during(&mut connection, sleep(backoff));
+                    stop.run_until_cancelled(delay).await.transpose()?;
+                    backoff = MAX_BACKOFF.min(backoff * 2);
                 }
                 None => {
-                    if tidied_up.is_none_or(|last: Instant| last.elapsed() > TIDY_UP) {
-                        self.tidy_up(&mut connection).await?;
-                        tidied_up = Some(Instant::now());
+                    if last_prune.is_none_or(|last: Instant| last.elapsed() > PRUNE_INTERVAL) {
+                        self.prune(&mut connection).await?;
+                        last_prune = Some(Instant::now());
                     }
                     select! {
                         () = stop.cancelled() => {}
                         () = self.outbox.0.notified() => {}
-                        () = sleep(POLL) => {}
+                        () = sleep(POLL_INTERVAL) => {}
                     }
                 }
             }
         }
-        // What the last requests left, as long as Kafka takes it.
-        while self.turn(&mut connection, &producer).await? == Some(Turn::Clean) {}
+        // Send the messages of the last requests, as long as Kafka accepts them.
+        while self.relay_batch(&mut connection, &producer).await? == Some(BatchOutcome::Completed) {
+        }
         Ok(())
     }
 
-    /// Waits for `work`, and measures meanwhile how much waits in the outbox.
-    async fn watch<T>(
+    /// Waits for `work`, and measures the backlog of the outbox in the meantime.
+    async fn measure_backlog_during<T>(
         &self,
         connection: &mut Connection,
         work: impl Future<Output = T>,
@@ -155,10 +164,10 @@ impl Relay {
         let mut work = pin!(work);
         loop {
             self.gauges
-                .show(repository::backlog(connection.untraced()).await?);
+                .set(repository::backlog(connection.untraced()).await?);
             select! {
                 done = &mut work => return Ok(done),
-                () = sleep(WATCH) => {}
+                () = sleep(BACKLOG_INTERVAL) => {}
             }
         }
     }
@@ -167,31 +176,40 @@ impl Relay {
         let mut config = self.config.service.kafka.client("bookapp");
         config.set("enable.idempotence", "true");
         config.set("message.timeout.ms", SEND_TIMEOUT.as_millis().to_string());
-        Producer::create(&config).context("the producer's settings are wrong")
+        Producer::create(&config).context("could not create the Kafka producer")
     }
 
-    /// Relays one batch; `None` when nothing waits, and then without a span.
-    async fn turn(&self, connection: &mut Connection, producer: &Producer) -> Result<Option<Turn>> {
+    /// Relays one batch. Returns `None`, and creates no span, if no message is pending.
+    async fn relay_batch(
+        &self,
+        connection: &mut Connection,
+        producer: &Producer,
+    ) -> Result<Option<BatchOutcome>> {
         let backlog = repository::backlog(connection.untraced()).await?;
-        self.gauges.show(backlog);
+        self.gauges.set(backlog);
         if backlog.rows == 0 {
             return Ok(None);
         }
         let batch = info_span!(parent: None, "outbox.relay", bookapp.outbox.batch.size = Empty);
         let relay = async {
-            let turn = self.relay(connection, producer).await;
-            turn.inspect_err(|error| record_failure("database", error))
+            let outcome = self.send_batch(connection, producer).await;
+            outcome.inspect_err(|error| record_failure("database", error))
         };
         Ok(Some(relay.instrument(batch).await?))
     }
 
-    async fn relay(&self, connection: &mut Connection, producer: &Producer) -> sqlx::Result<Turn> {
-        let mut rows = repository::waiting(&mut *connection, BATCH).await?;
-        // One message of a book at a time: the next one waits until this one is acknowledged.
+    async fn send_batch(
+        &self,
+        connection: &mut Connection,
+        producer: &Producer,
+    ) -> sqlx::Result<BatchOutcome> {
+        let mut rows = repository::pending(&mut *connection, BATCH_SIZE).await?;
+        // At most one message per book: the next one is sent after this one is acknowledged, which
+        // keeps the order of the messages of a book.
         let mut keys = HashSet::new();
         rows.retain(|row| keys.insert(row.key.clone()));
         Span::current().record("bookapp.outbox.batch.size", rows.len().cast_signed() as i64);
-        // Handed over in order, acknowledged side by side.
+        // The producer gets the messages in order; the broker acknowledges them concurrently.
         let sends: Vec<_> = rows.iter().map(|row| send(producer, row)).collect();
         let mut sent = Vec::with_capacity(rows.len());
         let mut failed = Vec::new();
@@ -204,37 +222,37 @@ impl Relay {
         if !sent.is_empty() {
             repository::mark_published(&mut *connection, &sent).await?;
         }
-        let (hopeless, waiting): (Vec<_>, Vec<_>) = failed
+        let (permanent, retryable): (Vec<_>, Vec<_>) = failed
             .into_iter()
-            .partition(|(_, error)| is_hopeless(error));
-        for (id, error) in hopeless {
+            .partition(|(_, error)| is_permanent(error));
+        for (id, error) in permanent {
             exception!(
                 error,
                 "bookapp.outbox.message.set_aside",
                 &error,
-                "message {id} can never be sent, it is set aside"
+                "message {id} was quarantined, because it can never be sent"
             );
-            repository::set_aside(&mut *connection, id, &error.to_string()).await?;
+            repository::quarantine(&mut *connection, id, &error.to_string()).await?;
         }
-        let Some((_, error)) = waiting.first() else {
-            return Ok(Turn::Clean);
+        let Some((_, error)) = retryable.first() else {
+            return Ok(BatchOutcome::Completed);
         };
         record_failure("unsent", error);
-        let (left, all) = (waiting.len(), rows.len());
+        let (left, all) = (retryable.len(), rows.len());
         exception!(
             warn,
             "bookapp.outbox.messages.wait",
             error,
-            "{left} of {all} messages not sent, they wait"
+            "{left} of {all} messages were not sent and stay in the outbox"
         );
-        Ok(Turn::Failed)
+        Ok(BatchOutcome::Incomplete)
     }
 
-    async fn tidy_up(&self, connection: &mut Connection) -> sqlx::Result<()> {
+    async fn prune(&self, connection: &mut Connection) -> sqlx::Result<()> {
         let retention = self.config.outbox_retention;
-        let removed = repository::remove_published(connection.untraced(), retention).await?;
-        if removed > 0 {
-            info!(name: "bookapp.outbox.tidied_up", "{removed} sent messages removed from the outbox");
+        let pruned = repository::prune_published(connection.untraced(), retention).await?;
+        if pruned > 0 {
+            info!(name: "bookapp.outbox.tidied_up", "{pruned} sent messages pruned from the outbox");
         }
         Ok(())
     }
@@ -252,8 +270,8 @@ fn send(
     producer.send(record, Some(&row.event_id), &[&row.headers.context()])
 }
 
-/// Whether no other try can go well: it is the message that is wrong, not the time.
-fn is_hopeless(error: &KafkaError) -> bool {
+/// Returns whether every retry would fail, because the message itself is invalid.
+fn is_permanent(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(

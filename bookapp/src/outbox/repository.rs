@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
 use telemetry_common::{db::Session, kafka::Headers};
 
-/// A row to be written.
+/// A row to insert.
 pub(super) struct NewRow {
     pub(super) event_id: String,
     pub(super) topic: &'static str,
@@ -15,7 +15,7 @@ pub(super) struct NewRow {
     pub(super) headers: Headers,
 }
 
-/// A row to be sent.
+/// A row to send.
 pub(super) struct Row {
     pub(super) id: i64,
     pub(super) event_id: String,
@@ -25,7 +25,7 @@ pub(super) struct Row {
     pub(super) headers: Json<Headers>,
 }
 
-/// Writes rows, in their order.
+/// Inserts rows in the given order.
 pub(super) async fn insert<'c>(db: impl Session<'c>, rows: &[NewRow]) -> sqlx::Result<()> {
     let event_ids: Vec<_> = rows.iter().map(|row| row.event_id.clone()).collect();
     let topics: Vec<_> = rows.iter().map(|row| row.topic.to_owned()).collect();
@@ -51,8 +51,8 @@ pub(super) async fn insert<'c>(db: impl Session<'c>, rows: &[NewRow]) -> sqlx::R
     Ok(())
 }
 
-/// The oldest rows that wait to be sent.
-pub(super) async fn waiting<'c>(db: impl Session<'c>, limit: i64) -> sqlx::Result<Vec<Row>> {
+/// Returns the oldest pending rows.
+pub(super) async fn pending<'c>(db: impl Session<'c>, limit: i64) -> sqlx::Result<Vec<Row>> {
     query_as!(
         Row,
         r#"
@@ -83,8 +83,12 @@ pub(super) async fn mark_published<'c>(db: impl Session<'c>, ids: &[i64]) -> sql
     Ok(())
 }
 
-/// Sets a row aside that can never be sent, with the reason.
-pub(super) async fn set_aside<'c>(db: impl Session<'c>, id: i64, reason: &str) -> sqlx::Result<()> {
+/// Quarantines a row that can never be sent, with the reason.
+pub(super) async fn quarantine<'c>(
+    db: impl Session<'c>,
+    id: i64,
+    reason: &str,
+) -> sqlx::Result<()> {
     query!(
         "
         update outbox
@@ -99,16 +103,17 @@ pub(super) async fn set_aside<'c>(db: impl Session<'c>, id: i64, reason: &str) -
     Ok(())
 }
 
-/// How much waits to be sent.
+/// The backlog of the outbox.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backlog {
+    /// The number of pending rows, counted up to 10,000.
     pub(super) rows: i64,
-    /// For how long the oldest row has waited, in seconds.
+    /// The age of the oldest pending row, in seconds.
     pub(super) age: f64,
 }
 
-/// How much waits to be sent, counted up to ten thousand. Asked many times a second: it leaves no
-/// trace, and costs the same however much waits.
+/// Measures the backlog. It runs several times per second, so it creates no span, and the limit bounds
+/// its cost.
 pub(super) async fn backlog(connection: &mut PgConnection) -> sqlx::Result<Backlog> {
     let backlog = query_as!(
         Backlog,
@@ -128,12 +133,13 @@ pub(super) async fn backlog(connection: &mut PgConnection) -> sqlx::Result<Backl
     backlog.fetch_one(connection).await
 }
 
-/// Removes rows that were sent more than `retention` ago, ten thousand at most; answers how many.
-pub(super) async fn remove_published(
+/// Deletes rows that were sent more than `retention` ago, at most 10,000 per call. Returns the number
+/// of deleted rows.
+pub(super) async fn prune_published(
     connection: &mut PgConnection,
     retention: Duration,
 ) -> sqlx::Result<u64> {
-    let removed = query!(
+    let pruned = query!(
         "
         delete from outbox
         where id in (
@@ -145,11 +151,15 @@ pub(super) async fn remove_published(
         ",
         retention.as_secs_f64()
     );
-    Ok(removed.execute(connection).await?.rows_affected())
+    Ok(pruned.execute(connection).await?.rows_affected())
 }
 
-/// Takes the relay's lock for as long as `connection` lives; `false` while another holds it.
-pub(super) async fn try_lead(connection: &mut PgConnection, lock: i64) -> sqlx::Result<bool> {
+/// Tries to acquire the advisory lock of the relay until `connection` ends. Returns `false` while
+/// another instance holds it.
+pub(super) async fn try_acquire_leadership(
+    connection: &mut PgConnection,
+    lock: i64,
+) -> sqlx::Result<bool> {
     query_scalar!(r#"select pg_try_advisory_lock($1) as "leads!""#, lock)
         .fetch_one(connection)
         .await

@@ -1,5 +1,5 @@
-//! The front door in the browser: what this is, a button for each kind of request, and where to
-//! look at what came of it. Static; without JavaScript it is a list of links.
+//! The start page in the browser: a diagram of the system, a button for each kind of request, and links
+//! to the dashboards. The files are static. Without JavaScript, the page is a list of links.
 
 use axum::{
     Router,
@@ -19,15 +19,15 @@ use crate::state::AppState;
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
 const STYLE: &str = include_str!("page.css");
-/// Stands in the page where Grafana's URL comes.
+/// The placeholder in the page for the URL of Grafana.
 const GRAFANA: &str = "{grafana}";
 /// Grafana of docker compose.
 const DEFAULT_GRAFANA: &str = "http://localhost:3000";
-/// Nothing but the page's own files, and calls of this API.
+/// The content security policy: allows only the files of the page and calls to this API.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page, with links to the Grafana that a reader reaches there.
+/// Returns the routes of the start page. `grafana` is the URL of Grafana in a browser.
 pub(crate) fn routes(grafana: Option<&Url>) -> Router<AppState> {
     let grafana = grafana.map_or(DEFAULT_GRAFANA, Url::as_str);
     let page = PAGE.replace(GRAFANA, grafana.trim_end_matches('/'));

@@ -1,4 +1,4 @@
-// Sends what a button says, and shows the answer with the way to its trace.
+// Sends the request of a button and shows the response with a link to its trace.
 
 const byId = (id) => document.getElementById(id);
 let book = 1;
@@ -26,19 +26,19 @@ function element(name, text, attributes = {}) {
 }
 
 function show(method, path, status, millis, trace, body) {
-  const answer = document.createElement("li");
-  const words = `${method} ${path}: ${status}`;
-  answer.append(element("strong", words), ` in ${millis} ms`);
+  const entry = document.createElement("li");
+  const summary = `${method} ${path}: ${status}`;
+  entry.append(element("strong", summary), ` in ${millis} ms`);
   if (trace) {
-    const label = `open the trace of ${words} in Grafana`;
-    const opens = { href: exploreUrl(trace), target: "_blank", rel: "noopener", ariaLabel: label };
-    answer.append(", trace ", element("code", trace), " ");
-    answer.append(element("a", "open it in Grafana", opens));
+    const label = `open the trace of ${summary} in Grafana`;
+    const link = { href: exploreUrl(trace), target: "_blank", rel: "noopener", ariaLabel: label };
+    entry.append(", trace ", element("code", trace), " ");
+    entry.append(element("a", "open in Grafana", link));
   }
-  answer.append(element("pre", body, { tabIndex: 0 }));
-  byId("said").textContent = words;
-  answer.className = typeof status === "number" && status < 400 ? "good" : "bad";
-  byId("answers").prepend(answer);
+  entry.append(element("pre", body, { tabIndex: 0 }));
+  byId("said").textContent = summary;
+  entry.className = typeof status === "number" && status < 400 ? "good" : "bad";
+  byId("answers").prepend(entry);
 }
 
 async function send(method, path, body) {
@@ -47,31 +47,31 @@ async function send(method, path, body) {
   if (byId("token").value) headers.authorization = `Bearer ${byId("token").value}`;
   const started = performance.now();
   try {
-    const answer = await fetch(path, { method, headers, body });
-    const text = await answer.text();
-    const trace = answer.headers.get("traceparent")?.split("-")[1];
-    show(method, path, answer.status, Math.round(performance.now() - started), trace, text);
-    if (answer.ok && path.startsWith("/books/") && method === "POST") {
+    const response = await fetch(path, { method, headers, body });
+    const text = await response.text();
+    const trace = response.headers.get("traceparent")?.split("-")[1];
+    show(method, path, response.status, Math.round(performance.now() - started), trace, text);
+    if (response.ok && path.startsWith("/books/") && method === "POST") {
       book = [JSON.parse(text)].flat().at(-1);
       byId("book").value = book;
     }
   } catch (error) {
-    show(method, path, "no answer", Math.round(performance.now() - started), null, String(error));
+    show(method, path, "no response", Math.round(performance.now() - started), null, String(error));
   }
 }
 
 async function listRules() {
-  const answer = await fetch("/error-injection").catch(() => null);
-  if (!answer?.ok) {
-    byId("rules").replaceChildren(element("li", "unknown: the rules cannot be read"));
+  const response = await fetch("/error-injection").catch(() => null);
+  if (!response?.ok) {
+    byId("rules").replaceChildren(element("li", "unknown: the fault rules could not be loaded"));
     return;
   }
   const isActive = (rule) => !rule.ends_at || new Date(rule.ends_at) > new Date();
-  const rules = (await answer.json()).filter(isActive);
-  const words = (rule) =>
+  const rules = (await response.json()).filter(isActive);
+  const describe = (rule) =>
     `${rule.service}: ${rule.http_method} ${rule.endpoint_pattern}: ${rule.kind}, ` +
-    `${Math.round(rule.error_rate * 100)} % of the time`;
-  const items = rules.map((rule) => element("li", words(rule)));
+    `${Math.round(rule.error_rate * 100)} % of requests`;
+  const items = rules.map((rule) => element("li", describe(rule)));
   byId("rules").replaceChildren(...(items.length ? items : [element("li", "none")]));
 }
 

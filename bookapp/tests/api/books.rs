@@ -1,4 +1,4 @@
-//! Adding, reading and listing books.
+//! Tests of adding, reading, changing, removing and listing books.
 
 use book_events::BookAdded;
 use opentelemetry::trace::Status;
@@ -14,10 +14,10 @@ async fn an_added_book_can_be_read() {
     let app = spawn_app().await;
     let book =
         json!({"title": "紅楼夢 🏮", "author": "曹雪芹", "status": "borrowed", "isbn": "ignored"});
-    let answer = app.post("/books/add", &book).await;
-    assert_eq!(answer.status(), 201);
-    assert_eq!(answer.headers()["location"], "/books/93");
-    assert_eq!(answer.json::<i32>().await.unwrap(), 93);
+    let response = app.post("/books/add", &book).await;
+    assert_eq!(response.status(), 201);
+    assert_eq!(response.headers()["location"], "/books/93");
+    assert_eq!(response.json::<i32>().await.unwrap(), 93);
     let read: Value = app.get("/books/93").await.json().await.unwrap();
     let expected =
         json!({"id": 93, "title": "紅楼夢 🏮", "author": "曹雪芹", "status": "borrowed"});
@@ -35,9 +35,9 @@ async fn an_unknown_book_is_404() {
         "/books/x",
         "/books/2147483648",
     ] {
-        let answer = app.get(path).await;
-        assert_eq!(answer.status(), 404, "{path}");
-        problem(answer).await;
+        let response = app.get(path).await;
+        assert_eq!(response.status(), 404, "{path}");
+        problem(response).await;
     }
     app.finish().await;
 }
@@ -63,16 +63,16 @@ async fn a_change_leaves_what_is_absent_as_it_is() {
             "borrowed",
         ),
     ] {
-        let answer = app.patch("/books/93", &patch).await;
-        assert_eq!(answer.status(), 200);
-        assert_eq!(answer.json::<i32>().await.unwrap(), 1);
+        let response = app.patch("/books/93", &patch).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.json::<i32>().await.unwrap(), 1);
         let read: Value = app.get("/books/93").await.json().await.unwrap();
         let expected = json!({"id": 93, "title": title, "author": author, "status": status});
         assert_eq!(read, expected);
     }
-    let answer = app.patch("/books/4711", &json!({"title": "T"})).await;
-    assert_eq!(answer.status(), 404);
-    problem(answer).await;
+    let response = app.patch("/books/4711", &json!({"title": "T"})).await;
+    assert_eq!(response.status(), 404);
+    problem(response).await;
     app.finish().await;
 }
 
@@ -80,12 +80,12 @@ async fn a_change_leaves_what_is_absent_as_it_is() {
 #[tokio::test]
 async fn a_removed_book_is_gone() {
     let app = spawn_app().await;
-    let answer = app.delete("/books/7").await;
-    assert_eq!(answer.status(), 200);
-    assert_eq!(answer.text().await.unwrap(), "");
-    for answer in [app.get("/books/7").await, app.delete("/books/7").await] {
-        assert_eq!(answer.status(), 404);
-        problem(answer).await;
+    let response = app.delete("/books/7").await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.text().await.unwrap(), "");
+    for response in [app.get("/books/7").await, app.delete("/books/7").await] {
+        assert_eq!(response.status(), 404);
+        problem(response).await;
     }
     app.finish().await;
 }
@@ -97,35 +97,35 @@ async fn many_books_are_added_by_two_statements_and_each_is_announced() {
     let books: Vec<_> = (0..1000)
         .map(|n| json!({"title": format!("T{n}"), "author": "A"}))
         .collect();
-    let (answer, spans) = testing::spans_of(app.post("/books/bulk_add", &json!(books))).await;
-    assert_eq!(answer.status(), 201);
-    let ids: Vec<i32> = answer.json().await.unwrap();
+    let (response, spans) = testing::spans_of(app.post("/books/bulk_add", &json!(books))).await;
+    assert_eq!(response.status(), 201);
+    let ids: Vec<i32> = response.json().await.unwrap();
     assert_eq!(ids.len(), 1000);
-    for place in [0, 1, 499, 999] {
+    for position in [0, 1, 499, 999] {
         let book: Value = app
-            .get(&format!("/books/{}", ids[place]))
+            .get(&format!("/books/{}", ids[position]))
             .await
             .json()
             .await
             .unwrap();
         assert_eq!(
             book["title"],
-            format!("T{place}"),
+            format!("T{position}"),
             "ids are in the order of the books"
         );
     }
-    let spans = spans.once_ended("POST /books/bulk_add").await;
+    let spans = spans.wait_for("POST /books/bulk_add").await;
     assert_eq!(spans.all_named("create book.added.v1").len(), 1000);
     spans.named("INSERT books");
     spans.named("INSERT outbox");
-    let mut announced: Vec<i32> = app
-        .announced(1000)
+    let mut published: Vec<i32> = app
+        .published(1000)
         .await
         .iter()
         .map(|message| BookAdded::decode(message.payload()).unwrap().book_id)
         .collect();
-    announced.sort_unstable();
-    assert_eq!(announced, ids);
+    published.sort_unstable();
+    assert_eq!(published, ids);
     app.finish().await;
 }
 
@@ -134,13 +134,13 @@ async fn a_page_skips_and_doubles_nothing_while_others_write() {
     let app = spawn_app().await;
     let mut path = "/books?limit=10".to_owned();
     let mut ids: Vec<i64> = Vec::new();
-    for turn in 0.. {
-        let answer = app.get(&path).await;
-        let next = answer
+    for iteration in 0.. {
+        let response = app.get(&path).await;
+        let next = response
             .headers()
             .get("link")
             .map(|link| link.to_str().unwrap().to_owned());
-        let books: Vec<Value> = answer.json().await.unwrap();
+        let books: Vec<Value> = response.json().await.unwrap();
         ids.extend(books.iter().map(|book| book["id"].as_i64().unwrap()));
         let Some(next) = next else { break };
         path = next
@@ -149,11 +149,11 @@ async fn a_page_skips_and_doubles_nothing_while_others_write() {
             .0
             .trim_start_matches('<')
             .to_owned();
-        // Others add at the end and remove what was read, and what was not.
-        if turn < 5 {
+        // Meanwhile, other clients add books and remove both a listed and an unlisted book.
+        if iteration < 5 {
             app.add_book("Added meanwhile", "Somebody").await;
             app.delete(&format!("/books/{}", ids[ids.len() - 1])).await;
-            app.delete(&format!("/books/{}", 92 - turn)).await;
+            app.delete(&format!("/books/{}", 92 - iteration)).await;
         }
     }
     let expected: Vec<i64> = (1..=87).chain(93..=97).collect();
@@ -167,13 +167,13 @@ async fn the_list_goes_page_by_page() {
     let mut path = "/books?limit=40".to_owned();
     let mut ids: Vec<i64> = Vec::new();
     loop {
-        let answer = app.get(&path).await;
-        assert_eq!(answer.status(), 200);
-        let next = answer
+        let response = app.get(&path).await;
+        assert_eq!(response.status(), 200);
+        let next = response
             .headers()
             .get("link")
             .map(|link| link.to_str().unwrap().to_owned());
-        let books: Vec<Value> = answer.json().await.unwrap();
+        let books: Vec<Value> = response.json().await.unwrap();
         ids.extend(books.iter().map(|book| book["id"].as_i64().unwrap()));
         let Some(next) = next else { break };
         let (target, relation) = next.split_once("; ").unwrap();
@@ -189,35 +189,42 @@ async fn the_list_goes_page_by_page() {
 
 // proves: T13 L32
 #[tokio::test]
-async fn a_failure_is_red_where_it_happens_and_where_it_is_answered_and_logged_once() {
+async fn a_failure_marks_its_span_and_the_server_span_and_is_logged_once() {
     let app = spawn_app().await;
     sqlx::raw_sql("alter table outbox rename to elsewhere")
         .execute(&app.pool)
         .await
         .unwrap();
     let book = json!({"title": "Ubik", "author": "Philip K. Dick"});
-    let (answer, spans) = testing::spans_of(app.post("/books/add", &book)).await;
-    assert_eq!(answer.status(), 500);
-    let problem = problem(answer).await;
+    let (response, spans) = testing::spans_of(app.post("/books/add", &book)).await;
+    assert_eq!(response.status(), 500);
+    let problem = problem(response).await;
     assert_eq!(
         problem["detail"], "could not add the book",
-        "the cause is not for the client"
+        "the response does not contain the cause"
     );
     assert_eq!(
         app.count("books").await,
         92,
-        "the book is not stored without its announcement"
+        "the book is not stored without its event"
     );
 
-    let spans = spans.once_ended("POST /books/add").await;
-    let is_red = |status: &Status| matches!(status, Status::Error { .. });
-    let red: Vec<_> = spans
+    let spans = spans.wait_for("POST /books/add").await;
+    let is_error = |status: &Status| matches!(status, Status::Error { .. });
+    let failed: Vec<_> = spans
         .iter()
-        .filter(|span| is_red(&span.status))
+        .filter(|span| is_error(&span.status))
         .map(|span| &*span.name)
         .collect();
-    // The last is the test's own client.
-    assert_eq!(red, ["INSERT outbox", "POST /books/add", "POST"]);
+    // From the failed statement to the server span without a gap; the last span is the client's.
+    let chain = [
+        "INSERT outbox",
+        "create book.added.v1",
+        "books.add",
+        "POST /books/add",
+        "POST",
+    ];
+    assert_eq!(failed, chain);
     let insert = spans.named("INSERT outbox");
     let undefined_table = Some(&"42P01".into());
     assert_eq!(attribute(insert, "error.type"), undefined_table);

@@ -1,4 +1,4 @@
-//! Database spans, on the shared crate's own door: what each way to end looks like.
+//! Tests of the database spans of telemetry-common, for each outcome of a statement.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn database(pool: PgPoolOptions) -> Database {
     named_database(pool, "test").await
 }
 
-/// A pool whose metrics are those of no other test: series are told apart by the pool's name.
+/// Creates a pool with a unique name, so that its metrics are not mixed with those of other tests.
 async fn named_database(pool: PgPoolOptions, name: &'static str) -> Database {
     testing::install();
     let url = Postgres::shared().await.unwrap().database().await.unwrap();
@@ -49,17 +49,18 @@ async fn waiting_for_a_connection_is_seen_and_measured() {
     let pool = pool.acquire_timeout(Duration::from_millis(200));
     let db = named_database(pool, "starved").await;
     let held = db.untraced().acquire().await.unwrap();
-    let (refused, spans) = testing::spans_of(async {
+    let (result, spans) = testing::spans_of(async {
         let query = sqlx::query("select id from books where id = 1");
         query.fetch_all(db.on("SELECT", "books")).await
     })
     .await;
-    assert!(matches!(refused, Err(sqlx::Error::PoolTimedOut)));
+    assert!(matches!(result, Err(sqlx::Error::PoolTimedOut)));
     assert_failed(&spans, "SELECT books", "pool_timeout");
-    let Some(Value::F64(waited)) =
-        attribute(spans.named("SELECT books"), "telemetry.db.connection.wait")
-    else {
-        panic!("the span tells how long it waited")
+    let Some(Value::F64(waited)) = attribute(
+        spans.named("SELECT books"),
+        "telemetry_common.db.connection.wait",
+    ) else {
+        panic!("the span has no wait time")
     };
     assert!(*waited >= 0.2, "{waited}");
     drop(held);
@@ -67,7 +68,7 @@ async fn waiting_for_a_connection_is_seen_and_measured() {
     assert!(testing::sum("db.client.connection.timeouts", &ours) >= 1.0);
     assert!(
         testing::sum("db.client.connection.wait_time", &ours) >= 0.2,
-        "its sum, in seconds"
+        "the sum of the histogram, in seconds"
     );
     let pending = testing::sum("db.client.connection.pending_requests", &ours);
     assert!(pending.abs() < 0.5, "{pending}");
@@ -93,7 +94,7 @@ async fn what_is_not_committed_is_rolled_back_and_seen() {
 }
 
 #[tokio::test]
-async fn no_row_is_an_answer() {
+async fn no_row_is_not_an_error() {
     let db = database(PgPoolOptions::new()).await;
     let (missing, spans) = testing::spans_of(async {
         let none = sqlx::query("select id from books where id = 0");
@@ -123,7 +124,7 @@ async fn a_dropped_statement_is_cancelled() {
 }
 
 #[tokio::test]
-async fn an_exhausted_pool_is_told_from_a_slow_statement() {
+async fn an_exhausted_pool_is_distinguished_from_a_slow_statement() {
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(Duration::from_millis(200));

@@ -1,4 +1,4 @@
-//! Starting the API for one test, and a verb for each thing a test does with it.
+//! Starts the API for a test, and provides a method for each action of a test.
 
 use std::{rc::Rc, thread, time::Duration};
 
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
-/// The API on a port, a database and a Kafka of its own; to be [`finish`](Self::finish)ed.
+/// The API with its own port, database and Kafka. A test must call [`finish`](Self::finish).
 pub(crate) struct TestApp {
     pub(crate) url: String,
     pub(crate) kafka: Rc<Kafka>,
@@ -33,14 +33,14 @@ pub(crate) async fn spawn_app() -> TestApp {
     spawn_app_with(&[]).await
 }
 
-/// An app with some settings of its own.
+/// Starts the API with additional settings.
 pub(crate) async fn spawn_app_with(settings: &[&str]) -> TestApp {
     let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
     let kafka = Kafka::start(&[BOOK_ADDED, BOOK_ADDED_DEAD_LETTER], PARTITIONS).unwrap();
     spawn_app_on(database_url, Rc::new(kafka), settings).await
 }
 
-/// An app that may share its database and Kafka with another one.
+/// Starts the API on a given database and Kafka, which another instance may use too.
 pub(crate) async fn spawn_app_on(
     database_url: String,
     kafka: Rc<Kafka>,
@@ -77,7 +77,7 @@ pub(crate) async fn spawn_app_on(
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "a test's app is no work of a service"
+    reason = "the task belongs to a test and not to a service"
 )]
 fn spawn(running: impl Future<Output = Result<()>> + Send + 'static) -> JoinHandle<Result<()>> {
     tokio::spawn(running)
@@ -135,16 +135,16 @@ impl TestApp {
             .unwrap()
     }
 
-    /// Adds a book and answers its id.
+    /// Adds a book. Returns its id.
     pub(crate) async fn add_book(&self, title: &str, author: &str) -> i32 {
-        let answer = self
+        let response = self
             .post("/books/add", &json!({"title": title, "author": author}))
             .await;
-        assert_eq!(answer.status(), 201);
-        answer.json().await.unwrap()
+        assert_eq!(response.status(), 201);
+        response.json().await.unwrap()
     }
 
-    /// How many rows a table holds.
+    /// Returns the number of rows in a table.
     pub(crate) async fn count(&self, table: &str) -> i64 {
         let count = format!("select count(*) from {table}");
         sqlx::query_scalar(AssertSqlSafe(count))
@@ -153,20 +153,20 @@ impl TestApp {
             .unwrap()
     }
 
-    /// The first `count` announcements on the topic.
-    pub(crate) async fn announced(&self, count: usize) -> Vec<OwnedMessage> {
+    /// Waits for `count` messages on the topic, and returns them.
+    pub(crate) async fn published(&self, count: usize) -> Vec<OwnedMessage> {
         self.kafka.messages(BOOK_ADDED, count).await.unwrap()
     }
 
-    /// Waits until nothing is left to announce, then stops the app as SIGTERM would.
+    /// Waits until all messages are sent, then stops the API as SIGTERM does.
     pub(crate) async fn finish(mut self) {
-        eventually(SOON, "the outbox is sent", || async {
+        eventually(SOON, "all messages are sent", || async {
             (self.count("outbox where published_at is null").await == 0).then_some(())
         })
         .await
         .unwrap();
         self.stop.cancel();
-        let running = self.running.take().expect("it is finished once");
+        let running = self.running.take().expect("`finish` is called once");
         running.await.unwrap().unwrap();
     }
 }
@@ -176,18 +176,24 @@ impl Drop for TestApp {
         let unfinished = self.running.is_some() && !thread::panicking();
         assert!(
             !unfinished,
-            "call `finish`: it checks that nothing is left undone"
+            "call `finish`: it checks that all messages are sent and that the API stops without an error"
         );
     }
 }
 
-/// The members of a problem document, its media type checked.
-pub(crate) async fn problem(answer: Response) -> Value {
-    assert_eq!(answer.headers()["content-type"], "application/problem+json");
-    let traceparent = answer.headers()["traceparent"].to_str().unwrap().to_owned();
-    assert!(answer.headers().contains_key("x-request-id"));
-    let status = answer.status().as_u16();
-    let problem: Value = answer.json().await.unwrap();
+/// Checks the headers of a problem response. Returns the members of its document.
+pub(crate) async fn problem(response: Response) -> Value {
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json"
+    );
+    let traceparent = response.headers()["traceparent"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert!(response.headers().contains_key("x-request-id"));
+    let status = response.status().as_u16();
+    let problem: Value = response.json().await.unwrap();
     assert_eq!(problem["status"], status);
     assert_eq!(problem["trace_id"], traceparent.split('-').nth(1).unwrap());
     problem

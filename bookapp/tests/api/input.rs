@@ -1,4 +1,4 @@
-//! Bad input: a problem that names the field, and nothing stored.
+//! Tests of invalid input: the response is a problem that names the field, and nothing is stored.
 
 use serde_json::{Value, json};
 use testbed::eventually;
@@ -13,7 +13,7 @@ use crate::helpers::{SOON, problem, spawn_app, spawn_app_with};
 const JSON: &str = "application/json";
 
 #[tokio::test]
-async fn a_bad_book_is_refused_by_name_and_not_stored() {
+async fn a_bad_book_is_rejected_by_name_and_not_stored() {
     let app = spawn_app().await;
     let long = "x".repeat(501);
     for (status, mentions, body) in [
@@ -41,9 +41,12 @@ async fn a_bad_book_is_refused_by_name_and_not_stored() {
         ),
         (422, "", json!([])),
     ] {
-        let answer = app.post("/books/add", &body).await;
-        assert_eq!(answer.status(), status, "{body}");
-        let detail = problem(answer).await["detail"].as_str().unwrap().to_owned();
+        let response = app.post("/books/add", &body).await;
+        assert_eq!(response.status(), status, "{body}");
+        let detail = problem(response).await["detail"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert!(detail.contains(mentions), "{detail}");
     }
     for (status, media_type, body) in [
@@ -52,9 +55,9 @@ async fn a_bad_book_is_refused_by_name_and_not_stored() {
         (415, "text/plain", b"{}".to_vec()),
         (413, JSON, vec![b' '; 3 << 20]),
     ] {
-        let answer = app.post_raw("/books/add", media_type, body).await;
-        assert_eq!(answer.status(), status);
-        problem(answer).await;
+        let response = app.post_raw("/books/add", media_type, body).await;
+        assert_eq!(response.status(), status);
+        problem(response).await;
     }
     assert_eq!(app.count("books").await, 92);
     assert_eq!(app.count("outbox").await, 0);
@@ -62,7 +65,7 @@ async fn a_bad_book_is_refused_by_name_and_not_stored() {
 }
 
 #[tokio::test]
-async fn a_bad_bulk_is_refused_as_a_whole() {
+async fn a_bad_bulk_is_rejected_completely() {
     let app = spawn_app().await;
     let good = json!({"title": "T", "author": "A"});
     for (mentions, body) in [
@@ -72,9 +75,12 @@ async fn a_bad_bulk_is_refused_as_a_whole() {
         ("[1]", json!([good, 7])),
         ("[1].author", json!([good, {"title": "T", "author": null}])),
     ] {
-        let answer = app.post("/books/bulk_add", &body).await;
-        assert_eq!(answer.status(), 422);
-        let detail = problem(answer).await["detail"].as_str().unwrap().to_owned();
+        let response = app.post("/books/bulk_add", &body).await;
+        assert_eq!(response.status(), 422);
+        let detail = problem(response).await["detail"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert!(detail.contains(mentions), "{detail}");
     }
     assert_eq!(app.count("books").await, 92);
@@ -83,7 +89,7 @@ async fn a_bad_bulk_is_refused_as_a_whole() {
 }
 
 #[tokio::test]
-async fn a_bad_change_is_refused_by_name() {
+async fn a_bad_change_is_rejected_by_name() {
     let app = spawn_app().await;
     let before: Value = app.get("/books/1").await.json().await.unwrap();
     for (mentions, body) in [
@@ -93,9 +99,12 @@ async fn a_bad_change_is_refused_by_name() {
         ("status", json!({"status": "burnt"})),
         ("status", json!({"status": null})),
     ] {
-        let answer = app.patch("/books/1", &body).await;
-        assert_eq!(answer.status(), 422, "{body}");
-        let detail = problem(answer).await["detail"].as_str().unwrap().to_owned();
+        let response = app.patch("/books/1", &body).await;
+        assert_eq!(response.status(), 422, "{body}");
+        let detail = problem(response).await["detail"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert!(detail.contains(mentions), "{detail}");
     }
     let after: Value = app.get("/books/1").await.json().await.unwrap();
@@ -112,15 +121,15 @@ async fn a_wrong_method_names_the_right_ones() {
         ("DELETE", "/books", "GET"),
         ("GET", "/books/bulk_add", "POST"),
     ] {
-        let answer = app.request(method, path).await;
-        assert_eq!(answer.status(), 405, "{method} {path}");
+        let response = app.request(method, path).await;
+        assert_eq!(response.status(), 405, "{method} {path}");
         assert!(
-            answer.headers()["allow"]
+            response.headers()["allow"]
                 .to_str()
                 .unwrap()
                 .contains(allowed)
         );
-        problem(answer).await;
+        problem(response).await;
     }
     app.finish().await;
 }
@@ -131,12 +140,15 @@ async fn a_client_that_dawdles_is_not_waited_for() {
     let address = app.url.trim_start_matches("http://").to_owned();
     let body = "POST /books/add HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
         connection: close\r\ncontent-length: 100\r\n\r\n{";
-    let (silence, headers, body) = tokio::join!(
-        dawdle(&address, ""),
-        dawdle(&address, "GET /books HTTP/1.1\r\nhost: x\r\n"),
-        dawdle(&address, body),
+    let (nothing, headers, body) = tokio::join!(
+        send_partially(&address, ""),
+        send_partially(&address, "GET /books HTTP/1.1\r\nhost: x\r\n"),
+        send_partially(&address, body),
     );
-    assert_eq!(silence, "", "closed");
+    assert_eq!(
+        nothing, "",
+        "the server closes the connection without a response"
+    );
     assert!(
         headers.is_empty() || headers.starts_with("HTTP/1.1 408"),
         "{headers}"
@@ -146,16 +158,16 @@ async fn a_client_that_dawdles_is_not_waited_for() {
     app.finish().await;
 }
 
-/// Sends the beginning of a request and no more; answers what comes back until the server closes
-/// the connection, which it must.
-async fn dawdle(address: &str, beginning: &str) -> String {
+/// Sends the beginning of a request and no more. Returns the response when the server closes the
+/// connection.
+async fn send_partially(address: &str, beginning: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(beginning.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    let reading = stream.read_to_string(&mut answer);
+    let mut response = String::new();
+    let reading = stream.read_to_string(&mut response);
     let closed = timeout(SOON, reading).await;
     closed.expect("the server closes the connection").unwrap();
-    answer
+    response
 }
 
 #[tokio::test]
@@ -166,13 +178,13 @@ async fn headers_have_a_size() {
         .build()
         .unwrap()
         .get(format!("{}/books", app.url));
-    let answer = request.header("x-huge", huge).send().await.unwrap();
-    assert_eq!(answer.status(), 431);
+    let response = request.header("x-huge", huge).send().await.unwrap();
+    assert_eq!(response.status(), 431);
     app.finish().await;
 }
 
 #[tokio::test]
-async fn more_than_can_be_served_is_refused_for_now() {
+async fn requests_over_the_limits_get_503() {
     let app = spawn_app_with(&["--max-concurrent-requests=1", "--request-timeout=500ms"]).await;
     let mut lock = app.pool.begin().await.unwrap();
     sqlx::query("lock table books")
@@ -181,7 +193,7 @@ async fn more_than_can_be_served_is_refused_for_now() {
         .unwrap();
     let (first, second) = tokio::join!(app.get("/books/1"), async {
         tokio::task::yield_now().await;
-        eventually(SOON, "the first is in hand", || async {
+        eventually(SOON, "the first request waits for the lock", || async {
             let waiting = "pg_stat_activity where wait_event_type = 'Lock'";
             (app.count(waiting).await > 0).then_some(())
         })
@@ -189,13 +201,13 @@ async fn more_than_can_be_served_is_refused_for_now() {
         .unwrap();
         app.get("/books/2").await
     });
-    for (answer, detail) in [
-        (second, "too many requests at once"),
-        (first, "the request took too long"),
+    for (response, detail) in [
+        (second, "too many concurrent requests"),
+        (first, "the request timed out"),
     ] {
-        assert_eq!(answer.status(), 503);
-        assert!(answer.headers().contains_key("retry-after"));
-        assert_eq!(problem(answer).await["detail"], detail);
+        assert_eq!(response.status(), 503);
+        assert!(response.headers().contains_key("retry-after"));
+        assert_eq!(problem(response).await["detail"], detail);
     }
     lock.rollback().await.unwrap();
     assert_eq!(app.get("/books/1").await.status(), 200);
@@ -203,7 +215,7 @@ async fn more_than_can_be_served_is_refused_for_now() {
 }
 
 #[tokio::test]
-async fn a_bad_page_is_refused() {
+async fn a_bad_page_is_rejected() {
     let app = spawn_app().await;
     for query in [
         "limit=0",
@@ -212,9 +224,12 @@ async fn a_bad_page_is_refused() {
         "after=-1",
         "after=2147483648",
     ] {
-        let answer = app.get(&format!("/books?{query}")).await;
-        assert_eq!(answer.status(), 422, "{query}");
-        let detail = problem(answer).await["detail"].as_str().unwrap().to_owned();
+        let response = app.get(&format!("/books?{query}")).await;
+        assert_eq!(response.status(), 422, "{query}");
+        let detail = problem(response).await["detail"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert!(
             detail.contains(query.split('=').next().unwrap()),
             "{detail}"
@@ -224,17 +239,22 @@ async fn a_bad_page_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_says_so() {
+async fn an_unknown_path_or_method_is_a_problem() {
     let app = spawn_app().await;
-    let answer = app.get("/nothing/here").await;
-    assert_eq!(answer.status(), 404);
-    problem(answer).await;
-    let answer = app.get("/books/add/x").await;
-    assert_eq!(answer.status(), 404);
-    problem(answer).await;
-    let answer = app.post("/books/7/details", &json!({})).await;
-    assert_eq!(answer.status(), 405);
-    assert!(answer.headers()["allow"].to_str().unwrap().contains("GET"));
-    problem(answer).await;
+    let response = app.get("/nothing/here").await;
+    assert_eq!(response.status(), 404);
+    problem(response).await;
+    let response = app.get("/books/add/x").await;
+    assert_eq!(response.status(), 404);
+    problem(response).await;
+    let response = app.post("/books/7/details", &json!({})).await;
+    assert_eq!(response.status(), 405);
+    assert!(
+        response.headers()["allow"]
+            .to_str()
+            .unwrap()
+            .contains("GET")
+    );
+    problem(response).await;
     app.finish().await;
 }

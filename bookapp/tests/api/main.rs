@@ -1,4 +1,4 @@
-//! The API by production's door: the real router and relay, PostgreSQL, Kafka's protocol.
+//! Tests of the API through its public interface, with PostgreSQL and a mock Kafka cluster.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod books;

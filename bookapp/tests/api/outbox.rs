@@ -1,4 +1,4 @@
-//! What is added is announced, with its trace, whatever Kafka does meanwhile.
+//! Tests of the outbox: the event of each added book is published with its trace, even if Kafka fails.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use testbed::eventually;
 
 use crate::helpers::{SOON, TestApp, spawn_app, spawn_app_on};
 
-/// How long the relay waits for the broker's acknowledgement.
+/// The time limit of the relay for the broker's acknowledgement.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 // proves: B1 B8 N1
@@ -25,8 +25,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 async fn adding_a_book_announces_it_with_its_trace() {
     let app = spawn_app().await;
     let (id, spans) = testing::spans_of(app.add_book("Emma", "Jane Austen")).await;
-    let [message] = &app.announced(1).await[..] else {
-        panic!("one announcement")
+    let [message] = &app.published(1).await[..] else {
+        panic!("expected one message")
     };
     assert_eq!(message.key(), Some(id.to_string().as_bytes()));
     let event = BookAdded::decode(message.payload()).unwrap();
@@ -39,20 +39,20 @@ async fn adding_a_book_announces_it_with_its_trace() {
         .collect();
     assert_eq!(headers, ["content-type", "traceparent"]);
 
-    let spans = spans.once_ended("outbox.relay").await;
+    let spans = spans.wait_for("outbox.relay").await;
     let create = &spans.named("create book.added.v1").span_context;
     let carried = kafka::extract(message).span().span_context().clone();
     assert_eq!(
         carried.span_id(),
         create.span_id(),
-        "the create's context, unchanged"
+        "the message carries the context of the create span"
     );
     let send = spans.named("send book.added.v1");
     assert_eq!(send.links[0].span_context.span_id(), create.span_id());
     assert_ne!(
         send.span_context.trace_id(),
         create.trace_id(),
-        "its work is its own trace"
+        "sending has its own trace"
     );
     app.finish().await;
 }
@@ -69,8 +69,8 @@ async fn the_caller_s_baggage_travels_with_the_message() {
         .header("baggage", "synthetic=true")
         .json(&book);
     request.send().await.unwrap().error_for_status().unwrap();
-    let [message] = &app.announced(1).await[..] else {
-        panic!("one announcement")
+    let [message] = &app.published(1).await[..] else {
+        panic!("expected one message")
     };
     let baggage = kafka::extract(message).baggage().get("synthetic").cloned();
     assert_eq!(baggage.unwrap().as_str(), "true");
@@ -78,7 +78,7 @@ async fn the_caller_s_baggage_travels_with_the_message() {
 }
 
 #[tokio::test]
-async fn the_answer_does_not_wait_for_kafka_and_nothing_is_lost() {
+async fn the_response_does_not_wait_for_kafka_and_nothing_is_lost() {
     let app = spawn_app().await;
     app.kafka.stop_broker().unwrap();
     let started = Instant::now();
@@ -87,14 +87,14 @@ async fn the_answer_does_not_wait_for_kafka_and_nothing_is_lost() {
     assert!(started.elapsed() < SEND_TIMEOUT, "{:?}", started.elapsed());
     assert_eq!(app.count("outbox where published_at is null").await, 2);
     app.kafka.restart_broker().unwrap();
-    let mut announced: Vec<i32> = app
-        .announced(2)
+    let mut published: Vec<i32> = app
+        .published(2)
         .await
         .iter()
         .map(|message| BookAdded::decode(message.payload()).unwrap().book_id)
         .collect();
-    announced.sort_unstable();
-    assert_eq!(announced, [first, second]);
+    published.sort_unstable();
+    assert_eq!(published, [first, second]);
     app.finish().await;
 }
 
@@ -103,8 +103,8 @@ async fn a_row_waits_until_the_broker_has_acknowledged_it() {
     let app = spawn_app().await;
     app.kafka.stop_broker().unwrap();
     let (_, spans) = testing::spans_of(app.add_book("Emma", "Jane Austen")).await;
-    // Longer than the broker may take: the first batch has failed.
-    let spans = spans.once_ended("outbox.relay").await;
+    // The first batch fails after the time limit for the broker's acknowledgement.
+    let spans = spans.wait_for("outbox.relay").await;
     let send = spans.named("send book.added.v1");
     assert!(matches!(send.status, Status::Error { .. }));
     assert_eq!(
@@ -113,24 +113,25 @@ async fn a_row_waits_until_the_broker_has_acknowledged_it() {
     );
     assert_eq!(app.count("outbox where published_at is null").await, 1);
     app.kafka.restart_broker().unwrap();
-    app.announced(1).await;
+    app.published(1).await;
     app.finish().await;
 }
 
 #[tokio::test]
-async fn a_message_that_can_never_be_sent_is_set_aside() {
+async fn a_message_that_can_never_be_sent_is_quarantined() {
     let app = spawn_app().await;
     app.kafka.reject_next(1);
     app.add_book("Emma", "Jane Austen").await;
-    let set_aside = "outbox where set_aside_reason like '%too large%' and set_aside_at is not null";
-    eventually(SOON, "it is set aside", || async {
-        (app.count(set_aside).await == 1).then_some(())
+    let quarantined =
+        "outbox where set_aside_reason like '%too large%' and set_aside_at is not null";
+    eventually(SOON, "the message is quarantined", || async {
+        (app.count(quarantined).await == 1).then_some(())
     })
     .await
     .unwrap();
     let next = app.add_book("Persuasion", "Jane Austen").await;
-    let [message] = &app.announced(1).await[..] else {
-        panic!("one announcement")
+    let [message] = &app.published(1).await[..] else {
+        panic!("expected one message")
     };
     assert_eq!(BookAdded::decode(message.payload()).unwrap().book_id, next);
     sqlx::query("delete from outbox where set_aside_at is not null")
@@ -144,7 +145,7 @@ async fn a_message_that_can_never_be_sent_is_set_aside() {
 async fn two_instances_send_each_row_once_and_one_takes_over_from_the_other() {
     let one = spawn_app().await;
     let two = spawn_app_on(one.database_url.clone(), one.kafka.clone(), &[]).await;
-    // Batches large enough that both would find them, were there two relays.
+    // The batches are so large that two concurrent relays would both find their rows.
     let books: Vec<_> = (0..50)
         .map(|_| json!({"title": "T", "author": "A"}))
         .collect();
@@ -155,22 +156,22 @@ async fn two_instances_send_each_row_once_and_one_takes_over_from_the_other() {
     }
     let unsent = "outbox where published_at is null";
     let all_sent = || async { (one.count(unsent).await == 0).then_some(()) };
-    eventually(SOON, "everything is sent", all_sent)
+    eventually(SOON, "all messages are sent", all_sent)
         .await
         .unwrap();
     assert_eq!(one.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 500);
 
-    // Whoever leads loses its connection, and with it the lead.
+    // The leader loses its connection and so its leadership.
     let leader = "select pg_terminate_backend(pid) from pg_locks \
         where locktype = 'advisory' and granted and database = \
         (select oid from pg_database where datname = current_database())";
-    let cut: Vec<bool> = sqlx::query_scalar(leader)
+    let terminated: Vec<bool> = sqlx::query_scalar(leader)
         .fetch_all(&one.pool)
         .await
         .unwrap();
-    assert_eq!(cut, [true], "one leads");
+    assert_eq!(terminated, [true], "there is one leader");
     one.add_book("T", "A").await;
-    eventually(SOON, "it is sent all the same", all_sent)
+    eventually(SOON, "the next leader sends the message", all_sent)
         .await
         .unwrap();
     assert_eq!(one.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 501);
@@ -184,7 +185,7 @@ async fn sent_rows_go_when_their_time_is_over() {
     first.add_book("Emma", "Jane Austen").await;
     first.add_book("Persuasion", "Jane Austen").await;
     let (database_url, kafka) = (first.database_url.clone(), first.kafka.clone());
-    first.announced(2).await;
+    first.published(2).await;
     let pool = first.pool.clone();
     first.finish().await;
     sqlx::query("update outbox set published_at = now() - interval '2 h' where id = 1")

@@ -1,5 +1,5 @@
-//! The contract on Kafka between bookapp and backend: topic names, events, and the attributes by
-//! which telemetry names a book.
+//! The Kafka contract between bookapp and backend: topic names, events, and the telemetry attribute with
+//! the id of a book.
 
 use std::str;
 
@@ -7,36 +7,37 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-/// Where added books are announced; the key is the book's id as text.
+/// The topic of the events of added books. The key is the id of the book, as text.
 pub const BOOK_ADDED: &str = "book.added.v1";
 
-/// Where announcements go that cannot be processed.
+/// The topic of the events that cannot be processed.
 pub const BOOK_ADDED_DEAD_LETTER: &str = "book.added.v1.dead-letter";
 
-/// Partitions of each topic.
+/// The number of partitions of each topic.
 pub const PARTITIONS: i32 = 3;
 
-/// The attribute that names a book on spans and logs; never on metrics.
+/// The attribute with the id of a book, on spans and log records. Metrics must not have it, because of its
+/// cardinality.
 pub const BOOK_ID: &str = "bookapp.book.id";
 
-/// The version of [`BookAdded`] this code writes and reads.
+/// The version of [`BookAdded`] that this code writes and reads.
 const SCHEMA_VERSION: u32 = 1;
 
-/// The largest value that is read, in bytes.
+/// The maximum size of a value that is read, in bytes.
 const MAX_SIZE: usize = 64 * 1024;
 
-/// A book was added.
+/// The event that a book was added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BookAdded {
-    /// The event's own id; a redelivered event keeps it.
+    /// The id of the event. A redelivered event has the same id.
     pub event_id: Ulid,
     event_type: EventType,
     schema_version: u32,
     /// When the book was added.
     pub occurred_at: Timestamp,
-    /// Which book.
+    /// The id of the book.
     pub book_id: i32,
-    /// The id of the request that added it.
+    /// The id of the request that added the book.
     pub request_id: String,
 }
 
@@ -47,7 +48,7 @@ enum EventType {
 }
 
 impl BookAdded {
-    /// The announcement of `book_id`, added now.
+    /// Creates the event that the book `book_id` was added now.
     pub fn now(book_id: i32, request_id: String) -> Self {
         Self {
             event_id: Ulid::generate(),
@@ -59,7 +60,7 @@ impl BookAdded {
         }
     }
 
-    /// Reads a message's value.
+    /// Parses the value of a message.
     pub fn decode(value: Option<&[u8]>) -> Result<Self, DecodeError> {
         #[derive(Deserialize)]
         struct Version {
@@ -70,7 +71,7 @@ impl BookAdded {
             return Err(DecodeError::TooLarge { size: value.len() });
         }
         let value = str::from_utf8(value)?;
-        // The version first: of another one, nothing else is known.
+        // Check the version first, because other fields of another version are unknown.
         let Version { schema_version } = serde_json::from_str(value)?;
         if schema_version != SCHEMA_VERSION {
             return Err(DecodeError::UnknownVersion { schema_version });
@@ -79,28 +80,28 @@ impl BookAdded {
     }
 }
 
-/// Why a message is no event.
+/// The reason why a message is not an event.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// There is no value.
+    /// The message has no value.
     #[error("the value is null")]
     Null,
-    /// The value is larger than any event.
-    #[error("the value has {size} bytes")]
+    /// The value exceeds the maximum size.
+    #[error("the value has {size} bytes, more than {MAX_SIZE}")]
     TooLarge {
-        /// How large it is, in bytes.
+        /// The size of the value, in bytes.
         size: usize,
     },
-    /// The value is no text.
+    /// The value is not UTF-8.
     #[error("the value is not UTF-8")]
     Utf8(#[from] str::Utf8Error),
-    /// The value is not the JSON it should be.
+    /// The value is not JSON of the expected type.
     #[error("the value is not a book event")]
     Json(#[from] serde_json::Error),
-    /// The value is of a version this code does not know.
-    #[error("the value has schema version {schema_version}")]
+    /// The value has a version that this code does not support.
+    #[error("the value has schema version {schema_version}, not {SCHEMA_VERSION}")]
     UnknownVersion {
-        /// The version it says it is.
+        /// The version of the value.
         schema_version: u32,
     },
 }
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_says_why() {
+    fn what_is_no_event_is_rejected_with_its_reason() {
         let decode = |value| BookAdded::decode(value).unwrap_err();
         assert!(matches!(decode(None), DecodeError::Null));
         assert!(matches!(decode(Some(b"{")), DecodeError::Json(_)));

@@ -1,5 +1,5 @@
-//! The admin listener: what an operator asks a running process, on an address of its own. Nothing it
-//! does leaves a trace.
+//! The admin listener: serves the metrics and the log filter of a running process on a separate address.
+//! Its requests create no spans and no access log.
 
 use std::{io, net::SocketAddr};
 
@@ -26,12 +26,12 @@ use crate::{
     problem::Problem,
 };
 
-/// The admin listener, before it is opened.
+/// The settings of the admin listener.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// The address to listen on; port 0 takes a free one.
+    /// The address to listen on. Port 0 selects a free port.
     pub address: SocketAddr,
-    /// What a write must carry.
+    /// The token that writes require.
     pub token: AdminToken,
 }
 
@@ -42,7 +42,7 @@ struct AdminState {
 }
 
 impl Admin {
-    /// Binds the address; the answer is what serves until `stop`.
+    /// Binds the address. Returns a future that serves until `stop` is cancelled.
     pub(crate) async fn open(
         self,
         telemetry: &Telemetry,
@@ -62,17 +62,17 @@ impl Admin {
             .route("/log-filter", get(log_filter).put(set_log_filter))
             .with_state(state)
             .layer(from_fn_with_state(self.token, authorize));
-        let serving = axum::serve(Measuring(listener), router);
+        let serving = axum::serve(MeasuredListener(listener), router);
         Ok(serving
             .with_graceful_shutdown(stop.cancelled_owned())
             .into_future())
     }
 }
 
-/// Measures what is accepted.
-struct Measuring(TcpListener);
+/// A listener that records the metrics of its connections.
+struct MeasuredListener(TcpListener);
 
-impl Listener for Measuring {
+impl Listener for MeasuredListener {
     type Io = MeasuredConnection<TcpStream>;
     type Addr = SocketAddr;
 
@@ -110,8 +110,8 @@ fn unavailable(error: &dyn std::error::Error) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
-/// Prints and logs where it listens, as the API does.
+/// Prints and logs the address, as the API does.
 fn announce(address: SocketAddr, format: LogFormat) {
     print(&format!("admin on {address}"), format);
-    info!(name: "bookapp.admin.listening", "admin listens on {address}");
+    info!(name: "bookapp.admin.listening", "the admin listener listens on {address}");
 }

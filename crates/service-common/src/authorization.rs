@@ -1,4 +1,4 @@
-//! Authorization of calls that change a running process: a bearer token.
+//! Authorization of writes, which change a running process, by a bearer token.
 
 use axum::{
     extract::{Request, State},
@@ -14,15 +14,15 @@ use crate::problem::Problem;
 /// The token that authorizes writes: to the admin listener and to the fault rules of the API.
 #[derive(Args, Clone, Debug)]
 pub struct AdminToken {
-    /// Bearer token that writes must carry; without it, anyone who reaches the address may write.
+    /// Bearer token that writes require. Without this setting, anyone who reaches the address may write.
     #[arg(long, env, hide_env_values = true, value_name = "TOKEN")]
     admin_token: Option<SecretString>,
 }
 
-/// Middleware: passes safe methods, and other methods only with the token where one is set; else the
-/// response is 401.
+/// Middleware: responds with 401 to a request with an unsafe method and without the token. Passes all
+/// other requests, and every request if no token is set.
 pub async fn authorize(State(token): State<AdminToken>, request: Request, next: Next) -> Response {
-    // A compose file passes on an unset variable as an empty one.
+    // Docker Compose passes an unset variable as an empty one.
     let expected = token.admin_token.as_ref().map(ExposeSecret::expose_secret);
     let Some(expected) = expected.filter(|expected| !expected.is_empty()) else {
         return next.run(request).await;
@@ -35,14 +35,14 @@ pub async fn authorize(State(token): State<AdminToken>, request: Request, next: 
     }
     let problem = Problem::new(
         StatusCode::UNAUTHORIZED,
-        "this call needs ADMIN_TOKEN as bearer token",
+        "this request requires ADMIN_TOKEN as bearer token",
     );
     let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
     (challenge, problem).into_response()
 }
 
-/// Compares in a time that depends on the length alone, so that the time does not reveal how many
-/// leading characters are right.
+/// Compares in constant time: the duration depends only on the length, so it does not reveal how many
+/// leading characters match.
 fn is_equal(a: &str, b: &str) -> bool {
     let difference = a
         .bytes()

@@ -1,6 +1,7 @@
-//! Failures on purpose: rules that live in PostgreSQL, kept in memory, told to every instance at once.
+//! Fault injection: rules make requests and messages fail. The rules are stored in PostgreSQL, which
+//! notifies every instance of a change.
 //!
-//! No rule costs nothing but a look at a flag; a rule costs no statement.
+//! Without rules, a request costs one atomic load. Rules are cached in memory, so they never cost a query.
 
 use std::{
     sync::{
@@ -22,32 +23,33 @@ use tracing::{Span, info};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use utoipa::ToSchema;
 
-/// The word that [`Rules`] listens for.
+/// The channel of the notifications about changed rules.
 const CHANNEL: &str = "fault_rules";
-/// The method by which a rule names a topic instead of a route.
+/// The method of a rule that matches messages of a topic, instead of requests to a route.
 pub const PROCESS: &str = "PROCESS";
-/// What an injected failure is marked with, everywhere.
+/// The attribute with the kind of an injected fault, on spans, log records, metrics and Sentry events.
 pub const FAULT_TYPE: &str = "bookapp.fault.type";
-/// Which rule did it.
+/// The attribute with the id of the rule that injected a fault.
 pub const FAULT_RULE: &str = "bookapp.fault.rule.id";
 
-/// How something fails.
+/// The kind of a fault.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema,
 )]
 #[serde(rename_all = "lowercase", try_from = "String")]
 #[sqlx(type_name = "fault_kind", rename_all = "lowercase")]
 pub enum FaultKind {
-    /// An answer with an error's status.
+    /// The response has an error status.
     #[default]
     Error,
-    /// It takes longer.
+    /// The request or message takes longer.
     Latency,
-    /// The work panics.
+    /// The handler panics.
     Panic,
 }
 
-/// By way of a text: read directly, a number or null would count as malformed JSON.
+/// Deserialization goes through `String`, so that a number or null is a wrong type (status 422). Without
+/// this step, serde reports it as malformed JSON (status 400).
 impl TryFrom<String> for FaultKind {
     type Error = &'static str;
 
@@ -59,7 +61,7 @@ impl TryFrom<String> for FaultKind {
 }
 
 impl FaultKind {
-    /// Its name, as the API and telemetry have it.
+    /// Returns the name in the API and in telemetry.
     pub fn name(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -82,7 +84,7 @@ struct Rule {
     ends_at: Option<SqlTimestamp>,
 }
 
-/// A failure that a rule asked for.
+/// An error that a rule injected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct InjectedFault {
@@ -91,43 +93,43 @@ pub struct InjectedFault {
 }
 
 impl InjectedFault {
-    /// The status to answer with.
+    /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
-/// The rules for one service, as they are now.
+/// Injects faults by the current rules of one service. Clones share the rules.
 #[derive(Clone)]
 pub struct FaultInjector(Arc<Inner>);
 
 struct Inner {
     service: &'static str,
-    any: AtomicBool,
+    has_rules: AtomicBool,
     rules: RwLock<Vec<Rule>>,
     injected: Counter<u64>,
 }
 
 impl FaultInjector {
-    /// No rules yet; [`watch`](Self::watch) reads them. Call it after telemetry has started.
+    /// Creates an injector without rules; [`watch`](Self::watch) loads them. Telemetry must have started.
     pub fn new(service: &'static str) -> Self {
         let injected = meter_of(service!())
             .u64_counter("bookapp.faults.injected")
             .with_unit("{fault}")
-            .with_description("Failures on purpose")
+            .with_description("Number of injected faults")
             .build();
         for kind in [FaultKind::Error, FaultKind::Latency, FaultKind::Panic] {
             injected.add(0, &[KeyValue::new(FAULT_TYPE, kind.name())]);
         }
         Self(Arc::new(Inner {
             service,
-            any: AtomicBool::new(false),
+            has_rules: AtomicBool::new(false),
             rules: RwLock::default(),
             injected,
         }))
     }
 
-    /// Reads the rules, and again whenever they change; never returns.
+    /// Loads the rules, and loads them again after each change. Never returns.
     pub async fn watch(self, db: Database) {
         let mut pause = Duration::from_millis(200);
         loop {
@@ -136,7 +138,7 @@ impl FaultInjector {
                     warn,
                     "bookapp.faults.unknown",
                     &error,
-                    "fault rules stay as they are"
+                    "the fault rules could not be loaded, the previous rules stay active"
                 );
             }
             sleep(pause).await;
@@ -148,14 +150,14 @@ impl FaultInjector {
         let mut listener = PgListener::connect_with(db.untraced()).await?;
         listener.listen(CHANNEL).await?;
         loop {
-            self.read(db).await?;
+            self.load(db).await?;
             *pause = Duration::from_millis(200);
-            // `None`: the connection was lost, and changes with it.
+            // `None` means that the connection was lost, and maybe notifications with it. So load the rules.
             listener.try_recv().await?;
         }
     }
 
-    async fn read(&self, db: &Database) -> sqlx::Result<()> {
+    async fn load(&self, db: &Database) -> sqlx::Result<()> {
         let rules: Vec<Rule> = query_as(
             "select id, endpoint_pattern, http_method, kind, error_rate, error_code, error_message,
                 latency_ms, ends_at
@@ -165,25 +167,25 @@ impl FaultInjector {
         .fetch_all(db.untraced())
         .await?;
         let count = rules.len();
-        let mut known = self.0.rules.write().unwrap_or_else(PoisonError::into_inner);
-        let before = known.len();
-        *known = rules;
-        drop(known);
-        self.0.any.store(count > 0, Ordering::Relaxed);
-        if before + count > 0 {
-            info!(name: "bookapp.faults.changed", "{count} fault rules");
+        let mut current = self.0.rules.write().unwrap_or_else(PoisonError::into_inner);
+        let previous_count = current.len();
+        *current = rules;
+        drop(current);
+        self.0.has_rules.store(count > 0, Ordering::Relaxed);
+        if previous_count + count > 0 {
+            info!(name: "bookapp.faults.changed", "{count} fault rules loaded");
         }
         Ok(())
     }
 
-    /// Lets the work pass, holds it up, fails it or panics, as the rules for this method and route
-    /// have it. It marks the current span, counts, and tags what becomes of it.
+    /// Applies the matching rules of this method and route: waits, returns an error or panics. Records
+    /// each injected fault on the current span, in the metric, in the log and on Sentry events.
     pub async fn inject(&self, method: &str, route: &str) -> Result<(), InjectedFault> {
-        if !self.0.any.load(Ordering::Relaxed) {
+        if !self.0.has_rules.load(Ordering::Relaxed) {
             return Ok(());
         }
         for rule in self.matching(method, route) {
-            self.mark(&rule);
+            self.record(&rule);
             match rule.kind {
                 FaultKind::Latency => {
                     let millis = rule.latency_ms.unwrap_or_default();
@@ -201,7 +203,8 @@ impl FaultInjector {
         Ok(())
     }
 
-    /// The rules that strike this time: latency first, for nothing comes after the others.
+    /// Returns the rules that inject a fault into the current request. Latency comes first, because the other
+    /// kinds end the request.
     fn matching(&self, method: &str, route: &str) -> Vec<Rule> {
         let rules = self.0.rules.read().unwrap_or_else(PoisonError::into_inner);
         let now = Timestamp::now();
@@ -216,7 +219,7 @@ impl FaultInjector {
         matching
     }
 
-    fn mark(&self, rule: &Rule) {
+    fn record(&self, rule: &Rule) {
         let kind = rule.kind.name();
         let span = Span::current();
         span.set_attribute(FAULT_TYPE, kind);
@@ -226,7 +229,7 @@ impl FaultInjector {
         info!(
             name: "bookapp.fault.injected",
             { { FAULT_TYPE } = kind, { FAULT_RULE } = i64::from(rule.id) },
-            "rule {} strikes: {kind}",
+            "fault rule {} injected: {kind}",
             rule.id
         );
     }
@@ -235,6 +238,6 @@ impl FaultInjector {
 impl Rule {
     fn message(&self) -> String {
         let message = self.error_message.clone();
-        message.unwrap_or_else(|| "a failure on purpose".to_owned())
+        message.unwrap_or_else(|| "injected fault".to_owned())
     }
 }

@@ -1,4 +1,5 @@
-//! Health: alive while the process answers, ready while it can work. Probes leave no trace.
+//! Health checks: a process is alive if it responds, and ready if it can process requests or messages.
+//! Probes create no telemetry.
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
@@ -11,21 +12,22 @@ use tokio::{
 
 use crate::problem::Problem;
 
-/// How long the `healthcheck` command waits for an answer.
+/// The timeout of the `healthcheck` command.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Says whether the service lives, and whether it can work now.
+/// The health of a service.
 pub trait Readiness: Send + Sync + 'static {
-    /// `Err` names what will not come back by itself: the process should be started anew.
+    /// Returns an error if the service cannot recover and the process must be restarted.
     fn alive(&self) -> Result<(), String> {
         Ok(())
     }
 
-    /// `Err` names what is missing.
+    /// Returns an error with the dependency that is not available.
     fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
 }
 
-/// `/health`, `/health/live`, `/health/ready`: merge them outside the layers that trace and log.
+/// Returns the routes `/health`, `/health/live` and `/health/ready`. They must be outside of the layers that
+/// trace and log.
 pub fn routes<R: Readiness>(readiness: R) -> Router {
     Router::new()
         .route("/health", get(ready::<R>))
@@ -37,38 +39,39 @@ pub fn routes<R: Readiness>(readiness: R) -> Router {
 async fn alive<R: Readiness>(State(readiness): State<Arc<R>>) -> Result<&'static str, Problem> {
     match readiness.alive() {
         Ok(()) => Ok("alive"),
-        Err(dead) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, dead)),
+        Err(reason) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason)),
     }
 }
 
 async fn ready<R: Readiness>(State(readiness): State<Arc<R>>) -> Result<&'static str, Problem> {
     match readiness.ready().await {
         Ok(()) => Ok("ready"),
-        Err(lacking) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, lacking)),
+        Err(reason) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason)),
     }
 }
 
 /// The `healthcheck` command: requests `/health/ready` from the service at `address` and returns 0
-/// when it is ready, else 1.
+/// if it is ready, otherwise 1.
 pub fn check(address: SocketAddr) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .expect("the system gives a process its threads");
-    // A timer can only be made inside the runtime.
-    let answer = runtime.block_on(async { timeout(PROBE_TIMEOUT, ask(address)).await });
-    if matches!(answer, Ok(Ok(true))) {
+        .expect("the runtime can create its threads");
+    // A timer can only be created inside the runtime.
+    let response =
+        runtime.block_on(async { timeout(PROBE_TIMEOUT, request_readiness(address)).await });
+    if matches!(response, Ok(Ok(true))) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
 }
 
-async fn ask(address: SocketAddr) -> std::io::Result<bool> {
+async fn request_readiness(address: SocketAddr) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(address).await?;
     let request = "GET /health/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer.starts_with("HTTP/1.1 200"))
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await?;
+    Ok(response.starts_with("HTTP/1.1 200"))
 }

@@ -1,4 +1,4 @@
-//! The way to Kafka.
+//! The settings of the Kafka clients, and the creation of topics.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use telemetry_common::exception;
 use tokio::time::sleep;
 use tracing::info;
 
-/// How long topics are asked for before the next try.
-const RETRY: Duration = Duration::from_secs(2);
+/// The delay before the next attempt to create the topics.
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// Where Kafka is.
+/// The settings of Kafka.
 #[derive(Args, Clone, Debug)]
 pub struct KafkaConfig {
     /// Kafka brokers, separated by commas.
@@ -29,7 +29,7 @@ pub struct KafkaConfig {
 }
 
 impl KafkaConfig {
-    /// What every client starts from; `id` is its name in the broker's eyes.
+    /// Returns the common configuration of the Kafka clients. `id` is the `client.id`.
     pub fn client(&self, id: &str) -> ClientConfig {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", &self.kafka_bootstrap_servers);
@@ -37,41 +37,41 @@ impl KafkaConfig {
         client
     }
 
-    /// Sees to it that the topics exist, however long Kafka is away; a broker that creates topics
-    /// by itself would give them the wrong number of partitions.
+    /// Creates the topics that do not exist. Retries until Kafka is available. Topics that the broker
+    /// creates automatically would have the wrong number of partitions.
     pub async fn create_topics(&self, topics: &[&str], partitions: i32) -> KafkaResult<()> {
         if !self.kafka_create_topics {
             return Ok(());
         }
         let admin: AdminClient<DefaultClientContext> = self.client("topics").create()?;
-        let wanted: Vec<_> = topics
+        let new_topics: Vec<_> = topics
             .iter()
             .map(|topic| NewTopic::new(topic, partitions, TopicReplication::Fixed(1)))
             .collect();
         let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
         loop {
             match admin
-                .create_topics(&wanted, &options)
+                .create_topics(&new_topics, &options)
                 .await
-                .and_then(settled)
+                .and_then(check_results)
             {
                 Ok(()) => break,
                 Err(error) => exception!(
                     warn,
                     "bookapp.kafka.topics.unavailable",
                     &error,
-                    "no topics yet"
+                    "the topics could not be created, retrying"
                 ),
             }
-            sleep(RETRY).await;
+            sleep(RETRY_DELAY).await;
         }
-        info!(name: "bookapp.kafka.topics.ready", "topics {} are there", topics.join(", "));
+        info!(name: "bookapp.kafka.topics.ready", "topics {} are ready", topics.join(", "));
         Ok(())
     }
 }
 
-/// A topic that is there already is what was asked for.
-fn settled(results: Vec<rdkafka::admin::TopicResult>) -> KafkaResult<()> {
+/// Returns the first error, except for topics that already exist.
+fn check_results(results: Vec<rdkafka::admin::TopicResult>) -> KafkaResult<()> {
     results.into_iter().try_for_each(|result| match result {
         Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(()),
         Err((_, code)) => Err(KafkaError::AdminOp(code)),

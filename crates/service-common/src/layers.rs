@@ -1,4 +1,4 @@
-//! The layers around a service's routes, outermost first.
+//! The layers around the routes of a service, from the outermost to the innermost.
 
 use axum::{
     Router,
@@ -15,10 +15,10 @@ use crate::{
     server::{self, Limits},
 };
 
-/// Adds the layers that every route of a service has, and the responses to unknown paths and methods.
+/// Adds the layers of every route of a service, and the responses to unknown paths and methods.
 ///
-/// `max_body` is the largest request body that an extractor reads, in bytes. Routes whose requests
-/// must leave no trace, health checks, are merged into the result.
+/// `max_body` is the maximum size of a request body that an extractor reads, in bytes. Merge routes
+/// without telemetry, such as health checks, into the returned router.
 pub fn with_layers<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
     limits: Limits,
@@ -26,13 +26,13 @@ pub fn with_layers<S: Clone + Send + Sync + 'static>(
     max_body: usize,
 ) -> Router<S> {
     let layers = ServiceBuilder::new()
-        .layer(from_fn(http::identify)) // the request's id, known to everything below
-        .layer(http::span()) // the server span: everything below is inside it
-        .layer(from_fn(http::observe)) // the rest of the span, the metrics, the access log
-        .layer(from_fn_with_state(limits, server::limit)) // number and duration of requests
-        .layer(problem::catch_panic()) // a panic becomes a 500 on that span
-        .layer(DefaultBodyLimit::max(max_body)) // what an extractor may read
-        .layer(from_fn_with_state(faults, inject_fault)); // innermost: a fault looks like a real one
+        .layer(from_fn(http::identify)) // the request id, for all layers below
+        .layer(http::span()) // the server span around all layers below
+        .layer(from_fn(http::observe)) // remaining attributes of the span, metrics, access log
+        .layer(from_fn_with_state(limits, server::limit)) // limits of concurrency and duration
+        .layer(problem::catch_panic()) // a panic becomes a response 500 inside the span
+        .layer(DefaultBodyLimit::max(max_body)) // maximum size of a body
+        .layer(from_fn_with_state(faults, inject_fault)); // innermost, so that a fault looks like a real one
     routes
         .fallback(|| async { Problem::unknown_path() })
         .method_not_allowed_fallback(|| async { Problem::unknown_method() })

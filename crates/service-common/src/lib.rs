@@ -1,5 +1,5 @@
-//! What both services do alike and what is not telemetry: read their settings, start and stop,
-//! reach PostgreSQL and Kafka, answer for errors, say they are healthy.
+//! Common code of both services, except for telemetry: settings, start and shutdown, connections to
+//! PostgreSQL and Kafka, error responses, health checks, fault injection and the admin listener.
 
 pub mod admin;
 pub mod authorization;

@@ -1,5 +1,6 @@
-//! One value owns stopping: a token says "finish", the tasks are waited for, a deadline ends the
-//! wait.
+//! The lifecycle of a process: start of telemetry, signals, graceful shutdown and exit code.
+//!
+//! A cancellation token stops the tasks. The shutdown waits for the tasks until a deadline.
 
 use std::{
     net::SocketAddr,
@@ -22,39 +23,41 @@ use tracing::{info, warn};
 
 use crate::admin::Admin;
 
-/// What a process is beside its work.
+/// The properties of a process.
 #[derive(Debug)]
-pub struct Life<'c> {
-    /// Who it is.
+pub struct ProcessConfig<'c> {
+    /// The name and version of the service.
     pub service: Service,
-    /// How it tells about itself.
+    /// The settings of telemetry.
     pub telemetry: &'c TelemetryConfig,
-    /// Where an operator asks it; a command that ends by itself has no such place.
+    /// The admin listener; `None` for a command, which ends on its own.
     pub admin: Option<Admin>,
-    /// How long it may take to stop.
+    /// The time limit of the shutdown.
     pub grace: Duration,
 }
 
-/// The life of a service's process: telemetry → `run` until told to stop → flush → exit code.
+/// Runs a process: starts telemetry, executes `run`, flushes telemetry and returns the exit code.
+///
+/// The first SIGTERM or SIGINT cancels the token that `run` gets.
 pub fn main<F: Future<Output = Result<()>>>(
-    life: Life<'_>,
+    config: ProcessConfig<'_>,
     run: impl FnOnce(CancellationToken) -> F,
 ) -> ExitCode {
-    let Life { service, grace, .. } = life;
-    let runtime = Runtime::new().expect("the system gives a process its threads");
+    let ProcessConfig { service, grace, .. } = config;
+    let runtime = Runtime::new().expect("the runtime can create its threads");
     let entered = runtime.enter();
-    let telemetry = match telemetry_common::init(life.telemetry, service) {
+    let telemetry = match telemetry_common::init(config.telemetry, service) {
         Ok(telemetry) => telemetry,
-        Err(error) => crate::settings::refuse(&error.into()),
+        Err(error) => crate::settings::exit_with(&error.into()),
     };
     let stop = CancellationToken::new();
-    let mut watch = JoinSet::new();
-    watch.spawn_on(obey_signals(stop.clone(), grace), runtime.handle());
+    let mut background = JoinSet::new();
+    background.spawn_on(handle_signals(stop.clone(), grace), runtime.handle());
     let result = runtime.block_on(async {
-        if let Some(admin) = life.admin {
-            watch.spawn(
+        if let Some(admin) = config.admin {
+            background.spawn(
                 admin
-                    .open(&telemetry, life.telemetry.console_format(), stop.clone())
+                    .open(&telemetry, config.telemetry.console_format(), stop.clone())
                     .await?,
             );
         }
@@ -69,9 +72,9 @@ pub fn main<F: Future<Output = Result<()>>>(
             service.name
         );
     }
-    // On success and failure alike: a failing start is when telemetry is needed most.
-    telemetry.shutdown(grace.mul_f32(1.0 - TASKS));
-    // What still blocks a thread, librdkafka waiting for a broker say, is not waited for.
+    // Flush after a failure, too: telemetry of a failing start is the most important one.
+    telemetry.shutdown(grace.mul_f32(1.0 - TASKS_SHARE));
+    // Do not wait for blocked threads, for example of librdkafka waiting for a broker.
     drop(entered);
     runtime.shutdown_background();
     if result.is_ok() {
@@ -81,11 +84,11 @@ pub fn main<F: Future<Output = Result<()>>>(
     }
 }
 
-/// The share of the time to stop in that the tasks get; the rest is for flushing telemetry.
-pub(crate) const TASKS: f32 = 0.8;
+/// The share of the shutdown time for the tasks. The rest is for flushing telemetry.
+pub(crate) const TASKS_SHARE: f32 = 0.8;
 
-/// Cancels `stop` at the first SIGTERM or SIGINT; the second one ends the process at once.
-async fn obey_signals(stop: CancellationToken, grace: Duration) -> std::io::Result<()> {
+/// Cancels `stop` at the first SIGTERM or SIGINT. The second signal ends the process immediately.
+async fn handle_signals(stop: CancellationToken, grace: Duration) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
@@ -103,8 +106,8 @@ async fn obey_signals(stop: CancellationToken, grace: Duration) -> std::io::Resu
     exit(1)
 }
 
-/// Waits until `stop` is called or the first task ends, then gives the others their share of
-/// `grace` to finish.
+/// Waits until `stop` is cancelled or the first task ends. Then stops the other tasks, and waits for them
+/// within their share of `grace`.
 pub async fn supervise(
     mut tasks: JoinSet<Result<()>>,
     stop: CancellationToken,
@@ -114,13 +117,13 @@ pub async fn supervise(
         () = stop.cancelled() => Ok(()),
         Some(ended) = tasks.join_next() => match ended {
             Ok(Ok(())) if stop.is_cancelled() => Ok(()),
-            Ok(Ok(())) => Err(anyhow!("a task ended before it was told to")),
+            Ok(Ok(())) => Err(anyhow!("a task ended before the shutdown")),
             Ok(Err(error)) => Err(error),
             Err(panic) => Err(panic.into()),
         },
     };
     stop.cancel();
-    let grace = grace.mul_f32(TASKS);
+    let grace = grace.mul_f32(TASKS_SHARE);
     let drained = timeout(grace, async {
         while let Some(ended) = tasks.join_next().await {
             let ended = ended.map_err(Into::into).and_then(|ended| ended);
@@ -130,23 +133,24 @@ pub async fn supervise(
         }
     });
     if drained.await.is_err() {
-        warn!(name: "bookapp.service.tasks_left", "{} tasks were still busy after {grace:?}", tasks.len());
+        warn!(name: "bookapp.service.tasks_left", "{} tasks did not end within {grace:?}", tasks.len());
     }
     result
 }
 
-/// Prints where the service listens to stdout, for the program that started it, and logs it.
+/// Prints the address of the service to stdout, for the program that started the service, and logs it.
 pub fn announce(address: SocketAddr, format: LogFormat) {
     let message = format!("listening on {address}");
     print(&message, format);
     info!(name: "bookapp.service.listening", "{message}");
 }
 
-/// Prints `message` to stdout whatever the console's filter is, in the console's format: a container
-/// engine collects stdout and stderr as one stream, which is JSON in every line or in none.
+/// Prints `message` to stdout in the format of the console, independent of the log filter.
+///
+/// A container engine merges stdout and stderr into one stream, so both must have the same format.
 #[expect(
     clippy::print_stdout,
-    reason = "what starts the service reads its address"
+    reason = "the program that starts the service reads the address"
 )]
 pub(crate) fn print(message: &str, format: LogFormat) {
     match format {

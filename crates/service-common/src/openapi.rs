@@ -1,12 +1,12 @@
-//! OpenAPI documents as text.
+//! Serialization of OpenAPI documents.
 
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-/// A document as it is committed.
+/// Returns a document as JSON, in the form in which it is committed.
 pub fn text(document: &impl Serialize) -> String {
-    // By way of a value, whose keys are sorted.
+    // `Value` sorts the keys.
     let document = serde_json::to_value(document).expect("a document is JSON");
     format!("{document:#}\n")
 }
@@ -14,7 +14,7 @@ pub fn text(document: &impl Serialize) -> String {
 /// The `openapi` command: prints the document.
 #[expect(
     clippy::print_stdout,
-    reason = "the document is what the command answers"
+    reason = "the document is the output of the command"
 )]
 pub fn print(document: &str) -> ExitCode {
     print!("{document}");

@@ -1,4 +1,4 @@
-//! The way to PostgreSQL.
+//! The settings of PostgreSQL and the connection pool.
 
 use std::{str::FromStr, time::Duration};
 
@@ -11,23 +11,23 @@ use sqlx::{
 };
 use telemetry_common::db::Database;
 
-/// How long a statement waits for a connection of the pool.
+/// The time limit for acquiring a connection from the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// For how long a connection may have been idle and still be trusted without a question. A server
-/// that restarts under load fails as many statements as it would anyway, and at most one more for
-/// each connection.
-const TRUSTED: Duration = Duration::from_secs(1);
+/// The idle time from which on a connection is tested before its use. After a restart of the server, at
+/// most one statement per connection fails because the connection was not tested.
+const MAX_UNTESTED_IDLE: Duration = Duration::from_secs(1);
 
-/// How long a statement may run, in milliseconds.
+/// The time limit of a statement, in milliseconds.
 const STATEMENT_TIMEOUT: &str = "5000";
-/// How long a statement may wait for a lock, in milliseconds.
+/// The time limit of a statement for acquiring a lock, in milliseconds.
 const LOCK_TIMEOUT: &str = "2000";
 
-/// Whether another try may go well: no connection to be had, or PostgreSQL's own trouble.
+/// Returns whether a retry may succeed: there is no connection, or PostgreSQL itself has a problem.
 pub fn is_transient(error: &sqlx::Error) -> bool {
-    // Connection, authorization, no such database, serialization, resources, locks and states,
-    // operator, system: none of them says that the work is wrong.
+    // SQLSTATE classes: connection, authorization, invalid catalog name, transaction rollback,
+    // insufficient resources, object state and locks, operator intervention, system error. In these
+    // classes, the statement itself is not the cause.
     const CLASSES: [&str; 8] = ["08", "28", "3D", "40", "53", "55", "57", "58"];
     match error {
         sqlx::Error::Database(error) => error
@@ -43,7 +43,7 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Where PostgreSQL is.
+/// The settings of PostgreSQL.
 #[derive(Args, Clone, Debug)]
 pub struct PostgresConfig {
     /// PostgreSQL connection string.
@@ -56,37 +56,38 @@ pub struct PostgresConfig {
     )]
     pub database_url: SecretString,
 
-    /// The most connections the pool opens.
+    /// Maximum number of connections in the pool.
     #[arg(long, env, default_value_t = 10, value_name = "N")]
     pub database_max_connections: u32,
 }
 
 impl PostgresConfig {
-    /// The connection string, understood.
+    /// Parses the connection string.
     ///
-    /// It is parsed here and not by the command line, whose messages repeat what they refuse.
+    /// The command line does not parse it, because error messages of clap repeat the rejected value, which
+    /// contains the password.
     pub fn options(&self) -> Result<PgConnectOptions> {
         PgConnectOptions::from_str(self.database_url.expose_secret())
             .map_err(|_| anyhow!("DATABASE_URL is not a PostgreSQL connection string"))
     }
 
-    /// A pool that connects when it is first used; the server ends a statement that takes too long.
+    /// Returns a pool that connects at its first use. The server cancels statements that exceed the timeouts.
     pub fn connect(&self, application: &str) -> Result<Database> {
         let pool = PgPoolOptions::new()
             .max_connections(self.database_max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            // Asking each time is a round trip for every statement outside a transaction.
+            // Testing every time costs a round trip for each statement outside of a transaction.
             .test_before_acquire(false)
             .before_acquire(|connection, state| {
-                Box::pin(
-                    async move { Ok(state.idle_for < TRUSTED || connection.ping().await.is_ok()) },
-                )
+                Box::pin(async move {
+                    Ok(state.idle_for < MAX_UNTESTED_IDLE || connection.ping().await.is_ok())
+                })
             });
         let options = self.options()?.options([
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("lock_timeout", LOCK_TIMEOUT),
             ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
-            // A host that is gone loses its sessions, and with them its locks, within seconds.
+            // If a client host fails, PostgreSQL ends its sessions and releases its locks within seconds.
             ("tcp_keepalives_idle", "5"),
             ("tcp_keepalives_interval", "2"),
             ("tcp_keepalives_count", "3"),

@@ -1,4 +1,4 @@
-//! What a client is told when something is wrong: `application/problem+json`, RFC 9457.
+//! Error responses: problem documents, `application/problem+json`, RFC 9457.
 
 use std::{any::Any, error::Error};
 
@@ -14,22 +14,22 @@ use utoipa::ToSchema;
 
 use crate::fault_injection::{FAULT_TYPE, FaultKind};
 
-/// Seconds after which a client may try again what cannot be served now.
+/// The value of `Retry-After` in a response 503, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
-/// A problem; its detail is safe to show, its trace id finds the rest.
+/// A problem document. It contains no internal details; the trace id leads to them.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
-    /// What the status means.
+    /// Meaning of the status.
     title: &'static str,
-    /// The status, again.
+    /// HTTP status code.
     status: u16,
-    /// What is wrong with this request.
+    /// Description of the problem with this request.
     detail: String,
-    /// The trace in which it went wrong.
+    /// Id of the trace of this request.
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
-    /// The event that a failure was reported as.
+    /// Id of the Sentry event of a server error.
     #[serde(skip_serializing_if = "Option::is_none")]
     sentry_event_id: Option<String>,
     #[serde(skip)]
@@ -37,7 +37,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of this status, with a text that gives no secret away.
+    /// Creates a problem with this status. `detail` is shown to the client, so it must contain no secrets.
     pub fn new(code: StatusCode, detail: impl Into<String>) -> Self {
         let title = code.canonical_reason().unwrap_or("Error");
         Self {
@@ -50,24 +50,24 @@ impl Problem {
         }
     }
 
-    /// The problem of a path that leads nowhere.
+    /// Returns the problem for an unknown path.
     pub fn unknown_path() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is nothing under this path")
+        Self::new(StatusCode::NOT_FOUND, "this path does not exist")
     }
 
-    /// The problem of a method the path does not know.
+    /// Returns the problem for a method that the path does not support.
     pub fn unknown_method() -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
-            "this path does not know that method",
+            "this path does not support this method",
         )
     }
 }
 
-/// The response to a request that failed with `error`.
+/// Returns the response to a request that failed with `error`.
 ///
-/// A failure of the server, status 500 and above, is logged here, once; `fault` is its kind when it
-/// was injected. The problem document shows the error's own text and none of its causes.
+/// An error with status 5xx is logged here, once. `fault` is the kind of an injected fault. The problem
+/// document contains the message of the error and not its causes.
 pub fn respond<E: Error>(error: &E, status: StatusCode, fault: Option<FaultKind>) -> Response {
     if status.is_server_error() {
         exception!(
@@ -94,12 +94,13 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Turns a handler's panic into a 500; telemetry has logged and counted it where it happened.
+/// Returns the layer that converts a panic of a handler to a response 500. The panic hook of telemetry logs
+/// and counts the panic.
 pub fn catch_panic() -> CatchPanicLayer<PanicProblem> {
     CatchPanicLayer::custom(PanicProblem)
 }
 
-/// The answer of [`catch_panic`].
+/// Creates the responses of [`catch_panic`].
 #[derive(Clone, Copy, Debug)]
 pub struct PanicProblem;
 
@@ -128,19 +129,22 @@ mod tests {
         testing::install();
         let before = testing::sum_of(semconv::PANICS);
         let app = Router::new().route("/", get(panics)).layer(catch_panic());
-        let (answer, spans) =
+        let (response, spans) =
             testing::spans_of(async { app.oneshot(Request::new(Body::empty())).await.unwrap() })
                 .await;
-        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(
-            answer.headers()[header::CONTENT_TYPE],
+            response.headers()[header::CONTENT_TYPE],
             "application/problem+json"
         );
-        let body = axum::body::to_bytes(answer.into_body(), 10_000)
+        let body = axum::body::to_bytes(response.into_body(), 10_000)
             .await
             .unwrap();
         assert!(!String::from_utf8_lossy(&body).contains("a secret text"));
         assert_eq!(testing::logs_of(spans.trace_id()).len(), 1);
-        assert!(testing::sum_of(semconv::PANICS) > before, "it is counted");
+        assert!(
+            testing::sum_of(semconv::PANICS) > before,
+            "the panic is counted"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP server and its limits: nobody can hold it up, and it finishes what it has begun.
+//! The HTTP server, with limits against overload and slow clients, and with graceful shutdown.
 
 use std::{
     future::{Ready, pending, ready},
@@ -28,26 +28,26 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{lifecycle::TASKS, problem::Problem};
+use crate::{lifecycle::TASKS_SHARE, problem::Problem};
 
-/// How long a client may take to send a request's headers.
+/// The time limit for receiving the headers of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How large a request's headers may be, in bytes.
+/// The maximum size of the headers of a request, in bytes.
 const HEADER_SIZE: usize = 64 * 1024;
 
-/// How much one instance takes on.
+/// The limits of one instance.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ServerConfig {
-    /// How long a request may take; then it is answered 503.
+    /// Time limit for a request. After that, the response is 503.
     #[arg(long, env, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub request_timeout: Duration,
 
-    /// How many requests may be in hand; one more is answered 503.
+    /// Maximum number of concurrent requests. The response to further requests is 503.
     #[arg(long, env, default_value_t = 512, value_name = "N")]
     pub max_concurrent_requests: usize,
 }
 
-/// What [`limit`] keeps.
+/// The state of [`limit`].
 #[derive(Clone, Debug)]
 pub struct Limits {
     slots: Arc<Semaphore>,
@@ -64,22 +64,23 @@ impl From<ServerConfig> for Limits {
     }
 }
 
-/// Refuses a request when too many are in hand, and gives one up that takes too long.
+/// Middleware: rejects a request if there are too many concurrent ones, and cancels a request at its time
+/// limit.
 pub async fn limit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let unavailable =
         |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
     let Ok(_slot) = limits.slots.try_acquire() else {
-        return unavailable("too many requests at once");
+        return unavailable("too many concurrent requests");
     };
-    let answer = timeout(limits.request_timeout, next.run(request)).await;
-    answer.unwrap_or_else(|_| unavailable("the request took too long"))
+    let response = timeout(limits.request_timeout, next.run(request)).await;
+    response.unwrap_or_else(|_| unavailable("the request timed out"))
 }
 
-/// Measures what is accepted.
+/// Records the metrics of accepted connections.
 #[derive(Clone, Copy, Debug)]
-struct Measuring;
+struct MeasuredAcceptor;
 
-impl<S> Accept<TcpStream, S> for Measuring {
+impl<S> Accept<TcpStream, S> for MeasuredAcceptor {
     type Stream = MeasuredConnection<TcpStream>;
     type Service = S;
     type Future = Ready<io::Result<(Self::Stream, S)>>;
@@ -89,7 +90,8 @@ impl<S> Accept<TcpStream, S> for Measuring {
     }
 }
 
-/// Serves until told to stop, then finishes the requests in hand within the tasks' share of `grace`.
+/// Serves until `stop` is cancelled. Then completes the current requests within the share of `grace` that
+/// the tasks get.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -99,8 +101,8 @@ pub async fn serve(
     let handle = Handle::<SocketAddr>::new();
     let server = Server::from_listener(listener)
         .handle(handle.clone())
-        .acceptor(Measuring);
-    // HTTP/1 alone: its header timeout runs from the first moment of a connection, HTTP/2's does not.
+        .acceptor(MeasuredAcceptor);
+    // Only HTTP/1, because its header timeout starts with the connection. The one of HTTP/2 does not.
     let mut server = server.http1_only();
     server
         .http_builder()
@@ -111,8 +113,8 @@ pub async fn serve(
     let serving = server.serve(router.into_make_service_with_connect_info::<SocketAddr>());
     let ending = async {
         stop.cancelled().await;
-        handle.graceful_shutdown(Some(grace.mul_f32(TASKS)));
-        // The server returns by itself when the last request is answered.
+        handle.graceful_shutdown(Some(grace.mul_f32(TASKS_SHARE)));
+        // The server ends on its own after the last response.
         pending().await
     };
     select! {

@@ -1,4 +1,4 @@
-//! Settings are read once, by clap, from flags or environment.
+//! The settings. clap reads them once, from options or environment variables.
 
 use std::{net::SocketAddr, process::exit, time::Duration};
 
@@ -6,19 +6,19 @@ use clap::{Args, Parser};
 use telemetry_common::{Service, TelemetryConfig};
 
 use crate::{
-    admin::Admin, authorization::AdminToken, kafka::KafkaConfig, lifecycle::Life,
+    admin::Admin, authorization::AdminToken, kafka::KafkaConfig, lifecycle::ProcessConfig,
     postgres::PostgresConfig, server::ServerConfig,
 };
 
 /// The settings that both services have. Each service sets the defaults of its two addresses.
 #[derive(Args, Clone, Debug)]
 pub struct ServiceConfig {
-    /// Address of the API; port 0 takes a free one.
-    #[arg(long, env, value_name = "ADDR", global = true)]
+    /// Address of the API. Port 0 selects a free port.
+    #[arg(long, env, value_name = "ADDR", global = true, required = false)]
     pub listen_addr: SocketAddr,
 
-    /// Address of the admin listener; port 0 takes a free one.
-    #[arg(long, env, value_name = "ADDR")]
+    /// Address of the admin listener. Port 0 selects a free port.
+    #[arg(long, env, value_name = "ADDR", required = false)]
     pub admin_addr: SocketAddr,
 
     /// Authorization of writes.
@@ -47,20 +47,20 @@ pub struct ServiceConfig {
 }
 
 impl ServiceConfig {
-    /// The process of a service: with an admin listener.
-    pub fn life(&self, service: Service) -> Life<'_> {
-        Life {
+    /// Returns the configuration of the process of a service, with an admin listener.
+    pub fn service_process(&self, service: Service) -> ProcessConfig<'_> {
+        ProcessConfig {
             admin: Some(Admin {
                 address: self.admin_addr,
                 token: self.admin_token.clone(),
             }),
-            ..self.command(service)
+            ..self.command_process(service)
         }
     }
 
-    /// The process of a command that ends by itself: without an admin listener.
-    pub fn command(&self, service: Service) -> Life<'_> {
-        Life {
+    /// Returns the configuration of the process of a command, without an admin listener.
+    pub fn command_process(&self, service: Service) -> ProcessConfig<'_> {
+        ProcessConfig {
             service,
             telemetry: &self.telemetry,
             admin: None,
@@ -69,7 +69,8 @@ impl ServiceConfig {
     }
 }
 
-/// Reads the settings; a wrong one prints one line and exits with 2, `--help` prints all of them.
+/// Reads the settings. For an invalid setting, prints one line and exits with code 2. `--help` prints all
+/// settings.
 #[expect(clippy::print_stderr, reason = "telemetry has not started yet")]
 pub fn read<C: Parser>() -> C {
     C::try_parse().unwrap_or_else(|error| {
@@ -93,14 +94,14 @@ pub fn read<C: Parser>() -> C {
     })
 }
 
-/// Unwraps a parsed setting; a wrong one prints one line and exits with 2.
+/// Returns a parsed setting. For an invalid setting, prints one line and exits with code 2.
 pub fn require<T>(setting: anyhow::Result<T>) -> T {
-    setting.unwrap_or_else(|error| refuse(&error))
+    setting.unwrap_or_else(|error| exit_with(&error))
 }
 
-/// Prints in one line why a setting cannot be used, and exits with 2.
+/// Prints the reason why a setting is invalid in one line, and exits with code 2.
 #[expect(clippy::print_stderr, reason = "telemetry has not started yet")]
-pub fn refuse(error: &anyhow::Error) -> ! {
+pub fn exit_with(error: &anyhow::Error) -> ! {
     eprintln!("error: {error:#}");
     exit(2);
 }

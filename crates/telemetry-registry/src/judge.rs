@@ -1,4 +1,4 @@
-//! Holds what arrived against what is declared.
+//! Validates received telemetry against the registry.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,77 +7,84 @@ use std::{
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use testbed::sink::{Attributes, Log, Point, Sink, Span};
+use testbed::sink::{Attributes, Log, Point, Scope, Sink, Span};
 
 use crate::{
     Registry,
+    exceptions::Exceptions,
     registry::{Group, Level, Type},
 };
 
-/// Modules of ours: their log lines are events with a name. Others' lines are their own affair.
-const OURS: [&str; 5] = [
-    "bookapp",
-    "backend",
-    "service_common",
-    "telemetry_common",
-    "backend_client",
-];
+/// The schema URL of the semantic conventions that the registry follows.
+const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";
 
-/// What is wrong, each thing once with how often it was seen, and what was seen at all.
+/// A validator that collects violations of the registry and the signals it has seen.
 #[derive(Debug)]
 pub struct Judge {
     registry: Arc<Registry>,
-    offences: BTreeMap<String, usize>,
+    /// The number of occurrences of each violation.
+    violations: BTreeMap<String, usize>,
+    /// The ids of the groups that were received.
     seen: BTreeSet<String>,
+    /// The attributes that were received.
+    seen_attributes: BTreeSet<String>,
+    exceptions: Exceptions,
 }
 
 impl Judge {
-    /// A judge who knows this checkout's registry.
+    /// Creates a validator with the registry of this checkout.
     pub fn new() -> Result<Self> {
         Ok(Self {
             registry: Arc::new(Registry::of_checkout()?),
-            offences: BTreeMap::new(),
+            violations: BTreeMap::new(),
             seen: BTreeSet::new(),
+            seen_attributes: BTreeSet::new(),
+            exceptions: Exceptions::of_checkout()?,
         })
     }
 
-    /// Judges everything that `services` sent.
+    /// Validates all telemetry of `services` in the sink.
     pub fn judge(&mut self, sink: &Sink, services: &[&str]) {
         let is_of = |service: &str| services.contains(&service);
         for span in sink.spans().iter().filter(|span| is_of(span.service())) {
-            self.span(span);
+            self.check_span(span);
         }
         for log in sink.logs().iter().filter(|log| is_of(log.service())) {
-            self.log(log);
+            self.check_log(log);
         }
         for point in sink.points().iter().filter(|point| is_of(point.service())) {
-            self.point(point);
+            self.check_point(point);
         }
     }
 
-    /// Fails with every offence, and with what is declared and was not seen.
-    pub fn sentence(&self) -> Result<String> {
-        let mut wrong: Vec<_> = self
-            .offences
-            .iter()
-            .map(|(offence, times)| format!("{times} × {offence}"))
-            .collect();
+    /// Fails if there are violations or if a declared signal was not received.
+    pub fn finish(&self) -> Result<String> {
+        let mut problems = self.described_violations();
         let unseen = self
             .signals()
             .filter(|group| group.annotations.rarely.is_none() && !self.seen.contains(&group.id));
-        wrong.extend(unseen.map(|group| format!("{} is declared and was not seen", group.id)));
-        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+        problems.extend(unseen.map(|group| format!("{} is declared but not received", group.id)));
+        let attributes = self.registry.attributes.keys();
+        let unseen = attributes.filter(|key| {
+            !self.seen_attributes.contains(*key) && !self.exceptions.allows("attribute", key)
+        });
+        problems.extend(unseen.map(|key| format!("attribute {key} is declared but not received")));
+        ensure!(problems.is_empty(), "{}", problems.join("\n"));
         Ok(self.summary())
     }
 
-    /// Fails with every offence alone, where not everything declared can be expected.
-    pub fn offences(&self) -> Result<String> {
-        let offences = self.offences.iter();
-        let wrong: Vec<_> = offences
-            .map(|(offence, times)| format!("{times} × {offence}"))
-            .collect();
-        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    /// Fails if there are violations. Does not require every declared signal.
+    pub fn finish_partial(&self) -> Result<String> {
+        let problems = self.described_violations();
+        ensure!(problems.is_empty(), "{}", problems.join("\n"));
         Ok(self.summary())
+    }
+
+    fn described_violations(&self) -> Vec<String> {
+        let violations = self.violations.iter();
+        violations
+            .map(|(violation, count)| format!("{count} × {violation}"))
+            .collect()
     }
 
     fn summary(&self) -> String {
@@ -90,7 +97,7 @@ impl Judge {
         signals.filter(|group| group.r#type != "attribute_group")
     }
 
-    fn span(&mut self, span: &Span) {
+    fn check_span(&mut self, span: &Span) {
         let registry = Arc::clone(&self.registry);
         let found = registry.of_type("span").find(|group| {
             let kind = group.span_kind.as_deref().unwrap_or_default();
@@ -99,56 +106,74 @@ impl Judge {
                 && names.any(|name| is_named(name, &span.name, &span.attributes))
         });
         let Some(group) = found else {
-            return self.wrong(format!("undeclared span {:?} {}", span.name, span.kind));
+            return self.report(format!("undeclared span {:?} {}", span.name, span.kind));
         };
         let what = format!("span {}", group.id);
-        self.carries(group, &what, &span.attributes);
-        self.resource(&what, &span.resource);
+        self.check_attributes(group, &what, &span.attributes);
+        self.check_resource(&what, &span.resource);
         let failed = span.status == "ERROR";
         if failed != span.attributes.contains_key("error.type") {
             let kind = &span.attributes.get("error.type");
-            self.wrong(format!(
+            self.report(format!(
                 "{what}: status {} with error.type {kind:?}",
                 span.status
             ));
         }
         if span.status == "OK" {
-            self.wrong(format!(
-                "{what}: status OK, which is for applications to say"
+            self.report(format!(
+                "{what}: status Ok, which instrumentation must not set"
             ));
         }
-        if span.schema_url.is_empty() {
-            self.wrong(format!("{what}: its scope names no schema"));
-        }
+        self.check_scope(&what, &span.scope);
     }
 
-    fn log(&mut self, log: &Log) {
+    fn check_log(&mut self, log: &Log) {
         let what = format!("log record {:?}", log.event);
-        self.resource(&what, &log.resource);
-        let module = log.scope.split("::").next().unwrap_or_default();
+        self.check_resource(&what, &log.resource);
         if log.event.is_empty() {
-            if OURS.contains(&module) {
-                self.wrong(format!(
-                    "{:?} of {} is an event without a name",
-                    log.body, log.scope
+            let module = &log.scope.name;
+            let author = module.split("::").next().unwrap_or_default();
+            if !self.exceptions.allows("records", author) {
+                self.report(format!(
+                    "log record {:?} of {module} has no event name",
+                    log.body
                 ));
             }
             return;
         }
+        self.check_scope(&what, &log.scope);
         let registry = Arc::clone(&self.registry);
         let mut events = registry.of_type("event");
         let Some(group) = events.find(|group| group.name.as_ref() == Some(&log.event)) else {
-            return self.wrong(format!("undeclared event {:?}", log.event));
+            return self.report(format!("undeclared event {:?}", log.event));
         };
         if group.annotations.severity.as_ref() != Some(&log.severity) {
-            self.wrong(format!("{what}: severity {}", log.severity));
+            self.report(format!("{what}: severity {}", log.severity));
         }
-        self.carries(group, &what, &log.attributes);
+        self.check_attributes(group, &what, &log.attributes);
     }
 
-    fn point(&mut self, point: &Point) {
+    fn check_scope(&mut self, what: &str, scope: &Scope) {
+        let Scope {
+            name,
+            version,
+            schema_url,
+        } = scope;
+        if name.is_empty() || version.is_empty() || schema_url.is_empty() {
+            self.report(format!(
+                "{what}: scope {name:?} has version {version:?} and schema URL {schema_url:?}"
+            ));
+        } else if schema_url != SCHEMA_URL {
+            self.report(format!("{what}: schema URL {schema_url}"));
+        }
+    }
+
+    fn check_point(&mut self, point: &Point) {
         let what = format!("metric {}", point.name);
-        self.resource(&what, &point.resource);
+        if !self.exceptions.allows("scope", &point.scope.name) {
+            self.check_scope(&what, &point.scope);
+        }
+        self.check_resource(&what, &point.resource);
         let registry = Arc::clone(&self.registry);
         let mut metrics = registry.of_type("metric");
         let found = metrics.find(|group| group.metric_name.as_ref() == Some(&point.name));
@@ -156,56 +181,58 @@ impl Judge {
             let Point {
                 unit, instrument, ..
             } = point;
-            return self.wrong(format!("undeclared {what} ({instrument}, {unit})"));
+            return self.report(format!("undeclared {what} ({instrument}, {unit})"));
         };
         if group.unit.as_ref() != Some(&point.unit) {
-            self.wrong(format!("{what}: unit {:?}", point.unit));
+            self.report(format!("{what}: unit {:?}", point.unit));
         }
         if group.instrument.as_deref() != Some(point.instrument) {
-            self.wrong(format!("{what}: instrument {}", point.instrument));
+            self.report(format!("{what}: instrument {}", point.instrument));
         }
         if group.annotations.boundaries != point.bounds {
-            self.wrong(format!("{what}: boundaries {:?}", point.bounds));
+            self.report(format!("{what}: boundaries {:?}", point.bounds));
         }
-        self.carries(group, &what, &point.attributes);
+        self.check_attributes(group, &what, &point.attributes);
     }
 
-    fn resource(&mut self, what: &str, attributes: &Attributes) {
+    fn check_resource(&mut self, what: &str, attributes: &Attributes) {
         let registry = Arc::clone(&self.registry);
         let Some(group) = registry.of_type("entity").next() else {
-            return self.wrong("no entity is declared".to_owned());
+            return self.report("no entity is declared".to_owned());
         };
-        self.carries(group, &format!("resource of {what}"), attributes);
+        self.check_attributes(group, &format!("resource of {what}"), attributes);
     }
 
-    /// Each attribute is declared, of its type and among its values; each required one is there.
-    fn carries(&mut self, group: &Group, what: &str, attributes: &Attributes) {
+    /// Checks that every attribute is declared and has a valid value, and that every required attribute is
+    /// present.
+    fn check_attributes(&mut self, group: &Group, what: &str, attributes: &Attributes) {
         self.seen.insert(group.id.clone());
         let registry = Arc::clone(&self.registry);
-        let carried: BTreeMap<_, _> = match registry.carried(group) {
-            Ok(carried) => carried
+        let declared: BTreeMap<_, _> = match registry.references(group) {
+            Ok(references) => references
                 .into_iter()
                 .map(|reference| (reference.r#ref.as_str(), &reference.requirement_level))
                 .collect(),
-            Err(error) => return self.wrong(error.to_string()),
+            Err(error) => return self.report(error.to_string()),
         };
+        self.seen_attributes.extend(attributes.keys().cloned());
         for (key, value) in attributes {
-            if !carried.contains_key(key.as_str()) {
-                self.wrong(format!("{what}: undeclared attribute {key} = {value}"));
-            } else if let Some(offence) = self.offence(key, value) {
-                self.wrong(format!("{what}: {offence}"));
+            if !declared.contains_key(key.as_str()) {
+                self.report(format!("{what}: undeclared attribute {key} = {value}"));
+            } else if let Some(violation) = self.type_violation(key, value) {
+                self.report(format!("{what}: {violation}"));
             }
         }
-        for (key, level) in carried {
+        for (key, level) in declared {
             if *level == Level::Required && !attributes.contains_key(key) {
-                self.wrong(format!("{what}: {key} is missing"));
+                self.report(format!("{what}: required attribute {key} is missing"));
             }
         }
     }
 
-    fn offence(&self, key: &str, value: &Value) -> Option<String> {
+    fn type_violation(&self, key: &str, value: &Value) -> Option<String> {
         let declared = &self.registry.attributes.get(key)?.r#type;
-        let fits = match declared {
+        let is_valid = match declared {
             Type::Simple(name) => match name.as_str() {
                 "string" => value.is_string(),
                 "int" => value.is_i64(),
@@ -215,15 +242,15 @@ impl Judge {
             },
             Type::Enum { members } => members.iter().any(|member| *value == member.value),
         };
-        (!fits).then(|| format!("{key} = {value} is not {declared:?}"))
+        (!is_valid).then(|| format!("{key} = {value} is not of type {declared:?}"))
     }
 
-    fn wrong(&mut self, offence: String) {
-        *self.offences.entry(offence).or_default() += 1;
+    fn report(&mut self, violation: String) {
+        *self.violations.entry(violation).or_default() += 1;
     }
 }
 
-/// Whether `name` is `pattern` with the attributes filled in.
+/// Whether `name` equals `pattern` with its placeholders replaced by attribute values.
 fn is_named(pattern: &str, name: &str, attributes: &Attributes) -> bool {
     let mut filled = String::new();
     for (index, part) in pattern.split(['{', '}']).enumerate() {

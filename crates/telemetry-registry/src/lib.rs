@@ -1,11 +1,14 @@
-//! What both services emit, declared once in `crates/telemetry-registry/registry/` in the format of OpenTelemetry
-//! Weaver: [`Registry`] reads it, [`Judge`] holds what a sink received against it, [`docs`] writes
-//! it down for people.
+//! The registry of all telemetry that both services emit.
 //!
-//! Weaver's format has no place for the name of a span, the severity of an event or the buckets of
-//! a histogram; here they are `annotations`, which Weaver lets through.
+//! The files in `crates/telemetry-registry/registry/` use the format of OpenTelemetry Weaver.
+//! [`Registry`] reads them, [`Judge`] validates received telemetry against them, and [`docs`]
+//! generates the documentation.
+//!
+//! Weaver's format has no fields for span names, the severity of an event or the bucket boundaries
+//! of a histogram. The registry keeps them in `annotations`, which Weaver ignores.
 
 pub mod docs;
+mod exceptions;
 mod judge;
 mod registry;
 

@@ -1,128 +1,128 @@
-//! The registry's files as values.
+//! Reads the registry files.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-/// Everything that may be emitted.
+/// All declared attributes and signals.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
-    /// What an attribute is, by its name.
+    /// The attributes by name.
     pub attributes: BTreeMap<String, Attribute>,
-    /// Everything else, in the order of the files: what a signal carries.
+    /// The groups in file order: spans, metrics, events, entities and attribute groups.
     pub groups: Vec<Group>,
 }
 
-/// An attribute.
+/// The definition of an attribute.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attribute {
-    /// Its name.
+    /// The attribute's name.
     pub id: String,
-    /// What its values are.
+    /// The type of its values.
     pub r#type: Type,
-    /// What it says.
+    /// A short description.
     pub brief: String,
-    /// How settled it is.
+    /// The stability level.
     pub stability: String,
-    /// Some values.
+    /// Example values.
     #[serde(default)]
     pub examples: serde_json::Value,
-    /// Why it must no longer be used.
+    /// The reason for the deprecation, if the attribute is deprecated.
     #[serde(default)]
     pub deprecated: Option<serde_json::Value>,
 }
 
-/// What an attribute's values are.
+/// The type of an attribute's values.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Type {
-    /// `string`, `int`, `double`, `boolean`, `string[]`.
+    /// A primitive type: `string`, `int`, `double`, `boolean` or `string[]`.
     Simple(String),
-    /// One of a few strings.
+    /// A string from a fixed set.
     Enum {
-        /// The strings.
+        /// The allowed values.
         members: Vec<Member>,
     },
 }
 
-/// A value an attribute may have.
+/// An allowed value of an enum attribute.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    /// Its name in code.
+    /// The name of the value in code.
     pub id: String,
     /// The value.
     pub value: String,
-    /// What it says.
+    /// A short description.
     pub brief: String,
-    /// How settled it is.
+    /// The stability level.
     pub stability: String,
 }
 
-/// A span, a metric, an event or an entity, and the attributes it carries.
+/// A span, a metric, an event, an entity or an attribute group, with its attributes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// Its name in the registry.
+    /// The unique id of the group in the registry.
     pub id: String,
     /// `attribute_group`, `span`, `metric`, `event` or `entity`.
     pub r#type: String,
-    /// The title of a group of attributes.
+    /// The title of an attribute group.
     #[serde(default)]
     pub display_name: Option<String>,
-    /// What it says.
+    /// A short description.
     pub brief: String,
-    /// More about it.
+    /// Additional documentation.
     #[serde(default)]
     pub note: Option<String>,
-    /// How settled it is.
+    /// The stability level.
     #[serde(default)]
     pub stability: Option<String>,
-    /// A group whose attributes it carries too.
+    /// The id of a group whose attributes this group inherits.
     #[serde(default)]
     pub extends: Option<String>,
-    /// A span's kind.
+    /// The kind of a span.
     #[serde(default)]
     pub span_kind: Option<String>,
-    /// A metric's name.
+    /// The name of a metric.
     #[serde(default)]
     pub metric_name: Option<String>,
-    /// A metric's instrument.
+    /// The instrument of a metric.
     #[serde(default)]
     pub instrument: Option<String>,
-    /// A metric's unit.
+    /// The unit of a metric.
     #[serde(default)]
     pub unit: Option<String>,
-    /// An event's or entity's name.
+    /// The name of an event or an entity.
     #[serde(default)]
     pub name: Option<String>,
-    /// What it carries, or what is defined.
+    /// References to attributes, or definitions of attributes.
     #[serde(default)]
     attributes: Vec<Entry>,
-    /// What Weaver's format has no word for.
+    /// Fields that Weaver's format does not have.
     #[serde(default)]
     pub annotations: Annotations,
 }
 
-/// What Weaver's format has no word for.
+/// Fields that Weaver's format does not have.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Annotations {
-    /// Who emits it.
+    /// The services that emit the signal.
     #[serde(default)]
     pub by: Vec<String>,
-    /// A span's possible names; `{key}` stands for the value of that attribute.
+    /// The possible names of a span. `{key}` is a placeholder for the value of that attribute.
     #[serde(default)]
     pub names: Vec<String>,
-    /// An event's severity.
+    /// The severity of an event.
     #[serde(default)]
     pub severity: Option<String>,
-    /// A histogram's bucket boundaries.
+    /// The bucket boundaries of a histogram.
     #[serde(default)]
     pub boundaries: Vec<f64>,
-    /// Why the main scenarios do not bring it about.
+    /// The reason why the test scenario does not emit the signal.
     #[serde(default)]
     pub rarely: Option<String>,
 }
@@ -134,29 +134,29 @@ enum Entry {
     Definition(Attribute),
 }
 
-/// An attribute that a signal carries.
+/// A reference from a signal to one of its attributes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
-    /// The attribute's name.
+    /// The name of the attribute.
     pub r#ref: String,
-    /// How surely it is there.
+    /// The requirement level of the attribute.
     #[serde(default)]
     pub requirement_level: Level,
 }
 
-/// How surely an attribute is there.
+/// The requirement level of an attribute, as the semantic conventions define it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// Always.
+    /// The attribute is always present.
     Required,
-    /// When it is known.
+    /// The attribute is present if its value is known.
     #[default]
     Recommended,
-    /// When it was asked for.
+    /// The attribute is present only if it is enabled.
     OptIn,
-    /// Under this condition.
+    /// The attribute is present under this condition.
     ConditionallyRequired(String),
 }
 
@@ -166,12 +166,12 @@ struct File {
 }
 
 impl Registry {
-    /// The registry of this checkout.
+    /// Reads the registry of this checkout.
     pub fn of_checkout() -> Result<Self> {
         Self::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("registry"))
     }
 
-    /// Reads every file of `folder` but its manifest.
+    /// Reads all files in `folder` except `manifest.yaml`.
     pub fn read(folder: &Path) -> Result<Self> {
         let mut registry = Self::default();
         let mut files: Vec<_> = fs::read_dir(folder)?
@@ -182,7 +182,7 @@ impl Registry {
         for path in files {
             let text = fs::read_to_string(&path)?;
             let file: File = serde_yaml_ng::from_str(&text)
-                .with_context(|| format!("{} is no registry file", path.display()))?;
+                .with_context(|| format!("{} is not a valid registry file", path.display()))?;
             for group in file.groups {
                 registry.add(group)?;
             }
@@ -194,7 +194,7 @@ impl Registry {
     fn add(&mut self, mut group: Group) -> Result<()> {
         ensure!(
             self.groups.iter().all(|known| known.id != group.id),
-            "{} stands twice",
+            "duplicate group id {}",
             group.id
         );
         group.attributes.retain(|entry| match entry {
@@ -211,13 +211,17 @@ impl Registry {
 
     fn check(&self) -> Result<()> {
         for group in &self.groups {
-            for reference in self.carried(group)? {
+            for reference in self.references(group)? {
                 let Some(attribute) = self.attributes.get(&reference.r#ref) else {
-                    bail!("{} carries {}, which is nowhere", group.id, reference.r#ref);
+                    bail!(
+                        "{} references the undefined attribute {}",
+                        group.id,
+                        reference.r#ref
+                    );
                 };
                 ensure!(
                     attribute.deprecated.is_none(),
-                    "{} carries {}, which is deprecated",
+                    "{} references the deprecated attribute {}",
                     group.id,
                     attribute.id
                 );
@@ -226,23 +230,23 @@ impl Registry {
         Ok(())
     }
 
-    /// The attributes a signal carries, those it extends among them.
-    pub fn carried<'r>(&'r self, group: &'r Group) -> Result<Vec<&'r Reference>> {
-        let mut carried = match &group.extends {
+    /// Returns the attribute references of a group, including the inherited ones.
+    pub fn references<'r>(&'r self, group: &'r Group) -> Result<Vec<&'r Reference>> {
+        let mut references = match &group.extends {
             None => Vec::new(),
             Some(id) => {
                 let found = self.groups.iter().find(|group| group.id == *id);
-                self.carried(found.with_context(|| format!("there is no group {id}"))?)?
+                self.references(found.with_context(|| format!("undefined group {id}"))?)?
             }
         };
-        carried.extend(group.attributes.iter().filter_map(|entry| match entry {
+        references.extend(group.attributes.iter().filter_map(|entry| match entry {
             Entry::Reference(reference) => Some(reference),
             Entry::Definition(_) => None,
         }));
-        Ok(carried)
+        Ok(references)
     }
 
-    /// The groups of one type.
+    /// Returns the groups of one type.
     pub fn of_type(&self, name: &str) -> impl Iterator<Item = &Group> {
         self.groups.iter().filter(move |group| group.r#type == name)
     }

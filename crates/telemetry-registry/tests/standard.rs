@@ -1,4 +1,5 @@
-//! The registry against the semantic conventions' own crate, and the constants against the registry.
+//! Compares the registry with the crate opentelemetry-semantic-conventions, and the constants in code with
+//! the registry.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
@@ -6,7 +7,7 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 use serde_json::Value;
 use telemetry_registry::Registry;
 
-/// What the crate says of one name.
+/// The properties of a name in the semantic conventions.
 #[derive(Debug, Default)]
 struct Known {
     deprecated: bool,
@@ -14,16 +15,13 @@ struct Known {
     unit: Option<String>,
 }
 
-/// Names of a prefix of our own, or of an instrumentation for which the conventions have no word.
-const NOT_STANDARD: [&str; 4] = ["bookapp.", "telemetry.", "tokio.", "sentry."];
-/// What the specification of the resource names and the crate keeps elsewhere.
-const SDK: &str = "telemetry.sdk.";
-
+/// Prefixes of names that the semantic conventions do not define.
+const NOT_STANDARD: [&str; 4] = ["bookapp.", "telemetry_common.", "tokio.", "sentry."];
 fn is_standard(name: &str) -> bool {
-    name.starts_with(SDK) || !NOT_STANDARD.iter().any(|prefix| name.starts_with(prefix))
+    !NOT_STANDARD.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The crate's sources, found where cargo put them.
+/// Reads a source file of the crate from cargo's registry.
 fn conventions(file: &str) -> String {
     let cargo = std::env::var_os("CARGO").unwrap();
     let mut metadata = Command::new(cargo);
@@ -38,7 +36,7 @@ fn conventions(file: &str) -> String {
     fs::read_to_string(source).unwrap()
 }
 
-/// Every constant of a source: its name in code, its value, and what its documentation says.
+/// Parses all constants of a source file: name in code, value and documented properties.
 fn constants(source: &str) -> Vec<(String, String, Known)> {
     let mut constants = Vec::new();
     let mut known = Known::default();
@@ -53,7 +51,7 @@ fn constants(source: &str) -> Vec<(String, String, Known)> {
         }
         if let Some(constant) = line.strip_prefix("pub const ") {
             let name = constant.split(':').next().unwrap();
-            // A long one goes on in the next line.
+            // rustfmt moves a long value to the next line.
             let next = source.lines().nth(index + 1).unwrap_or_default();
             let value = constant.split('"').nth(1).or(next.split('"').nth(1));
             let value = value.unwrap_or_default().to_owned();
@@ -77,7 +75,7 @@ fn every_standard_attribute_is_in_the_conventions_and_not_deprecated() {
     for name in registry.attributes.keys().filter(|name| is_standard(name)) {
         let found = known
             .get(name)
-            .unwrap_or_else(|| panic!("{name} is not in the conventions"));
+            .unwrap_or_else(|| panic!("{name} is not in the semantic conventions"));
         assert!(!found.deprecated, "{name} is deprecated");
         checked += 1;
     }
@@ -93,7 +91,10 @@ fn every_standard_metric_has_the_conventions_instrument_and_unit() {
     for metric in registry.of_type("metric") {
         let name = metric.metric_name.as_ref().unwrap();
         let Some(found) = known.get(name) else {
-            assert!(!is_standard(name), "{name} is not in the conventions");
+            assert!(
+                !is_standard(name),
+                "{name} is not in the semantic conventions"
+            );
             continue;
         };
         assert!(!found.deprecated, "{name} is deprecated");
@@ -124,11 +125,11 @@ fn every_constant_in_code_is_declared() {
     for value in &own {
         assert!(
             declared(value),
-            "{value} is in code and not in the registry"
+            "{value} is in code but not in the registry"
         );
     }
     assert!(own.len() >= 8, "{own:?}");
-    // What is re-exported stands in upper case between the braces.
+    // The names between the braces of `pub use` are constants of the semantic conventions.
     let standard = [conventions("attribute.rs"), conventions("metric.rs")].concat();
     let names = semconv
         .split("pub use")
@@ -141,7 +142,7 @@ fn every_constant_in_code_is_declared() {
         let is_used = names.split([',', '{', '}']).any(|used| used.trim() == name);
         assert!(
             !is_used || declared(&value),
-            "{name} is in code, {value} not in the registry"
+            "{name} is in code, but {value} is not in the registry"
         );
     }
 }

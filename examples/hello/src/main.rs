@@ -1,4 +1,4 @@
-//! HTTP alone: each answer is a span, a log record and a measurement.
+//! A minimal HTTP service: each request creates a span, a log record and a measurement.
 
 use std::time::Duration;
 
@@ -19,19 +19,19 @@ struct Settings {
 fn main() -> Result<()> {
     let settings = Settings::parse();
     let runtime = Runtime::new()?;
-    let _entered = runtime.enter(); // the gRPC exporter is built inside a runtime
+    let _entered = runtime.enter(); // the gRPC exporter requires a runtime
     let telemetry = init(&settings.telemetry, service!())?;
     let result = runtime.block_on(serve(&settings));
-    telemetry.shutdown(Duration::from_secs(5)); // after a failure too
+    telemetry.shutdown(Duration::from_secs(5)); // also after a failure
     result
 }
 
 async fn serve(settings: &Settings) -> Result<()> {
     let router = Router::new()
         .route("/hello", get(|| async { "hello" }))
-        .layer(from_fn(server::observe)) // what the span lacks, the metrics, the access log
-        .layer(server::span()) // the server span: everything above is inside it
-        .layer(from_fn(server::identify)); // the request's id, known to all
+        .layer(from_fn(server::observe)) // remaining attributes of the span, metrics, access log
+        .layer(server::span()) // the server span around the layers above
+        .layer(from_fn(server::identify)); // the request id, for all layers
     let listener = TcpListener::bind(&settings.listen_addr).await?;
     tracing::info!("listening on {}", listener.local_addr()?);
     let serving = axum::serve(listener, router);

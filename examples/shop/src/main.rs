@@ -1,4 +1,4 @@
-//! A request, a query, a message: one trace, with its log lines and measurements.
+//! A service whose request runs a query and sends a message: one trace, with log records and metrics.
 
 use std::time::Duration;
 
@@ -33,10 +33,10 @@ struct Settings {
 fn main() -> Result<()> {
     let settings = Settings::parse();
     let runtime = Runtime::new()?;
-    let _entered = runtime.enter(); // the gRPC exporter is built inside a runtime
+    let _entered = runtime.enter(); // the gRPC exporter requires a runtime
     let telemetry = init(&settings.telemetry, service!())?;
     let result = runtime.block_on(serve(&settings));
-    telemetry.shutdown(Duration::from_secs(5)); // after a failure too
+    telemetry.shutdown(Duration::from_secs(5)); // also after a failure
     result
 }
 
@@ -57,9 +57,9 @@ async fn serve(settings: &Settings) -> Result<()> {
     let router = Router::new()
         .route("/sell", post(sell))
         .with_state(shop)
-        .layer(from_fn(server::observe)) // what the span lacks, the metrics, the access log
-        .layer(server::span()) // the server span: everything above is inside it
-        .layer(from_fn(server::identify)); // the request's id, known to all
+        .layer(from_fn(server::observe)) // remaining attributes of the span, metrics, access log
+        .layer(server::span()) // the server span around the layers above
+        .layer(from_fn(server::identify)); // the request id, for all layers
     let listener = TcpListener::bind(&settings.listen_addr).await?;
     tracing::info!("listening on {}", listener.local_addr()?);
     let serving = axum::serve(listener, router);
@@ -87,8 +87,13 @@ async fn sell(State(shop): State<Shop>) -> Result<String, StatusCode> {
     Ok(payload)
 }
 
-/// Says what went wrong, once, where it is answered.
+/// Logs the error, once, where the response is created.
 fn failed(error: &impl std::error::Error) -> StatusCode {
-    exception!(error, "http.server.request.exception", error, "not sold");
+    exception!(
+        error,
+        "http.server.request.exception",
+        error,
+        "the sale failed"
+    );
     StatusCode::INTERNAL_SERVER_ERROR
 }

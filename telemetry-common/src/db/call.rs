@@ -1,4 +1,4 @@
-//! One statement: its span and its measurement. Both cover the wait for a connection.
+//! The span and the duration metric of one statement. Both include the wait for a connection.
 
 use std::{
     borrow::Cow,
@@ -13,19 +13,21 @@ use tracing::{Span, field::Empty, info_span};
 use super::Target;
 use crate::{failure, scope, semconv};
 
-/// A running statement. It reports on drop: success, failure and cancellation are handled alike.
+/// A running statement. The outcome is recorded on drop, so that a cancelled statement is recorded
+/// too.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) span: Span,
     started: Instant,
-    labels: Vec<KeyValue>,
-    /// Returned rows; `None` for statements that return none.
+    attributes: Vec<KeyValue>,
+    /// Number of returned rows; `None` if the statement is not a SELECT.
     pub(super) rows: Option<i64>,
     failure: Option<Cow<'static, str>>,
 }
 
 impl Call {
-    /// Starts the span. `collection` is empty for statements about no table: BEGIN, COMMIT.
+    /// Starts the span. `collection` is the table. It is empty for statements without a table, such
+    /// as BEGIN and COMMIT.
     pub(super) fn begin(
         target: &Target,
         operation: &'static str,
@@ -52,23 +54,23 @@ impl Call {
             { semconv::SERVER_ADDRESS } = target.address,
             { semconv::SERVER_PORT } = target.port,
         );
-        let mut labels = Vec::with_capacity(10);
-        labels.push(KeyValue::new(semconv::DB_SYSTEM_NAME, "postgresql"));
-        labels.push(KeyValue::new(
+        let mut attributes = Vec::with_capacity(10);
+        attributes.push(KeyValue::new(semconv::DB_SYSTEM_NAME, "postgresql"));
+        attributes.push(KeyValue::new(
             semconv::DB_NAMESPACE,
             target.namespace.clone(),
         ));
-        labels.push(KeyValue::new(semconv::DB_OPERATION_NAME, operation));
-        labels.push(KeyValue::new(
+        attributes.push(KeyValue::new(semconv::DB_OPERATION_NAME, operation));
+        attributes.push(KeyValue::new(
             semconv::DB_QUERY_SUMMARY,
             summary.clone().into_owned(),
         ));
-        labels.extend(collection.map(|name| KeyValue::new(semconv::DB_COLLECTION_NAME, name)));
-        labels.push(KeyValue::new(
+        attributes.extend(collection.map(|name| KeyValue::new(semconv::DB_COLLECTION_NAME, name)));
+        attributes.push(KeyValue::new(
             semconv::SERVER_ADDRESS,
             target.address.clone(),
         ));
-        labels.extend(
+        attributes.extend(
             target
                 .port
                 .map(|port| KeyValue::new(semconv::SERVER_PORT, port)),
@@ -77,22 +79,22 @@ impl Call {
         Self {
             span,
             started: Instant::now(),
-            labels,
+            attributes,
             rows,
             failure: Some("cancelled".into()),
         }
     }
 
-    /// Records the text of a statement, unless it may hold values: a statement without parameters
-    /// that has literals. The convention collects no text that is neither parameterized nor sanitized.
-    pub(super) fn record_query_text(&self, text: &str, parameters: usize) {
-        let has_literal = || text.contains(|c: char| c == '\'' || c.is_ascii_digit());
+    /// Records the SQL text of a statement, unless it has literals and no parameters: the literals
+    /// may be values. By convention, only parameterized or sanitized text is recorded.
+    pub(super) fn record_query_text(&self, sql: &str, parameters: usize) {
+        let has_literal = || sql.contains(|c: char| c == '\'' || c.is_ascii_digit());
         if parameters > 0 || !has_literal() {
-            self.span.record(semconv::DB_QUERY_TEXT, text);
+            self.span.record(semconv::DB_QUERY_TEXT, sql);
         }
     }
 
-    /// Records the time that the statement waited for its connection, where that was noticeable.
+    /// Records the time that the statement waited for its connection, if there is one to record.
     pub(super) fn record_wait(&self, waited: Option<Duration>) {
         if let Some(waited) = waited {
             self.span
@@ -100,9 +102,9 @@ impl Call {
         }
     }
 
-    /// Records the outcome. Without this call the statement counts as cancelled.
+    /// Sets the outcome. Without this call, the statement is recorded as cancelled.
     pub(super) fn finish<T>(&mut self, outcome: Result<&T, &Error>) {
-        // An empty result is no failure.
+        // An empty result is not a failure.
         let error = outcome
             .err()
             .filter(|error| !matches!(error, Error::RowNotFound));
@@ -112,7 +114,7 @@ impl Call {
             .and_then(DatabaseError::code)
         {
             self.span.record(semconv::DB_RESPONSE_STATUS_CODE, &*code);
-            self.labels.push(KeyValue::new(
+            self.attributes.push(KeyValue::new(
                 semconv::DB_RESPONSE_STATUS_CODE,
                 code.into_owned(),
             ));
@@ -124,17 +126,17 @@ impl Drop for Call {
     fn drop(&mut self) {
         if let Some(failure) = self.failure.take() {
             failure::mark(&self.span, failure.clone(), failure.clone());
-            self.labels
+            self.attributes
                 .push(KeyValue::new(semconv::ERROR_TYPE, failure));
         } else if let Some(rows) = self.rows {
             self.span.record(semconv::DB_RESPONSE_RETURNED_ROWS, rows);
         }
-        DURATION.record(self.started.elapsed().as_secs_f64(), &self.labels);
+        DURATION.record(self.started.elapsed().as_secs_f64(), &self.attributes);
     }
 }
 
-/// `error.type`: PostgreSQL's SQLSTATE, else the kind of failure. The error's message is not recorded:
-/// it may hold values.
+/// Returns `error.type`: PostgreSQL's SQLSTATE code, else the kind of the error. The message of the
+/// error is not recorded, because it may contain values.
 fn error_type(error: &Error) -> Cow<'static, str> {
     match error {
         Error::Database(error) => error
@@ -150,7 +152,7 @@ fn error_type(error: &Error) -> Cow<'static, str> {
     }
 }
 
-/// Made at the first statement, after `init`.
+/// Created at the first statement, because instruments must be created after `init`.
 static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
     scope::meter()
         .f64_histogram(semconv::DB_CLIENT_OPERATION_DURATION)

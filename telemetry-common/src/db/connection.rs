@@ -1,4 +1,4 @@
-//! A connection outside the pool, for a lock that lives as long as the connection.
+//! A connection outside the pool, for locks that a session holds until its connection is closed.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use super::{Database, Session, Target, TracedExecutor, executor::Inner};
 
-/// A connection of its own whose statements are spans; closed on drop.
+/// A connection outside the pool whose statements create spans. It is closed on drop.
 #[derive(Debug)]
 pub struct Connection {
     inner: PgConnection,
@@ -14,14 +14,15 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The plain connection, for what shall leave no trace.
+    /// Returns the connection of sqlx, for statements that must not create spans.
     pub fn untraced(&mut self) -> &mut PgConnection {
         &mut self.inner
     }
 }
 
 impl Database {
-    /// A connection outside the pool, for a lock that lives as long as it does.
+    /// Takes a connection out of the pool, for locks that a session holds until its connection is
+    /// closed. The pool can open another connection in its place.
     pub async fn detached(&self) -> sqlx::Result<Connection> {
         let inner = self.pool.inner.acquire().await?.detach();
         Ok(Connection {

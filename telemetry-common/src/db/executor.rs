@@ -1,7 +1,7 @@
-//! An sqlx executor that wraps another one and makes a span of each statement.
+//! An sqlx executor that wraps another executor and creates a span for each statement.
 //!
-//! It implements the four required methods. `fetch_one`, `fetch_all`, `execute` and `fetch` have
-//! defaults that call these, so `RowNotFound` arises outside of the span.
+//! It implements the four required methods. The default implementations of `fetch_one`,
+//! `fetch_all`, `execute` and `fetch` call these, so `RowNotFound` is created outside of the span.
 
 use async_stream::stream;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
@@ -14,10 +14,10 @@ use tracing::Instrument;
 
 use super::{Pool, Target, call::Call};
 
-/// The most rows that are handled in one poll.
+/// The maximum number of rows that one poll handles.
 const CHUNK: usize = 128;
 
-/// Runs one statement inside its span; made by [`Session::on`](super::Session::on).
+/// Runs one statement inside its span. [`Session::on`](super::Session::on) returns it.
 #[derive(Debug)]
 pub struct TracedExecutor<'c> {
     inner: Inner<'c>,
@@ -74,9 +74,10 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
                     }
                 },
             };
-            // Rows that have arrived are handled together: the span is entered once a poll, not once a row.
-            let mut arrived = connection.fetch_many(query).ready_chunks(CHUNK);
-            while let Some(steps) = arrived.next().instrument(call.span.clone()).await {
+            // Rows that have arrived are handled together, so the span is entered once per poll and
+            // not once per row.
+            let mut chunks = connection.fetch_many(query).ready_chunks(CHUNK);
+            while let Some(steps) = chunks.next().instrument(call.span.clone()).await {
                 for step in steps {
                     match &step {
                         Ok(Either::Right(_)) => call.rows = call.rows.map(|rows| rows + 1),
@@ -145,7 +146,7 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
     }
 }
 
-/// A query whose text has been read.
+/// A query whose SQL text and arguments have been taken out.
 struct Query {
     statement: Option<PgStatement>,
     arguments: Option<Result<Option<PgArguments>, BoxDynError>>,

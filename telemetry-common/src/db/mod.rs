@@ -1,14 +1,15 @@
-//! Spans and metrics around sqlx on PostgreSQL.
+//! Spans and metrics for sqlx statements on PostgreSQL.
 //!
 //! sqlx itself emits an event after each statement, and no span. Here each statement runs on an
-//! executor that gets the operation and the table at the call site:
+//! executor, and the call site passes the operation and the table:
 //!
 //! ```text
 //! query_as!(Book, "select … where id = $1", id).fetch_optional(db.on("SELECT", "books"))
 //! ```
 //!
-//! [`Session::on`] works on a [`Database`] and in a [`Transaction`], so a repository function serves
-//! both. Text, rows, server, failure and duration are recorded here.
+//! [`Session::on`] works on a [`Database`] and in a [`Transaction`], so one repository function can
+//! use either. The executor records the SQL text, the number of rows, the server, the error and the
+//! duration.
 //!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/db/postgresql/>.
 
@@ -32,14 +33,14 @@ pub use executor::TracedExecutor;
 use pool::Pool;
 pub use transaction::Transaction;
 
-/// A pool whose statements are spans.
+/// A connection pool whose statements create spans.
 #[derive(Clone, Debug)]
 pub struct Database {
     pool: Pool,
     target: Arc<Target>,
 }
 
-/// The server and database that statements go to, as their spans record it.
+/// The server and the database, as the spans of the statements record them.
 #[derive(Debug)]
 struct Target {
     /// `{database}|{schema}`.
@@ -48,7 +49,7 @@ struct Target {
     address: String,
     /// `None` for a Unix domain socket.
     port: Option<i64>,
-    /// What `application_name` begins with inside a transaction.
+    /// The prefix of `application_name` inside a transaction.
     application: String,
 }
 
@@ -70,7 +71,8 @@ impl Target {
     }
 }
 
-/// The first schema of the `search_path` among the connection's options, else PostgreSQL's default.
+/// Returns the first schema of the `search_path` in the connection's options, else PostgreSQL's
+/// default schema, `public`.
 fn schema(options: &PgConnectOptions) -> String {
     let options = options.get_options().unwrap_or_default();
     let path = options.split("search_path=").nth(1).unwrap_or_default();
@@ -81,22 +83,23 @@ fn schema(options: &PgConnectOptions) -> String {
     }
 }
 
-/// The application's name without quotes, and short enough: PostgreSQL cuts `application_name` after
-/// 63 bytes, and a space and 32 digits of the trace id follow.
+/// Returns the application's name without quotes, and truncated to 30 bytes. PostgreSQL truncates
+/// `application_name` to 63 bytes, and a space and the trace id (32 digits) follow the prefix.
 fn application_prefix(application: &str) -> String {
-    const LONGEST: usize = 63 - 1 - 32;
+    const MAX_LENGTH: usize = 63 - 1 - 32;
     let mut prefix: String = application.chars().filter(|c| *c != '\'').collect();
-    while prefix.len() > LONGEST {
+    while prefix.len() > MAX_LENGTH {
         prefix.pop();
     }
     prefix
 }
 
 impl Database {
-    /// A pool that connects at its first use; `application` is its `application_name`.
+    /// Creates a pool that connects at its first use. `application` is the `application_name` of
+    /// its connections and the `db.client.connection.pool.name` of its metrics.
     ///
-    /// sqlx's own log records of slow statements and slow acquisitions are switched off: spans and
-    /// metrics carry the durations, and those records hold SQL in a deprecated attribute.
+    /// It disables the log records of sqlx for slow statements and slow acquisitions: spans and
+    /// metrics have the durations, and those records contain SQL in a deprecated attribute.
     pub fn new(pool: PgPoolOptions, options: PgConnectOptions, application: &str) -> Self {
         let target = Target::new(&options, application);
         let options = options
@@ -111,15 +114,16 @@ impl Database {
         }
     }
 
-    /// The pool without spans, for migrations, health checks and polling.
+    /// Returns the pool of sqlx, which creates no spans, for migrations, health checks and polling.
     pub fn untraced(&self) -> &PgPool {
         &self.pool.inner
     }
 }
 
-/// What statements run on: `&Database`, `&mut Transaction`, `&mut Connection`.
+/// Where statements can run: `&Database`, `&mut Transaction` and `&mut Connection`.
 pub trait Session<'c>: Send {
-    /// An executor for one statement; its span is named `{operation} {collection}`.
+    /// Returns an executor for one statement. `operation` is the SQL command, such as SELECT, and
+    /// `collection` is the table. The span is named `{operation} {collection}`.
     fn on(self, operation: &'static str, collection: &'static str) -> TracedExecutor<'c>;
 }
 

@@ -1,4 +1,7 @@
-//! The connection pool and its metrics: connections, waiting statements, wait times.
+//! The connection pool and its metrics: connections, pending requests, timeouts and wait times.
+//!
+//! Conventions:
+//! <https://opentelemetry.io/docs/specs/semconv/db/database-metrics/#connection-pools>.
 
 use std::{
     sync::Arc,
@@ -14,10 +17,10 @@ use sqlx::{Error, PgPool, Postgres, pool::PoolConnection};
 use super::call::Call;
 use crate::{scope, semconv};
 
-/// A longer wait is recorded on the span; acquiring an idle connection takes microseconds.
-const NOTICEABLE: Duration = Duration::from_millis(1);
+/// The minimum wait that is recorded on the span. Acquiring an idle connection takes microseconds.
+const MIN_RECORDED_WAIT: Duration = Duration::from_millis(1);
 
-/// A pool that measures how long statements wait for a connection.
+/// A connection pool that records how long statements wait for a connection.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     pub(super) inner: PgPool,
@@ -52,30 +55,30 @@ impl Pool {
             wait_time,
         } = &*self.metrics;
         let started = Instant::now();
-        let waiting = Waiting::begin(pending, name);
+        let request = PendingRequest::begin(pending, name);
         let acquired = self.inner.acquire().await;
-        drop(waiting);
+        drop(request);
         let waited = started.elapsed();
         wait_time.record(waited.as_secs_f64(), name);
         if let Err(Error::PoolTimedOut) = &acquired {
             timeouts.add(1, name);
         }
-        call.record_wait(Some(waited).filter(|waited| *waited >= NOTICEABLE));
+        call.record_wait(Some(waited).filter(|waited| *waited >= MIN_RECORDED_WAIT));
         acquired
     }
 }
 
-/// Counts a pending request until it is dropped.
-struct Waiting<'m>(&'m UpDownCounter<i64>, &'m [KeyValue]);
+/// A request for a connection, which is counted as pending until it is dropped.
+struct PendingRequest<'m>(&'m UpDownCounter<i64>, &'m [KeyValue]);
 
-impl<'m> Waiting<'m> {
+impl<'m> PendingRequest<'m> {
     fn begin(pending: &'m UpDownCounter<i64>, name: &'m [KeyValue]) -> Self {
         pending.add(1, name);
         Self(pending, name)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
         self.0.add(-1, self.1);
     }
@@ -88,17 +91,17 @@ impl Metrics {
             pending: meter
                 .i64_up_down_counter(semconv::DB_CLIENT_CONNECTION_PENDING_REQUESTS)
                 .with_unit("{request}")
-                .with_description("Requests that wait for a connection of the pool")
+                .with_description("Number of pending requests for a connection of the pool")
                 .build(),
             timeouts: meter
                 .u64_counter(semconv::DB_CLIENT_CONNECTION_TIMEOUTS)
                 .with_unit("{timeout}")
-                .with_description("Requests for a connection that timed out")
+                .with_description("Number of requests for a connection that timed out")
                 .build(),
             wait_time: meter
                 .f64_histogram(semconv::DB_CLIENT_CONNECTION_WAIT_TIME)
                 .with_unit("s")
-                .with_description("Time that a request waited for a connection")
+                .with_description("Time that a request waited for a connection of the pool")
                 .with_boundaries(semconv::DB_DURATION_BOUNDARIES.to_vec())
                 .build(),
             name,
@@ -109,7 +112,7 @@ impl Metrics {
     }
 }
 
-/// Makes the metrics of the connections: used and idle, the maximum and the minimum.
+/// Creates the metrics of the connections: used, idle, maximum, and minimum of idle ones.
 fn observe(pool: &PgPool, name: &[KeyValue; 1]) {
     let meter = scope::meter();
     let bound = |metric, description, bound: fn(&PgPool) -> u32| {
@@ -118,7 +121,7 @@ fn observe(pool: &PgPool, name: &[KeyValue; 1]) {
             .i64_observable_up_down_counter(metric)
             .with_unit("{connection}")
             .with_description(description)
-            .with_callback(move |seen| seen.observe(i64::from(bound(&pool)), &name))
+            .with_callback(move |observer| observer.observe(i64::from(bound(&pool)), &name))
             .build();
     };
     bound(
@@ -135,13 +138,13 @@ fn observe(pool: &PgPool, name: &[KeyValue; 1]) {
     meter
         .i64_observable_up_down_counter(semconv::DB_CLIENT_CONNECTION_COUNT)
         .with_unit("{connection}")
-        .with_description("Connections of the pool by state")
-        .with_callback(move |count| {
+        .with_description("Number of connections of the pool by state")
+        .with_callback(move |observer| {
             let idle = i64::try_from(pool.num_idle()).unwrap_or(i64::MAX);
             let used = i64::from(pool.size()) - idle;
             for (state, connections) in [("idle", idle), ("used", used)] {
                 let state = KeyValue::new(semconv::DB_CLIENT_CONNECTION_STATE, state);
-                count.observe(connections, &[name.clone(), state]);
+                observer.observe(connections, &[name.clone(), state]);
             }
         })
         .build();

@@ -1,4 +1,4 @@
-//! Transactions: BEGIN, COMMIT and ROLLBACK as spans, and the trace id in `pg_stat_activity`.
+//! Transactions: spans for BEGIN, COMMIT and ROLLBACK, and the trace id in `pg_stat_activity`.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use tracing::Instrument;
 use super::{Database, Inner, Session, Target, TracedExecutor, call::Call};
 use crate::trace_id;
 
-/// A transaction whose statements are spans. Without [`commit`](Self::commit) it is rolled back on
-/// drop.
+/// A transaction whose statements create spans. Without [`commit`](Self::commit), it is rolled back
+/// on drop.
 #[derive(Debug)]
 pub struct Transaction {
-    /// `None` once it is committed.
+    /// `None` after the commit.
     inner: Option<sqlx::Transaction<'static, Postgres>>,
     target: Arc<Target>,
 }
@@ -20,12 +20,13 @@ pub struct Transaction {
 impl Database {
     /// Begins a transaction.
     ///
-    /// Until its end, `pg_stat_activity.application_name` ends in the trace id. This costs no further
-    /// round trip. A comment in each statement would defeat the cache of prepared statements.
+    /// During the transaction, `pg_stat_activity.application_name` ends with the trace id. This
+    /// needs no additional round trip. A comment with the trace id in each statement would defeat
+    /// the cache of prepared statements.
     pub async fn begin(&self) -> sqlx::Result<Transaction> {
         let mut call = Call::begin(&self.target, "BEGIN", "");
         let application = &self.target.application;
-        // `application_prefix` leaves neither a quote nor a name that cuts the trace id off.
+        // `application_prefix` has removed quotes and left space for the trace id.
         let begin = trace_id().map(|trace| {
             AssertSqlSafe(format!(
                 "BEGIN; SET LOCAL application_name = '{application} {trace}'"
@@ -47,10 +48,10 @@ impl Database {
 }
 
 impl Transaction {
-    /// Commits.
+    /// Commits the transaction.
     pub async fn commit(mut self) -> sqlx::Result<()> {
         let Some(inner) = self.inner.take() else {
-            unreachable!("a transaction is taken once");
+            unreachable!("`commit` consumes the transaction");
         };
         let mut call = Call::begin(&self.target, "COMMIT", "");
         let committed = inner.commit().instrument(call.span.clone()).await;
@@ -60,8 +61,9 @@ impl Transaction {
 }
 
 impl Drop for Transaction {
-    /// Rolls back what is not committed. sqlx sends ROLLBACK when the connection is next used, so the
-    /// span has the time of the decision and no duration, even where the session is already gone.
+    /// Rolls the transaction back if it is not committed. sqlx sends ROLLBACK when the connection
+    /// is next used, so the span has the time of the drop and almost no duration, even if the
+    /// session has already ended.
     fn drop(&mut self) {
         if let Some(open) = self.inner.take() {
             let mut call = Call::begin(&self.target, "ROLLBACK", "");
@@ -75,7 +77,7 @@ impl Drop for Transaction {
 impl<'c> Session<'c> for &'c mut Transaction {
     fn on(self, operation: &'static str, collection: &'static str) -> TracedExecutor<'c> {
         let Some(inner) = &mut self.inner else {
-            unreachable!("a committed transaction is gone");
+            unreachable!("`commit` consumes the transaction");
         };
         TracedExecutor::new(
             Inner::Connection(inner),

@@ -1,7 +1,8 @@
 //! Client spans, metrics and propagation for reqwest, and through it for generated clients.
 //!
-//! reqwest-tracing makes the span through a backend of ours: its default one writes numbers as
-//! text. Its propagation stops at OpenTelemetry 0.32, so `Propagation` does that part.
+//! reqwest-tracing creates the span through the backend `ClientSpan`, because its default backend
+//! records numbers as strings. Its context propagation supports OpenTelemetry only up to 0.32, so
+//! the middleware `Propagation` injects the context.
 //!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client>.
 
@@ -27,18 +28,22 @@ use super::{
 };
 use crate::{RequestId, redact, scope, semconv};
 
-/// Wraps `client` so that each request is a span whose context travels with it.
+/// Wraps `client` so that each request creates a client span, propagates the span's context and
+/// records its duration.
 ///
-/// A generated client takes the result as its inner type and calls [`execute`] from its hook.
+/// A generated client has the result as its inner type, and its hook calls [`execute`].
 pub fn with_tracing(client: reqwest::Client) -> ClientWithMiddleware {
-    // In this order: the propagated context is that of the span.
+    // Tracing must be the outer middleware: the propagated context is that of its span.
     ClientBuilder::new(client)
         .with(TracingMiddleware::<ClientSpan>::new())
         .with(Propagation)
         .build()
 }
 
-/// Sends a generated client's request; `template` is its path before the ids were filled in.
+/// Sends the request of a generated client. `template` is the path with placeholders, such as
+/// `/details/{book_id}`, and part of the span name; without it, the span name is only the method.
+///
+/// Returns the error of reqwest if no response arrived.
 pub async fn execute(
     client: &ClientWithMiddleware,
     request: Request,
@@ -57,30 +62,32 @@ pub async fn execute(
         })
 }
 
-/// A path with placeholders, `/details/{book_id}`: a request's extension that names its span.
+/// A request extension: the path with placeholders, such as `/details/{book_id}`. It is recorded as
+/// `url.template` and is part of the span name.
 #[derive(Clone, Copy, Debug)]
 pub struct UrlTemplate(pub &'static str);
 
-/// A request until it is answered, or dropped because its caller gave it up.
-///
-/// Extensions want what can be cloned; the one inside is dropped once.
+/// A request extension that holds the request in flight. It is an `Arc` because extensions must be
+/// `Clone`.
 #[derive(Clone)]
 struct Call(Arc<Mutex<InFlight>>);
 
+/// A request, from its start until its response, its error or its cancellation by the caller.
 struct InFlight {
     span: Span,
     started: Instant,
-    labels: Vec<KeyValue>,
+    attributes: Vec<KeyValue>,
     ended: bool,
 }
 
 impl Drop for InFlight {
-    /// Measures. To be given up by the caller is no error, says the convention; the span tells it.
+    /// Records the duration. Cancellation by the caller is not an error, so the span only gets the
+    /// attribute `telemetry_common.cancelled`.
     fn drop(&mut self) {
         if !self.ended {
             self.span.set_attribute(semconv::CANCELLED, true);
         }
-        DURATION.record(self.started.elapsed().as_secs_f64(), &self.labels);
+        DURATION.record(self.started.elapsed().as_secs_f64(), &self.attributes);
     }
 }
 
@@ -91,17 +98,20 @@ impl ReqwestOtelSpanBackend for ClientSpan {
         let template = extensions.get::<UrlTemplate>().map(|template| template.0);
         let (original, url) = (request.method().as_str(), request.url());
         let method = method::known(original);
-        // The convention's word in a span's name for a method that is not known.
-        let verb = if method == OTHER { "HTTP" } else { method };
+        // The convention requires HTTP in the span name if the method is not known.
+        let name_prefix = if method == OTHER { "HTTP" } else { method };
         let (host, port) = (url.host_str(), url.port_or_known_default().map(i64::from));
-        let mut labels = vec![KeyValue::new(semconv::HTTP_REQUEST_METHOD, method)];
-        labels.extend(host.map(|host| KeyValue::new(semconv::SERVER_ADDRESS, host.to_owned())));
-        labels.extend(port.map(|port| KeyValue::new(semconv::SERVER_PORT, port)));
-        labels.extend(template.map(|path| KeyValue::new(semconv::URL_TEMPLATE, path)));
+        let mut attributes = vec![KeyValue::new(semconv::HTTP_REQUEST_METHOD, method)];
+        attributes.extend(host.map(|host| KeyValue::new(semconv::SERVER_ADDRESS, host.to_owned())));
+        attributes.extend(port.map(|port| KeyValue::new(semconv::SERVER_PORT, port)));
+        attributes.extend(template.map(|path| KeyValue::new(semconv::URL_TEMPLATE, path)));
         let span = info_span!(
             "http.client",
             otel.kind = "client",
-            otel.name = template.map_or_else(|| verb.to_owned(), |path| format!("{verb} {path}")),
+            otel.name = template.map_or_else(
+                || name_prefix.to_owned(),
+                |path| format!("{name_prefix} {path}"),
+            ),
             otel.status_code = Empty,
             { semconv::HTTP_REQUEST_METHOD } = method,
             { semconv::HTTP_REQUEST_METHOD_ORIGINAL } = (method == OTHER).then_some(original),
@@ -118,7 +128,7 @@ impl ReqwestOtelSpanBackend for ClientSpan {
         extensions.insert(Call(Arc::new(Mutex::new(InFlight {
             span: span.clone(),
             started: Instant::now(),
-            labels,
+            attributes,
             ended: false,
         }))));
         span
@@ -157,13 +167,14 @@ impl ReqwestOtelSpanBackend for ClientSpan {
             let failure = failure.map(|failure| KeyValue::new(semconv::ERROR_TYPE, failure));
             let protocol =
                 protocol.map(|version| KeyValue::new(semconv::NETWORK_PROTOCOL_VERSION, version));
-            let labels = status.into_iter().chain(failure).chain(protocol);
-            in_flight.labels.extend(labels);
+            let attributes = status.into_iter().chain(failure).chain(protocol);
+            in_flight.attributes.extend(attributes);
         }
     }
 }
 
-/// `error.type`: the status from 400 up, else what kept the answer from coming.
+/// Returns `error.type`: the status code of a 4xx or 5xx response, or the reason why there is no
+/// response. `None` for every other response.
 fn failure_of(outcome: &reqwest_middleware::Result<Response>) -> Option<String> {
     match outcome {
         Ok(response) => {
@@ -171,17 +182,17 @@ fn failure_of(outcome: &reqwest_middleware::Result<Response>) -> Option<String> 
             (status.is_client_error() || status.is_server_error())
                 .then(|| status.as_str().to_owned())
         }
-        // A connect that takes too long is both; the timeout is what the caller set.
+        // A connect timeout is both. It counts as a timeout, because the caller configured it.
         Err(Error::Reqwest(error)) if error.is_timeout() => Some("timeout".to_owned()),
         Err(Error::Reqwest(error)) if error.is_connect() => Some("connect".to_owned()),
         Err(_) => Some("_OTHER".to_owned()),
     }
 }
 
-/// A URL as it may be recorded: without credentials, and without secrets in its query.
+/// Returns the URL for `url.full`: without credentials, and with secrets in its query replaced.
 fn recordable(url: &Url) -> Url {
     let mut url = url.clone();
-    // Both fail only where a URL can hold no credentials, and then there are none.
+    // Both fail only if the kind of URL cannot have credentials. Then there is nothing to remove.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     let query = url.query().map(|query| redact::query(query).into_owned());
@@ -189,8 +200,8 @@ fn recordable(url: &Url) -> Url {
     url
 }
 
-/// Writes the current context, the client span's, into the request's headers, and the id of the
-/// request that caused this one.
+/// The middleware that injects the context of the client span, and the current [`RequestId`], into
+/// the headers of the request.
 struct Propagation;
 
 #[async_trait]
@@ -216,7 +227,7 @@ impl Middleware for Propagation {
     }
 }
 
-/// First touched by the first request, after `init`.
+/// Created at the first request, because instruments must be created after `init`.
 static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
     scope::meter()
         .f64_histogram(semconv::HTTP_CLIENT_REQUEST_DURATION)

@@ -1,4 +1,4 @@
-//! The HTTP edge: [`server`] for axum, [`client`] for reqwest and generated clients.
+//! HTTP instrumentation: [`server`] for axum, [`client`] for reqwest and generated clients.
 
 #[cfg(feature = "reqwest")]
 pub mod client;
@@ -7,11 +7,11 @@ pub(crate) mod method;
 #[cfg(feature = "axum")]
 pub mod server;
 
-/// The header that carries the [`RequestId`](crate::RequestId) in and out.
+/// The header of requests and responses that carries the [`RequestId`](crate::RequestId).
 #[cfg(any(feature = "axum", feature = "reqwest"))]
 pub const X_REQUEST_ID: ::http::HeaderName = ::http::HeaderName::from_static("x-request-id");
 
-/// `network.protocol.version`.
+/// Returns the value of `network.protocol.version`.
 #[cfg(any(feature = "axum", feature = "reqwest"))]
 pub(crate) fn protocol_version(version: ::http::Version) -> &'static str {
     match version {

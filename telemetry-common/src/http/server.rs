@@ -1,9 +1,11 @@
 //! Server spans and request metrics for axum.
 //!
-//! The span is axum-tracing-opentelemetry's; [`observe`] stands inside it and adds what the
-//! convention asks for and the crate leaves out. Outermost first, the layers are
-//! [`identify`] → [`span`] → [`observe`] → `CatchPanicLayer` → routes: a panic becomes a 500 on
-//! its span, and the request id is known to all below.
+//! axum-tracing-opentelemetry creates the server span. [`observe`] adds the attributes that the
+//! convention requires and that crate does not set.
+//!
+//! The order of the layers, outermost first, is [`identify`] → [`span`] → [`observe`] →
+//! `CatchPanicLayer` → routes. In this order a panic becomes a response with status 500 on its
+//! span, and all inner layers and handlers have the request id.
 //!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>,
 //! <https://opentelemetry.io/docs/specs/semconv/http/http-metrics/>.
@@ -37,7 +39,10 @@ use crate::{RequestId, failure, redact, scope, semconv, traceparent};
 const X_SENTRY_EVENT_ID: HeaderName = HeaderName::from_static("x-sentry-event-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Gives the request an id, the caller's where it is acceptable, and answers with it.
+/// Sets the [`RequestId`] of the request, and returns it in the response header `x-request-id`.
+///
+/// The id is the request header `x-request-id` if [`RequestId::parse`] accepts its value, else a
+/// new id.
 pub async fn identify(request: Request, next: Next) -> Response {
     let id = request
         .headers()
@@ -52,7 +57,8 @@ pub async fn identify(request: Request, next: Next) -> Response {
     response
 }
 
-/// One request's work; a failure's answer names the event it was reported as.
+/// Runs `work` in a Sentry scope of its own. A 5xx response gets the id of the Sentry event of its
+/// failure in the header `x-sentry-event-id`.
 #[cfg(feature = "sentry")]
 async fn isolated(work: impl Future<Output = Response>) -> Response {
     crate::sentry::isolate(async {
@@ -71,12 +77,14 @@ async fn isolated(work: impl Future<Output = Response>) -> Response {
     work.await
 }
 
-/// The server span: continues the caller's trace or starts one.
+/// Returns the layer that creates the server span, which continues the caller's trace or starts a
+/// new one.
 pub fn span() -> OtelAxumLayer {
     OtelAxumLayer::default()
 }
 
-/// Completes the server span, measures the request, logs it and answers with `traceparent`.
+/// Completes the attributes of the server span, records the HTTP server metrics, logs the request,
+/// and returns the span context in the response header `traceparent`.
 pub async fn observe(request: Request, next: Next) -> Response {
     let exchange = Exchange::begin(&request);
     #[cfg(feature = "sentry")]
@@ -89,17 +97,19 @@ pub async fn observe(request: Request, next: Next) -> Response {
     response
 }
 
-/// One request until it is answered, or dropped because its client left.
+/// A request, from its arrival until its response, or until it is dropped because its client closed
+/// the connection. The metrics are recorded on drop.
 struct Exchange {
     span: Span,
     started: Instant,
-    /// What both metrics are told: method, scheme.
+    /// A known method, or `_OTHER`.
     method: &'static str,
     route: Option<MatchedPath>,
     protocol: &'static str,
     status: Option<StatusCode>,
-    /// Bytes of the bodies, where they are known before they are sent.
+    /// Size of the request body in bytes, if it is known in advance.
     request_size: Option<u64>,
+    /// Size of the response body in bytes, if it is known in advance.
     response_size: Option<u64>,
 }
 
@@ -116,11 +126,11 @@ impl Exchange {
             response_size: None,
         };
         exchange.complete_span(request);
-        METRICS.active.add(1, &exchange.identity());
+        METRICS.active.add(1, &exchange.request_attributes());
         exchange
     }
 
-    /// Tells the events of this request where they happened.
+    /// Tags the Sentry events of this request with its method and route.
     #[cfg(feature = "sentry")]
     fn tag(&self) {
         crate::sentry::tag(semconv::HTTP_REQUEST_METHOD, self.method);
@@ -167,21 +177,22 @@ impl Exchange {
             self.span.set_attribute(semconv::ERROR_TYPE, error_type);
         }
         info!(
-            name: "telemetry.http.server.answered",
+            name: "telemetry_common.http.server.responded",
             {
                 { semconv::HTTP_REQUEST_METHOD } = self.method,
                 { semconv::HTTP_ROUTE } = self.route(),
                 { semconv::HTTP_RESPONSE_STATUS_CODE } = i64::from(status.as_u16()),
                 { semconv::DURATION } = self.started.elapsed().as_secs_f64(),
             },
-            "{} {} answered {}",
+            "{} {} responded with {}",
             self.method,
-            self.route().unwrap_or("of no route"),
+            self.route().unwrap_or(NO_ROUTE),
             status.as_u16(),
         );
     }
 
-    /// The status from 500 up, or that there was none.
+    /// Returns `error.type`: the status code of a 5xx response, or the reason why there is no
+    /// response. `None` for every other response.
     fn error_type(&self) -> Option<String> {
         match self.status {
             None if thread::panicking() => Some(PANIC.to_owned()),
@@ -195,8 +206,8 @@ impl Exchange {
         self.route.as_ref().map(MatchedPath::as_str)
     }
 
-    /// The attributes known before the answer is.
-    fn identity(&self) -> [KeyValue; 2] {
+    /// Returns the metric attributes that are known when the request arrives.
+    fn request_attributes(&self) -> [KeyValue; 2] {
         [
             KeyValue::new(semconv::HTTP_REQUEST_METHOD, self.method),
             KeyValue::new(semconv::URL_SCHEME, "http"),
@@ -206,54 +217,57 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let identity = self.identity();
-        METRICS.active.add(-1, &identity);
-        let mut labels = Vec::with_capacity(6);
-        labels.extend(identity);
-        labels.push(KeyValue::new(
+        let request_attributes = self.request_attributes();
+        METRICS.active.add(-1, &request_attributes);
+        let mut attributes = Vec::with_capacity(6);
+        attributes.extend(request_attributes);
+        attributes.push(KeyValue::new(
             semconv::NETWORK_PROTOCOL_VERSION,
             self.protocol,
         ));
-        labels.extend(
+        attributes.extend(
             self.route()
                 .map(|route| KeyValue::new(semconv::HTTP_ROUTE, route.to_owned())),
         );
         if let Some(status) = self.status {
             let code = i64::from(status.as_u16());
-            labels.push(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code));
+            attributes.push(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code));
         } else if thread::panicking() {
-            // Nothing below caught the panic; the panic hook has logged it.
+            // No inner layer caught the panic. The panic hook has logged it.
             failure::mark(&self.span, PANIC, "the handler panicked");
         } else {
             failure::mark(&self.span, CANCELLED, "the client closed the connection");
-            let (method, route) = (self.method, self.route().unwrap_or("of no route"));
+            let (method, route) = (self.method, self.route().unwrap_or(NO_ROUTE));
             self.span.in_scope(|| {
                 info!(
-                    name: "telemetry.http.server.cancelled",
-                    "{method} {route} was given up by its client"
+                    name: "telemetry_common.http.server.cancelled",
+                    "{method} {route} was cancelled: the client closed the connection"
                 );
             });
         }
-        labels.extend(
+        attributes.extend(
             self.error_type()
                 .map(|name| KeyValue::new(semconv::ERROR_TYPE, name)),
         );
         METRICS
             .duration
-            .record(self.started.elapsed().as_secs_f64(), &labels);
+            .record(self.started.elapsed().as_secs_f64(), &attributes);
         if let Some(size) = self.request_size {
-            METRICS.request_size.record(size, &labels);
+            METRICS.request_size.record(size, &attributes);
         }
         if let Some(size) = self.response_size {
-            METRICS.response_size.record(size, &labels);
+            METRICS.response_size.record(size, &attributes);
         }
     }
 }
 
 /// `error.type` of a request whose client closed the connection before the response.
 const CANCELLED: &str = "cancelled";
-/// `error.type` of a request whose handler panicked, where no layer makes a response of it.
+/// `error.type` of a request whose handler panicked, if no layer turned the panic into a response.
 const PANIC: &str = "panic";
+/// The replacement for the route in log messages.
+const NO_ROUTE: &str = "(no matching route)";
+
 struct Metrics {
     duration: Histogram<f64>,
     active: UpDownCounter<i64>,
@@ -261,7 +275,7 @@ struct Metrics {
     response_size: Histogram<u64>,
 }
 
-/// First touched by the first request, after `init`.
+/// Created at the first request, because instruments must be created after `init`.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     let meter = scope::meter();
     let size = |name, description| {
@@ -280,7 +294,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         active: meter
             .i64_up_down_counter(semconv::HTTP_SERVER_ACTIVE_REQUESTS)
             .with_unit("{request}")
-            .with_description("HTTP server requests in progress")
+            .with_description("Number of HTTP server requests in progress")
             .build(),
         request_size: size(
             semconv::HTTP_SERVER_REQUEST_BODY_SIZE,

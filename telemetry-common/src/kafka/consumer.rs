@@ -1,4 +1,4 @@
-//! Process: a received message is worked on.
+//! The process span and the metrics of received messages.
 
 use std::{str, sync::LazyLock, time::Duration};
 
@@ -14,32 +14,35 @@ use rdkafka::Message;
 use tracing::{Instrument, Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{extract, integer, labels, messages, seconds};
+use super::{attributes, extract, integer, messages, seconds};
 use crate::semconv;
 
-/// How the worker's trace relates to the trace that created the message.
+/// The relation between the process span and the create span of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TraceRelation {
-    /// A trace of its own that links to it.
+    /// The process span starts a new trace and links to the create span.
     Link,
-    /// A continuation of it, with the link all the same.
+    /// The process span is a child of the create span, and also links to it.
     Parent,
 }
 
-/// Who consumes, as every span and measurement of it tells.
+/// A Kafka consumer, as its spans and metrics record it.
 #[derive(Clone, Debug)]
 pub struct Consuming {
     /// The consumer group.
     pub group: &'static str,
-    /// The client's name in the broker's eyes.
+    /// The `client.id` of the consumer.
     pub client_id: &'static str,
-    /// How its traces relate to the messages' own.
+    /// The relation between its process spans and the create spans of the messages.
     pub relation: TraceRelation,
 }
 
 impl Consuming {
-    /// Runs one attempt at a received message inside its span, whose baggage is the message's;
-    /// attempts count from 1.
+    /// Runs `work`, one attempt to process a received message, in a process span and with the
+    /// baggage of the message. Returns the output of `work`.
+    ///
+    /// `attempt` starts at 1. Only the first attempt counts the message as consumed. The duration
+    /// is recorded by [`processed`](Self::processed).
     pub fn process<F: Future>(
         &self,
         message: &impl Message,
@@ -49,18 +52,20 @@ impl Consuming {
         let created = extract(message);
         let span = self.span(message, &created, attempt);
         if attempt == 1 {
-            METRICS.consumed.add(1, &self.labels("process", message));
+            METRICS
+                .consumed
+                .add(1, &self.attributes("process", message));
         }
         #[cfg(feature = "sentry")]
         let topic = message.topic().to_owned();
-        // Inside the span: what the work starts sees both.
+        // Inside the span, so that `work` has both the span and the baggage in its context.
         async move {
             let baggage = created.baggage().iter();
             let baggage = baggage.map(|(key, (value, metadata))| {
                 KeyValueMetadata::new(key.clone(), value.clone(), metadata.clone())
             });
-            let carrying = Context::current_with_baggage(baggage);
-            let work = work.with_context(carrying);
+            let context = Context::current_with_baggage(baggage);
+            let work = work.with_context(context);
             #[cfg(feature = "sentry")]
             let work = crate::sentry::isolate(async {
                 crate::sentry::tag(semconv::MESSAGING_DESTINATION_NAME, &topic);
@@ -95,38 +100,39 @@ impl Consuming {
         );
         let link = created.span().span_context().clone();
         if self.relation == TraceRelation::Parent && link.is_valid() {
-            // Before the span is first entered, else a new trace has begun; where spans are off
-            // there is nothing to set.
+            // Must be called before the span is first entered, which starts a new trace. It fails
+            // if spans are disabled.
             let _ = span.set_parent(created.clone());
         }
         span.add_link(link);
         span
     }
 
-    /// Measures one attempt; `error_type`, a word from a fixed set, where it failed.
+    /// Records the duration of one attempt. `error_type` is the low-cardinality value of
+    /// `error.type` if the attempt failed, else `None`.
     pub fn processed(
         &self,
         message: &impl Message,
-        took: Duration,
+        duration: Duration,
         error_type: Option<&'static str>,
     ) {
-        let mut labels = self.labels("process", message);
-        labels.extend(error_type.map(|name| KeyValue::new(semconv::ERROR_TYPE, name)));
-        METRICS.duration.record(took.as_secs_f64(), &labels);
+        let mut attributes = self.attributes("process", message);
+        attributes.extend(error_type.map(|name| KeyValue::new(semconv::ERROR_TYPE, name)));
+        METRICS.duration.record(duration.as_secs_f64(), &attributes);
     }
 
-    fn labels(&self, operation: &'static str, message: &impl Message) -> Vec<KeyValue> {
-        let mut labels = labels(operation, message.topic());
-        labels.push(KeyValue::new(
+    fn attributes(&self, operation: &'static str, message: &impl Message) -> Vec<KeyValue> {
+        let mut attributes = attributes(operation, message.topic());
+        attributes.push(KeyValue::new(
             semconv::MESSAGING_CONSUMER_GROUP_NAME,
             self.group,
         ));
         let partition = message.partition().to_string();
-        labels.push(KeyValue::new(
+        attributes.push(KeyValue::new(
             semconv::MESSAGING_DESTINATION_PARTITION_ID,
             partition,
         ));
-        labels
+        attributes
     }
 }
 
@@ -135,7 +141,7 @@ struct Metrics {
     consumed: Counter<u64>,
 }
 
-/// First touched by the first message, after `init`.
+/// Created at the first message, because instruments must be created after `init`.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     duration: seconds(
         semconv::MESSAGING_PROCESS_DURATION,
@@ -143,6 +149,6 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     ),
     consumed: messages(
         semconv::MESSAGING_CLIENT_CONSUMED_MESSAGES,
-        "Messages delivered to the application",
+        "Number of messages delivered to the application",
     ),
 });

@@ -1,4 +1,4 @@
-//! Trace context in a message's headers.
+//! Trace context in the headers of messages.
 
 use std::{collections::BTreeMap, str};
 
@@ -14,18 +14,18 @@ use serde::{Deserialize, Serialize};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// A message's headers as text, so that they can be stored before they are sent.
+/// The headers of a message as strings, so that they can be stored before the message is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Headers(BTreeMap<String, String>);
 
 impl Headers {
-    /// The headers that carry the context of `span`.
+    /// Returns headers that carry the context of `span`.
     pub fn of(span: &Span) -> Self {
         Self::carrying(&span.context())
     }
 
-    /// The headers that carry `context`.
+    /// Returns headers that carry `context`, in the formats of `OTEL_PROPAGATORS`.
     pub fn carrying(context: &Context) -> Self {
         let mut headers = Self::default();
         global::get_text_map_propagator(|propagator| {
@@ -34,19 +34,19 @@ impl Headers {
         headers
     }
 
-    /// Whether `key` is among them, in any case.
+    /// Whether there is a header with this key, in any case.
     pub fn names(&self, key: &str) -> bool {
         self.0.keys().any(|name| name.eq_ignore_ascii_case(key))
     }
 
-    /// With one more header.
+    /// Adds a header, or replaces the header with the same key.
     #[must_use]
     pub fn with(mut self, key: &str, value: &str) -> Self {
         self.0.insert(key.to_owned(), value.to_owned());
         self
     }
 
-    /// The context they carry; an empty one where they carry none.
+    /// Returns the context that the headers carry, or an empty context if they carry none.
     pub fn context(&self) -> Context {
         global::get_text_map_propagator(|propagator| {
             propagator.extract_with_context(&Context::new(), self)
@@ -56,7 +56,7 @@ impl Headers {
 
 impl Injector for Headers {
     fn set(&mut self, key: &str, value: String) {
-        // The propagator writes an empty `tracestate` where there is none.
+        // The propagator writes an empty `tracestate` if there is none.
         if !value.is_empty() {
             self.0.insert(key.to_owned(), value);
         }
@@ -84,14 +84,17 @@ impl From<&Headers> for OwnedHeaders {
     }
 }
 
-/// The context a received message carries; an empty one where it carries none.
+/// Returns the context that a received message carries, or an empty context if it carries none.
+///
+/// If a header is repeated, its last value is used.
 pub fn extract(message: &impl Message) -> Context {
     global::get_text_map_propagator(|propagator| {
         propagator.extract_with_context(&Context::new(), &Received(message.headers()))
     })
 }
 
-/// Headers from the wire: bytes, perhaps null, perhaps repeated; the last one counts.
+/// The headers of a received message. A value is bytes and may be null; a key may be repeated, and
+/// then the last value is used.
 struct Received<'m, H>(Option<&'m H>);
 
 impl<H: rdkafka::message::Headers> Extractor for Received<'_, H> {

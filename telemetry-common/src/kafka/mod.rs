@@ -1,8 +1,9 @@
-//! Trace context in Kafka headers, and the spans of a message's life: create, send, process.
+//! Trace context in Kafka headers, and the spans of a message: create, send and process.
 //!
-//! A message carries the context of its *create* span from the moment it is written down; *send*
-//! and *process* link to it and are traces of their own work, so that durations stay honest when
-//! a message waits. [`Consuming::process`] is the one place where that can be changed.
+//! A message carries the context of its *create* span, which is stored with the message. The *send*
+//! and *process* spans are in traces of their own and link to the create span, so that the time
+//! that a message waits is not part of a trace's duration. [`Consuming::relation`] can change that
+//! for the process span.
 //!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>,
 //! <https://opentelemetry.io/docs/specs/semconv/messaging/kafka/>.
@@ -22,8 +23,8 @@ pub use producer::{Producer, create_span};
 
 use crate::{scope, semconv};
 
-/// The attributes that both metrics share.
-fn labels(operation: &'static str, topic: &str) -> Vec<KeyValue> {
+/// Returns the attributes that all messaging metrics have.
+fn attributes(operation: &'static str, topic: &str) -> Vec<KeyValue> {
     vec![
         KeyValue::new(semconv::MESSAGING_SYSTEM, "kafka"),
         KeyValue::new(semconv::MESSAGING_OPERATION_NAME, operation),
@@ -32,6 +33,7 @@ fn labels(operation: &'static str, topic: &str) -> Vec<KeyValue> {
     ]
 }
 
+/// Creates a histogram of durations in seconds.
 fn seconds(name: &'static str, description: &'static str) -> Histogram<f64> {
     scope::meter()
         .f64_histogram(name)
@@ -41,6 +43,7 @@ fn seconds(name: &'static str, description: &'static str) -> Histogram<f64> {
         .build()
 }
 
+/// Creates a counter of messages.
 fn messages(name: &'static str, description: &'static str) -> Counter<u64> {
     scope::meter()
         .u64_counter(name)

@@ -1,4 +1,4 @@
-//! Create and send: a message is written down, and handed to the broker.
+//! The create span and the send span, and the metrics of sent messages.
 
 use std::{borrow::Cow, str, sync::LazyLock, time::Instant};
 
@@ -16,10 +16,14 @@ use rdkafka::{
 use tracing::{Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{integer, labels, messages, seconds};
+use super::{attributes, integer, messages, seconds};
 use crate::{failure, semconv};
 
-/// The span of writing a message down; its context is what the message carries.
+/// Returns the create span of a message. The message must carry its context: [`Headers::of`].
+///
+/// `key` is the message key, and `id` is `messaging.message.id`.
+///
+/// [`Headers::of`]: super::Headers::of
 pub fn create_span(topic: &str, key: &str, id: &str) -> Span {
     info_span!(
         "kafka.create",
@@ -34,7 +38,7 @@ pub fn create_span(topic: &str, key: &str, id: &str) -> Span {
     )
 }
 
-/// A producer whose sends are spans.
+/// A Kafka producer that creates a span for each message that it sends.
 #[derive(Clone)]
 pub struct Producer {
     inner: FutureProducer,
@@ -42,7 +46,8 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// A producer with these settings; Kafka need not be there yet.
+    /// Creates a producer with these settings. It connects in the background, so Kafka need not be
+    /// available yet. Returns an error if a setting is invalid.
     pub fn create(config: &ClientConfig) -> KafkaResult<Self> {
         Ok(Self {
             inner: config.create()?,
@@ -50,17 +55,18 @@ impl Producer {
         })
     }
 
-    /// Why it can never send again, if so.
+    /// Returns the fatal error after which the producer can never send again, if there was one.
     pub fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.inner.client().fatal_error()
     }
 
-    /// Sends a message in a span of its own that links to `causes`, first the context it carries; `id`
-    /// is its `messaging.message.id`.
+    /// Sends a message in a new span that links to `causes`, of which the first is the context that
+    /// the message carries. `id` is `messaging.message.id`.
     ///
-    /// The message is queued at once, so messages are sent in the order of the calls. The future
-    /// resolves when the broker has acknowledged the message, or when that has failed. A future that
-    /// is dropped earlier is recorded as cancelled; its message may still be sent.
+    /// The message is enqueued immediately, so messages are sent in the order of the calls. The
+    /// future resolves when the broker has acknowledged the message or the delivery has failed. A
+    /// future that is dropped earlier is recorded as cancelled, although its message may still be
+    /// sent.
     pub fn send<K, P>(
         &self,
         record: FutureRecord<'_, K, P>,
@@ -72,26 +78,27 @@ impl Producer {
         P: ToBytes + ?Sized,
     {
         let mut sending = Sending::begin(&record, id, self.client_id.as_deref(), causes);
-        let handed_over = self.inner.send_result(record).map_err(|(error, _)| error);
+        let enqueued = self.inner.send_result(record).map_err(|(error, _)| error);
         async move {
-            let outcome = match handed_over {
+            let outcome = match enqueued {
                 Ok(delivery) => match delivery.await {
                     Ok(delivered) => delivered.map_err(|(error, _)| error),
-                    Err(_) => Err(KafkaError::Canceled), // the producer is gone
+                    Err(_) => Err(KafkaError::Canceled), // the producer was dropped
                 },
                 Err(error) => Err(error),
             };
-            sending.ended(outcome.as_ref());
+            sending.finish(outcome.as_ref());
             outcome
         }
     }
 }
 
-/// One message on its way; measured on drop, however it ends.
+/// A message that is being sent. The metrics are recorded on drop, so that a cancelled send is
+/// recorded too.
 struct Sending {
     span: Span,
     started: Instant,
-    labels: Vec<KeyValue>,
+    attributes: Vec<KeyValue>,
     ended: bool,
 }
 
@@ -132,13 +139,13 @@ impl Sending {
         Self {
             span,
             started: Instant::now(),
-            labels: labels("send", topic),
+            attributes: attributes("send", topic),
             ended: false,
         }
     }
 
-    /// Where the message went, or why it did not.
-    fn ended(&mut self, outcome: Result<&Delivery, &KafkaError>) {
+    /// Records the partition and the offset of the message, or the error.
+    fn finish(&mut self, outcome: Result<&Delivery, &KafkaError>) {
         self.ended = true;
         match outcome {
             Ok(delivery) => {
@@ -148,12 +155,12 @@ impl Sending {
                 span.record(semconv::MESSAGING_KAFKA_OFFSET, delivery.offset);
                 let partition =
                     KeyValue::new(semconv::MESSAGING_DESTINATION_PARTITION_ID, partition);
-                self.labels.push(partition);
+                self.attributes.push(partition);
             }
             Err(error) => {
                 let error_type = error_type(error);
                 failure::mark(&self.span, error_type.clone(), error.to_string());
-                self.labels
+                self.attributes
                     .push(KeyValue::new(semconv::ERROR_TYPE, error_type));
             }
         }
@@ -166,12 +173,12 @@ impl Drop for Sending {
             self.span.set_attribute(semconv::CANCELLED, true);
         }
         let Metrics { duration, sent } = &*METRICS;
-        duration.record(self.started.elapsed().as_secs_f64(), &self.labels);
-        sent.add(1, &self.labels);
+        duration.record(self.started.elapsed().as_secs_f64(), &self.attributes);
+        sent.add(1, &self.attributes);
     }
 }
 
-/// librdkafka's name of the error: a fixed set.
+/// Returns `error.type`: the error code of librdkafka, a low-cardinality value.
 fn error_type(error: &KafkaError) -> Cow<'static, str> {
     error
         .rdkafka_error_code()
@@ -183,7 +190,7 @@ struct Metrics {
     sent: Counter<u64>,
 }
 
-/// First touched by the first message, after `init`.
+/// Created at the first message, because instruments must be created after `init`.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     duration: seconds(
         semconv::MESSAGING_CLIENT_OPERATION_DURATION,
@@ -191,6 +198,6 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     ),
     sent: messages(
         semconv::MESSAGING_CLIENT_SENT_MESSAGES,
-        "Messages a producer tried to send",
+        "Number of messages that a producer attempted to send",
     ),
 });

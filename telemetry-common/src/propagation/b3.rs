@@ -1,6 +1,6 @@
-//! B3: `b3: {trace-id}-{span-id}-{sampled}`, or the same in several headers.
+//! B3 propagation: `b3: {trace-id}-{span-id}-{sampled}`, or the same values in separate headers.
 //!
-//! See <https://github.com/openzipkin/b3-propagation>.
+//! Format: <https://github.com/openzipkin/b3-propagation>.
 
 use std::sync::LazyLock;
 
@@ -10,8 +10,9 @@ use opentelemetry::{
     trace::TraceContextExt,
 };
 
-use super::{continued, remote};
+use super::{remote, with_remote};
 
+/// B3 in the single header `b3`.
 #[derive(Debug)]
 pub(super) struct B3;
 
@@ -32,10 +33,10 @@ impl TextMapPropagator for B3 {
         let remote = extractor.get(SINGLE).and_then(|header| {
             let mut parts = header.split('-');
             let (trace, span) = (parts.next()?, parts.next()?);
-            // Left out, the decision is ours.
+            // B3 lets the receiver decide if the sampling state is absent. Here it is sampled.
             remote(trace, span, is_sampled(parts.next().unwrap_or("1")))
         });
-        continued(context, remote)
+        with_remote(context, remote)
     }
 
     fn fields(&self) -> FieldIter<'_> {
@@ -43,6 +44,7 @@ impl TextMapPropagator for B3 {
     }
 }
 
+/// B3 in the headers `x-b3-traceid`, `x-b3-spanid`, `x-b3-sampled` and `x-b3-flags`.
 #[derive(Debug)]
 pub(super) struct B3Multi;
 
@@ -64,10 +66,12 @@ impl TextMapPropagator for B3Multi {
     }
 
     fn extract_with_context(&self, context: &Context, extractor: &dyn Extractor) -> Context {
-        let sampled = extractor.get(FLAGS).or(extractor.get(SAMPLED));
+        // Only the debug flag overrides the sampling decision.
+        let debug = extractor.get(FLAGS).filter(|flags| *flags == "1");
+        let sampled = debug.or(extractor.get(SAMPLED));
         let sampled = is_sampled(sampled.unwrap_or("1"));
         let ids = extractor.get(TRACE).zip(extractor.get(SPAN));
-        continued(
+        with_remote(
             context,
             ids.and_then(|(trace, span)| remote(trace, span, sampled)),
         )
@@ -78,7 +82,7 @@ impl TextMapPropagator for B3Multi {
     }
 }
 
-/// `d` is debug: more than sampled.
-fn is_sampled(word: &str) -> bool {
-    matches!(word, "1" | "true" | "d")
+/// Whether a sampling state means sampled. `d` is the debug flag, which implies sampled.
+fn is_sampled(state: &str) -> bool {
+    matches!(state, "1" | "true" | "d")
 }

@@ -1,6 +1,6 @@
-//! `uber-trace-id: {trace-id}:{span-id}:{parent-span-id}:{flags}`.
+//! Jaeger propagation: `uber-trace-id: {trace-id}:{span-id}:{parent-span-id}:{flags}`.
 //!
-//! See <https://www.jaegertracing.io/sdk-migration/#propagation-format>.
+//! Format: <https://www.jaegertracing.io/sdk-migration/#propagation-format>.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use opentelemetry::{
     trace::{SpanContext, TraceContextExt},
 };
 
-use super::{continued, remote};
+use super::{remote, with_remote};
 
 #[derive(Debug)]
 pub(super) struct Jaeger;
@@ -29,9 +29,9 @@ impl TextMapPropagator for Jaeger {
     }
 
     fn extract_with_context(&self, context: &Context, extractor: &dyn Extractor) -> Context {
-        // Some clients write the colons as %3A.
+        // Some clients encode the colons as %3A.
         let header = extractor.get(HEADER).map(|value| value.replace("%3A", ":"));
-        continued(context, header.as_deref().and_then(parse))
+        with_remote(context, header.as_deref().and_then(parse))
     }
 
     fn fields(&self) -> FieldIter<'_> {

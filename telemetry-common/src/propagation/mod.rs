@@ -1,10 +1,11 @@
-//! How context travels between processes: `OTEL_PROPAGATORS`.
+//! Context propagation in the formats that `OTEL_PROPAGATORS` lists.
 //!
-//! Of the formats that carry a trace the first one listed that is there and valid counts; baggage is
-//! read beside it. All listed formats are sent.
+//! An incoming request may carry trace contexts in several formats. The first valid one, in the
+//! order of the list, becomes the parent. Baggage is read in addition. Outgoing requests carry all
+//! listed formats.
 //!
-//! B3 and Jaeger are ours: one published propagator is deprecated, the other stops at OpenTelemetry
-//! 0.32.
+//! This crate implements B3 and Jaeger itself: of the published propagators, one is deprecated and
+//! the other supports OpenTelemetry only up to 0.32.
 
 mod b3;
 mod jaeger;
@@ -20,9 +21,12 @@ use crate::Propagator;
 use b3::{B3, B3Multi};
 use jaeger::Jaeger;
 
-/// The propagator for the formats of `OTEL_PROPAGATORS`, in their order.
+/// Returns the propagator of all `formats`, which are in the order of `OTEL_PROPAGATORS`.
 pub(crate) fn propagator(formats: &[Propagator]) -> impl TextMapPropagator + Send + Sync + use<> {
-    let formats: Vec<_> = formats.iter().filter_map(|format| of(*format)).collect();
+    let formats: Vec<_> = formats
+        .iter()
+        .filter_map(|format| single(*format))
+        .collect();
     let fields = formats.iter().flat_map(|format| format.fields());
     let fields = fields.map(str::to_owned).collect();
     FirstWins { formats, fields }
@@ -30,7 +34,8 @@ pub(crate) fn propagator(formats: &[Propagator]) -> impl TextMapPropagator + Sen
 
 type Format = Box<dyn TextMapPropagator + Send + Sync>;
 
-fn of(format: Propagator) -> Option<Format> {
+/// Returns the propagator of one format.
+fn single(format: Propagator) -> Option<Format> {
     match format {
         Propagator::TraceContext => Some(Box::new(TraceContextPropagator::new())),
         Propagator::Baggage => Some(Box::new(BaggagePropagator::new())),
@@ -41,6 +46,7 @@ fn of(format: Propagator) -> Option<Format> {
     }
 }
 
+/// Injects all formats, and extracts the first valid trace context.
 #[derive(Debug)]
 struct FirstWins {
     formats: Vec<Format>,
@@ -55,19 +61,21 @@ impl TextMapPropagator for FirstWins {
     }
 
     fn extract_with_context(&self, context: &Context, extractor: &dyn Extractor) -> Context {
-        self.formats.iter().fold(context.clone(), |found, format| {
-            let next = format.extract_with_context(&found, extractor);
-            let (before, after) = (found.span(), next.span());
-            // A later format must not replace the trace, even where it names the same span: it may
-            // lack the trace state, or disagree about sampling. Baggage does not touch the span.
-            let replaces =
-                before.span_context().is_valid() && after.span_context() != before.span_context();
-            if replaces {
-                found.clone()
-            } else {
-                next.clone()
-            }
-        })
+        self.formats
+            .iter()
+            .fold(context.clone(), |current, format| {
+                let next = format.extract_with_context(&current, extractor);
+                let (before, after) = (current.span(), next.span());
+                // A later format must not replace the span context, even if it has the same ids: it may
+                // lack the trace state or have another sampling flag. Baggage does not change it.
+                let replaces = before.span_context().is_valid()
+                    && after.span_context() != before.span_context();
+                if replaces {
+                    current.clone()
+                } else {
+                    next.clone()
+                }
+            })
     }
 
     fn fields(&self) -> FieldIter<'_> {
@@ -75,7 +83,8 @@ impl TextMapPropagator for FirstWins {
     }
 }
 
-/// The sender's span, its ids in hex; leading zeros may be left out.
+/// Returns the caller's span context, or `None` if an id is invalid. The ids are in hex and may
+/// lack leading zeros.
 fn remote(trace: &str, span: &str, sampled: bool) -> Option<SpanContext> {
     if trace.len() > 32 || span.len() > 16 {
         return None;
@@ -87,8 +96,8 @@ fn remote(trace: &str, span: &str, sampled: bool) -> Option<SpanContext> {
     remote.is_valid().then_some(remote)
 }
 
-/// `context` with the sender's span in it, where there is one.
-fn continued(context: &Context, remote: Option<SpanContext>) -> Context {
+/// Returns `context` with the caller's span context, if there is one.
+fn with_remote(context: &Context, remote: Option<SpanContext>) -> Context {
     remote.map_or_else(
         || context.clone(),
         |remote| context.with_remote_span_context(remote),
@@ -151,8 +160,8 @@ mod tests {
             for (key, value) in headers {
                 assert_eq!(sent.get(key).map(String::as_str), Some(value), "{format:?}");
             }
-            let others = extracted(&[Propagator::None], &[("traceparent", "x")]);
-            assert!(!others.span().span_context().is_valid());
+            let none = extracted(&[Propagator::None], &[("traceparent", "x")]);
+            assert!(!none.span().span_context().is_valid());
         }
     }
 
@@ -181,7 +190,7 @@ mod tests {
         let context = extracted(&[w3c, jaeger], &headers[1..]);
         assert!(
             context.span().span_context().is_valid(),
-            "the second, where the first is absent"
+            "the second format is used if the first is absent"
         );
     }
 

@@ -1,4 +1,4 @@
-//! An event of tracing as Sentry's.
+//! Conversion of tracing events to Sentry events.
 
 use std::{borrow::Cow, error::Error, fmt};
 
@@ -21,17 +21,17 @@ use crate::{
     },
 };
 
-/// The tag that holds the id of the event's trace.
+/// The tag with the trace id of the event.
 pub(super) const TRACE_ID: &str = "otel.trace_id";
 
-/// What an event's fields say.
+/// Collects the fields of a tracing event.
 #[derive(Default)]
 pub(super) struct EventVisitor {
     message: String,
     /// The error and its causes, outermost first.
     chain: Vec<String>,
     kind: Option<String>,
-    /// Where it happened, if elsewhere than where it is told.
+    /// The source location of the failure, if it differs from the callsite of the event.
     file: Option<String>,
     line: Option<u64>,
     backtrace: Option<String>,
@@ -44,7 +44,7 @@ impl Visit for EventVisitor {
             EXCEPTION_TYPE => self.kind = Some(value.to_owned()),
             CODE_FILE_PATH => self.file = Some(value.to_owned()),
             EXCEPTION_MESSAGE => self.chain = vec![redact::text(value).into_owned()],
-            // The chain says it already.
+            // The chain of causes already contains it.
             EXCEPTION_STACKTRACE => {}
             name => {
                 let value = redact::text(value).into_owned();
@@ -65,12 +65,14 @@ impl Visit for EventVisitor {
     }
 
     fn record_error(&mut self, _: &Field, error: &(dyn Error + 'static)) {
-        let texts = match error.downcast_ref::<ErrorChain>() {
+        let messages = match error.downcast_ref::<ErrorChain>() {
             Some(error_chain) => error_chain.messages().to_vec(),
             None => vec![error.to_string()],
         };
-        let texts = texts.iter().map(|text| redact::text(text).into_owned());
-        self.chain = texts.collect();
+        let messages = messages.iter();
+        self.chain = messages
+            .map(|message| redact::text(message).into_owned())
+            .collect();
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -87,6 +89,7 @@ impl Visit for EventVisitor {
 }
 
 impl EventVisitor {
+    /// Converts the collected fields to a Sentry event.
     pub(super) fn into_event(
         mut self,
         metadata: &Metadata<'_>,
@@ -105,12 +108,13 @@ impl EventVisitor {
             .take()
             .unwrap_or_else(|| metadata.name().to_owned());
         let frame = self.frame(metadata);
-        // By what went wrong and where, not by the ids in its text; the work is added at the end.
-        let place = match (&self.file, self.line) {
+        // Events are grouped by error type and location, not by messages, which contain ids. The
+        // hook `before_send` adds the transaction name.
+        let location = match (&self.file, self.line) {
             (Some(file), Some(line)) => format!("{file}:{line}"),
             _ => metadata.target().to_owned(),
         };
-        let group = [service, metadata.name(), &kind, &place];
+        let group = [service, metadata.name(), &kind, &location];
         let group = group.map(|part| Cow::Owned(part.to_owned()));
         event.fingerprint = Cow::Owned(group.to_vec());
         event.exception = exceptions(&self.chain, &kind, &frame);
@@ -123,7 +127,7 @@ impl EventVisitor {
         event
     }
 
-    /// Our own line that it happened on, or is told on.
+    /// Returns the source location of the failure, else the callsite of the event.
     fn frame(&self, metadata: &Metadata<'_>) -> Frame {
         let (module, file, line) = match &self.file {
             Some(file) => (None, Some(&**file), self.line),
@@ -143,11 +147,12 @@ impl EventVisitor {
     }
 }
 
-/// Innermost first, as Sentry wants them; the outermost has a place in our code.
+/// Returns the exceptions of a chain of causes, innermost first, as Sentry requires. Only the
+/// outermost has a stack frame.
 fn exceptions(chain: &[String], kind: &str, frame: &Frame) -> Values<Exception> {
-    let exception = |(depth, text): (usize, &String)| Exception {
+    let exception = |(depth, message): (usize, &String)| Exception {
         ty: if depth == 0 { kind } else { "caused by" }.to_owned(),
-        value: Some(text.clone()),
+        value: Some(message.clone()),
         stacktrace: (depth == 0).then(|| Stacktrace {
             frames: vec![frame.clone()],
             ..Stacktrace::default()
@@ -158,7 +163,7 @@ fn exceptions(chain: &[String], kind: &str, frame: &Frame) -> Values<Exception> 
     exceptions.into_iter().rev().collect::<Vec<_>>().into()
 }
 
-/// The ids of the event's own span, in the places where Sentry and people look for them.
+/// Adds the ids of the event's span, as tags for searches and as Sentry's trace context.
 fn correlate(event: &mut Event<'static>, trace: &Trace) {
     let span = trace.span();
     let span = span.span_context();
@@ -169,7 +174,7 @@ fn correlate(event: &mut Event<'static>, trace: &Trace) {
     tag(TRACE_ID, span.trace_id().to_string());
     tag("otel.span_id", span.span_id().to_string());
     tag("otel.sampled", span.is_sampled().to_string());
-    // Sentry puts a random one there, before this.
+    // If the event has no trace context, the Sentry client adds one with random ids.
     let context = TraceContext {
         trace_id: span.trace_id().to_bytes().into(),
         span_id: span.span_id().to_bytes().into(),

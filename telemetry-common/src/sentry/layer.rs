@@ -1,4 +1,4 @@
-//! The layers: what came before as breadcrumbs, what went wrong as events.
+//! The Sentry layers: one sends errors as events, the other records log events as breadcrumbs.
 
 use std::sync::OnceLock;
 
@@ -21,9 +21,10 @@ use crate::{
     subscriber::{always_evaluated, exported},
 };
 
-/// Breadcrumbs after events: an event is none of its own.
+/// Returns both layers. The breadcrumb layer is the outer one, so that an event is not one of its
+/// own breadcrumbs.
 ///
-/// Both see the spans that `traces` sees, else an event would not know its own.
+/// Both receive the spans that the filter `traces` accepts. Otherwise an event would have no span.
 pub(crate) fn layers<S>(reporter: &Reporter, traces: &Targets) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -42,10 +43,11 @@ where
 
 fn filter<S>(traces: &Targets, events: fn(&Metadata<'_>) -> bool) -> impl Filter<S> + use<S> {
     let spans = exported(traces).and(always_evaluated(|metadata| !metadata.is_event()));
-    let told = exported(&Targets::new().with_default(Level::INFO)).and(always_evaluated(events));
-    spans.or(told)
+    let events = exported(&Targets::new().with_default(Level::INFO)).and(always_evaluated(events));
+    spans.or(events)
 }
 
+/// Sends an event for each error, and for each warning if `warnings` is set.
 struct ErrorLayer {
     warnings: bool,
     service: String,
@@ -67,7 +69,7 @@ where
             Level::WARN if self.warnings => sentry::Level::Warning,
             _ => return,
         };
-        // The event's own span, which is not the current one where its parent was named.
+        // The span of the event, which is not the current one in `error!(parent: &span, …)`.
         let span = context.event_span(event).map(|span| span.id());
         let dispatch = self.dispatch.get().and_then(WeakDispatch::upgrade);
         let own = span.zip(dispatch);
@@ -87,7 +89,7 @@ where
         }
         let id = Hub::with_active(|hub| hub.capture_event(report));
         if id.is_nil() {
-            return; // nothing is taken any more
+            return; // the client is closed
         }
         let id = KeyValue::new(semconv::SENTRY_EVENT_ID, id.simple().to_string());
         trace.span().set_attribute(id);
@@ -112,22 +114,23 @@ mod tests {
     use super::*;
     use crate::sentry::with_hooks;
 
+    /// A transport that keeps the events.
     #[derive(Default)]
-    struct Kept(Mutex<Vec<Event<'static>>>);
+    struct InMemoryTransport(Mutex<Vec<Event<'static>>>);
 
-    impl Transport for Kept {
+    impl Transport for InMemoryTransport {
         fn send_envelope(&self, envelope: Envelope) {
-            let event = envelope.event().expect("events alone are sent");
+            let event = envelope.event().expect("only events are sent");
             self.0.lock().unwrap().push(event.clone());
         }
     }
 
-    /// The one event that `work` leads to, and what it says of its span.
-    async fn told<T>(sampler: Sampler, work: impl Future<Output = T>) -> (T, Event<'static>) {
-        let kept = Arc::new(Kept::default());
+    /// Runs `work`. Returns its output and the only event that it sent.
+    async fn event_of<T>(sampler: Sampler, work: impl Future<Output = T>) -> (T, Event<'static>) {
+        let transport = Arc::new(InMemoryTransport::default());
         let options = ClientOptions::new()
             .dsn("http://public@127.0.0.1:1/42")
-            .transport(Arc::clone(&kept));
+            .transport(Arc::clone(&transport));
         let client = Client::from(with_hooks(options));
         let hub = Arc::new(Hub::new(Some(Arc::new(client)), Arc::default()));
         let provider = SdkTracerProvider::builder().with_sampler(sampler).build();
@@ -140,21 +143,21 @@ mod tests {
         let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         let _guard = subscriber::set_default(registry().with(spans).with(errors));
         let output = work.bind_hub(hub).await;
-        let mut events = kept.0.lock().unwrap();
+        let mut events = transport.0.lock().unwrap();
         assert_eq!(events.len(), 1);
         (output, events.remove(0))
     }
 
-    fn own(span: &Span) -> SpanContext {
+    fn span_context(span: &Span) -> SpanContext {
         span.context().span().span_context().clone()
     }
 
-    /// Both places name this span.
-    fn names(event: &Event<'_>, span: &SpanContext) {
+    /// Asserts that the tags and the trace context of the event contain the ids of `span`.
+    fn assert_names(event: &Event<'_>, span: &SpanContext) {
         assert_eq!(event.tags["otel.span_id"], span.span_id().to_string());
         assert_eq!(event.tags["otel.trace_id"], span.trace_id().to_string());
         let Some(Context::Trace(trace)) = event.contexts.get("trace") else {
-            panic!("no trace: {event:?}");
+            panic!("no trace context: {event:?}");
         };
         assert_eq!(trace.span_id, span.span_id().to_bytes().into());
         assert_eq!(trace.trace_id, span.trace_id().to_bytes().into());
@@ -162,64 +165,64 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_names_the_innermost_span() {
-        let (inner, event) = told(Sampler::AlwaysOn, async {
+        let (inner, event) = event_of(Sampler::AlwaysOn, async {
             let _outer = info_span!("outer").entered();
             let inner = info_span!("inner");
             inner.in_scope(|| error!("it failed"));
-            own(&inner)
+            span_context(&inner)
         })
         .await;
-        names(&event, &inner);
+        assert_names(&event, &inner);
     }
 
     #[tokio::test]
-    async fn an_event_names_the_span_it_was_given_rather_than_the_current_one() {
-        let (given, event) = told(Sampler::AlwaysOn, async {
-            let given = info_span!(parent: None, "given");
+    async fn an_event_names_its_explicit_parent_and_not_the_current_span() {
+        let (parent, event) = event_of(Sampler::AlwaysOn, async {
+            let parent = info_span!(parent: None, "parent");
             let _current = info_span!("current").entered();
-            error!(parent: &given, "it failed");
-            own(&given)
+            error!(parent: &parent, "it failed");
+            span_context(&parent)
         })
         .await;
-        names(&event, &given);
+        assert_names(&event, &parent);
     }
 
     #[tokio::test]
     async fn an_event_of_a_spawned_task_names_the_task_s_span() {
-        let (task, event) = told(Sampler::AlwaysOn, async {
+        let (task, event) = event_of(Sampler::AlwaysOn, async {
             let span = info_span!("task");
             let work = async { error!("it failed") }.instrument(span.clone());
             let mut tasks = JoinSet::new();
             tasks.spawn(work.bind_hub(Hub::current()));
             tasks.join_all().await;
-            own(&span)
+            span_context(&span)
         })
         .await;
-        names(&event, &task);
+        assert_names(&event, &task);
     }
 
     #[tokio::test]
-    async fn an_event_of_an_unsampled_trace_says_so_and_names_it_all_the_same() {
-        let (span, event) = told(Sampler::AlwaysOff, async {
+    async fn an_event_of_an_unsampled_trace_names_its_span_and_is_tagged_as_unsampled() {
+        let (span, event) = event_of(Sampler::AlwaysOff, async {
             let span = info_span!("unsampled");
             span.in_scope(|| error!("it failed"));
-            own(&span)
+            span_context(&span)
         })
         .await;
-        names(&event, &span);
+        assert_names(&event, &span);
         assert_eq!(event.tags["otel.sampled"], "false");
     }
 
     #[tokio::test]
     async fn an_event_outside_any_span_names_none() {
         let outside = async { error!("it failed") };
-        let made_so = async {
+        let root = async {
             let _current = info_span!("current").entered();
             error!(parent: None, "it failed");
         };
-        let outside = told(Sampler::AlwaysOn, outside).await.1;
-        let made_so = told(Sampler::AlwaysOn, made_so).await.1;
-        for event in [outside, made_so] {
+        let outside = event_of(Sampler::AlwaysOn, outside).await.1;
+        let root = event_of(Sampler::AlwaysOn, root).await.1;
+        for event in [outside, root] {
             assert!(!event.contexts.contains_key("trace"), "{event:?}");
             assert!(!event.tags.contains_key("otel.trace_id"), "{event:?}");
         }

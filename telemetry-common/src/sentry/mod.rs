@@ -1,9 +1,12 @@
-//! Errors as Sentry events that carry the trace they happened in, and name it to a person: a link
-//! that opens trace and logs in Grafana. The span carries the event's id in turn.
+//! Reports errors to Sentry, as events that are correlated with traces.
 //!
-//! Set by `SENTRY_DSN` alone; without it nothing is built. Every `error!` is an event, with
-//! `SENTRY_WARNINGS=true` every `warn!` too; what came before in the same request or message is its
-//! breadcrumbs. There are no Sentry transactions: OpenTelemetry owns the traces.
+//! An event has the trace id and the span id, and a link that opens the trace and its logs in
+//! Grafana. The span has the id of the event.
+//!
+//! Sentry is enabled only if `SENTRY_DSN` is set. Every `error!` becomes an event, and with
+//! `SENTRY_WARNINGS=true` every `warn!` too. The breadcrumbs of an event are the earlier log events
+//! of the same request or message. The crate sends no Sentry transactions, because OpenTelemetry
+//! exports the traces.
 
 mod event;
 mod layer;
@@ -34,27 +37,28 @@ use event::TRACE_ID;
 pub(crate) use layer::layers;
 use transport::ThreadTransport;
 
-/// How errors are reported.
+/// The settings of Sentry.
 #[derive(Args, Clone, Debug)]
 pub struct SentryConfig {
-    /// Where errors are reported: sentry.io, or a server that speaks its protocol.
+    /// DSN of the Sentry project, or of a server that implements Sentry's protocol [default: errors
+    /// are not reported].
     #[arg(long, env, hide_env_values = true, value_name = "DSN")]
     pub sentry_dsn: Option<Secret>,
 
-    /// Whether warnings are reported like errors; else they are breadcrumbs.
+    /// Whether warnings are reported as events. Otherwise they are only breadcrumbs.
     #[arg(long, env, action = ArgAction::Set, default_value_t = false, value_name = "BOOL")]
     pub sentry_warnings: bool,
 }
 
-/// A text that is not printed.
+/// A string that `Debug` does not print.
 #[derive(Clone)]
 pub struct Secret(String);
 
 impl FromStr for Secret {
     type Err = std::convert::Infallible;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
+    fn from_str(secret: &str) -> Result<Self, Self::Err> {
+        Ok(Self(secret.to_owned()))
     }
 }
 
@@ -64,25 +68,25 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// How many lines before an event are kept with it.
+/// The maximum number of breadcrumbs of an event.
 const BREADCRUMBS: usize = 50;
 
-/// Whether there is a client; asked on every request.
+/// Whether there is a client. It is read on every request.
 static ENABLED: AtomicBool = AtomicBool::new(false);
 
-/// The client, to be closed at the end.
+/// The Sentry client of the process, with the settings of its layers.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     client: Arc<Client>,
     pub(crate) service: String,
     pub(crate) links: Option<GrafanaLinks>,
     pub(crate) warnings: bool,
-    /// What became of the events.
+    /// The pipeline statistics of the events.
     pub(crate) stats: Arc<PipelineStats>,
 }
 
 impl Reporter {
-    /// A client that is the process's own; `None` without a DSN.
+    /// Builds the client and binds it to the main hub. Returns `None` without a DSN.
     pub(crate) fn build(
         config: &SentryConfig,
         grafana: Option<&Url>,
@@ -91,20 +95,20 @@ impl Reporter {
         let Some(Secret(dsn)) = config.sentry_dsn.as_ref().filter(|dsn| !dsn.0.is_empty()) else {
             return Ok(None);
         };
-        let address = Dsn::from_str(dsn).map_err(|_| InitError::SentryDsn)?;
-        let (transport, stats) = ThreadTransport::start(&address).map_err(InitError::Sentry)?;
-        let of_resource = |key| {
+        let parsed = Dsn::from_str(dsn).map_err(|_| InitError::SentryDsn)?;
+        let (transport, stats) = ThreadTransport::start(&parsed).map_err(InitError::Sentry)?;
+        let resource_attribute = |key| {
             let value = resource.get(&Key::from_static_str(key));
             value.map(|value| value.to_string())
         };
-        let name = of_resource(semconv::SERVICE_NAME).unwrap_or_default();
-        let version = of_resource(semconv::SERVICE_VERSION).unwrap_or_default();
-        let environment = of_resource("deployment.environment.name");
+        let name = resource_attribute(semconv::SERVICE_NAME).unwrap_or_default();
+        let version = resource_attribute(semconv::SERVICE_VERSION).unwrap_or_default();
+        let environment = resource_attribute("deployment.environment.name");
         let options = ClientOptions::new()
             .dsn(dsn)
             .release(format!("{name}@{version}"))
             .environment(environment.unwrap_or_else(|| "development".to_owned()))
-            .server_name(of_resource(semconv::HOST_NAME).unwrap_or_default())
+            .server_name(resource_attribute(semconv::HOST_NAME).unwrap_or_default())
             .max_breadcrumbs(BREADCRUMBS)
             .send_default_pii(false)
             .default_integrations(false)
@@ -122,47 +126,48 @@ impl Reporter {
         }))
     }
 
-    /// Sends what waits, and ends.
+    /// Sends the queued events and closes the client, within `budget`.
     pub(crate) fn close(self, budget: Duration) {
         ENABLED.store(false, Ordering::Relaxed);
         self.client.close(Some(budget));
     }
 }
 
-/// Mends events, and what leads to them, on their way.
+/// Adds the hooks that correct events and redact breadcrumbs before they are sent.
 fn with_hooks(options: ClientOptions) -> ClientOptions {
     let options = options.before_breadcrumb(|crumb| Some(without_credentials(crumb)));
     options.before_send(|mut event| {
-        // It invents a trace where there is none.
+        // The client adds a random trace context to an event outside of any trace.
         if !event.tags.contains_key(TRACE_ID) {
             event.contexts.remove("trace");
         }
-        // A failure that many routes share is an issue of each.
-        if let Some(work) = event.transaction.clone() {
-            event.fingerprint.to_mut().push(work.into());
+        // A failure that occurs on several routes is a separate issue for each route.
+        if let Some(transaction) = event.transaction.clone() {
+            event.fingerprint.to_mut().push(transaction.into());
         }
         Some(event)
     })
 }
 
 fn without_credentials(mut crumb: Breadcrumb) -> Breadcrumb {
-    let clean = |text: &mut String| *text = redact::text(text).into_owned();
+    let redact = |text: &mut String| *text = redact::text(text).into_owned();
     if let Some(message) = &mut crumb.message {
-        clean(message);
+        redact(message);
     }
     for value in crumb.data.values_mut() {
         if let Value::String(text) = value {
-            clean(text);
+            redact(text);
         }
     }
     crumb
 }
 
-/// Runs one request's or message's work by itself: its breadcrumbs and tags are in no other's event.
+/// Runs `work`, which handles one request or message, in a Sentry hub of its own. Its breadcrumbs
+/// and tags appear only in its own events.
 pub async fn isolate<F: Future>(work: F) -> F::Output {
     if ENABLED.load(Ordering::Relaxed) {
         let hub = Hub::new_from_top(Hub::main());
-        // What was said at start led to nothing here.
+        // The breadcrumbs of the start of the process are not related to this work.
         hub.configure_scope(Scope::clear_breadcrumbs);
         work.bind_hub(Arc::new(hub)).await
     } else {
@@ -170,21 +175,23 @@ pub async fn isolate<F: Future>(work: F) -> F::Output {
     }
 }
 
-/// Names the work in hand, from a fixed set: `GET /books/{id}`, `process book.added.v1`.
+/// Sets the transaction name of the events of the current request or message: a low-cardinality
+/// value, such as `GET /books/{id}` or `process book.added.v1`.
 pub fn name_work(name: fmt::Arguments<'_>) {
     if ENABLED.load(Ordering::Relaxed) {
         sentry::configure_scope(|scope| scope.set_transaction(Some(&name.to_string())));
     }
 }
 
-/// Tags the events of the work in hand.
+/// Adds a tag to the events of the current request or message.
 pub fn tag(key: &'static str, value: &str) {
     if ENABLED.load(Ordering::Relaxed) {
         sentry::configure_scope(|scope| scope.set_tag(key, value));
     }
 }
 
-/// The id of the event that the work in hand has led to, 32 hex digits.
+/// Returns the id of the last event of the current request or message, 32 hex digits, or `None` if
+/// there was no event.
 pub fn event_id() -> Option<String> {
     if !ENABLED.load(Ordering::Relaxed) {
         return None;
@@ -203,10 +210,13 @@ mod tests {
             message: Some("lost postgres://u:s3cr3t@db/books".to_owned()),
             ..Breadcrumb::default()
         };
-        let told = "of amqp://u:s3cr3t@mq".into();
-        crumb.data.insert("error".to_owned(), told);
-        let clean = without_credentials(crumb);
-        assert_eq!(clean.message.unwrap(), "lost postgres://REDACTED@db/books");
-        assert_eq!(clean.data["error"], "of amqp://REDACTED@mq");
+        let error = "no route to amqp://u:s3cr3t@mq".into();
+        crumb.data.insert("error".to_owned(), error);
+        let redacted = without_credentials(crumb);
+        assert_eq!(
+            redacted.message.unwrap(),
+            "lost postgres://REDACTED@db/books"
+        );
+        assert_eq!(redacted.data["error"], "no route to amqp://REDACTED@mq");
     }
 }

@@ -1,7 +1,8 @@
-//! The transport that sends events to Sentry from a thread of its own, and counts them.
+//! The transport that sends events to Sentry on a separate thread, and counts them.
 //!
-//! The transports of the sentry crate wait without limit for a server that accepts a connection and
-//! does not respond, even at the end of the process, and do not report what they drop.
+//! The transports of the sentry crate have two problems. They wait without a limit, even at
+//! shutdown, for a server that accepts a connection and does not respond. And they do not report
+//! the events that they drop.
 
 use std::{
     io,
@@ -27,7 +28,7 @@ use ureq::{
 
 use crate::pipeline_stats::{PipelineStats, SENTRY_EVENTS};
 
-/// The most events that the queue holds.
+/// The maximum number of events in the queue.
 const CAPACITY: usize = 100;
 /// The time limit for sending one event.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,12 +41,12 @@ pub(super) struct ThreadTransport {
 
 enum Job {
     Send(Box<Envelope>),
-    /// Notifies the sender once every job before this one is done.
+    /// Notifies the sender when all earlier jobs are done.
     Flush(Sender<()>),
 }
 
 impl ThreadTransport {
-    /// Starts the thread; returns the transport and its statistics.
+    /// Starts the thread. Returns the transport and its statistics.
     pub(super) fn start(dsn: &Dsn) -> io::Result<(Arc<Self>, Arc<PipelineStats>)> {
         let stats = PipelineStats::new(&SENTRY_EVENTS, CAPACITY, "");
         let (jobs, queue) = channel();
@@ -61,7 +62,7 @@ impl ThreadTransport {
     }
 }
 
-/// Works on jobs until the transport is dropped.
+/// Processes jobs until the transport is dropped.
 fn run(queue: &Receiver<Job>, mut endpoint: Endpoint, stats: &PipelineStats) {
     for job in queue {
         match job {
@@ -69,7 +70,7 @@ fn run(queue: &Receiver<Job>, mut endpoint: Endpoint, stats: &PipelineStats) {
                 stats.count_dequeued(1);
                 stats.count_exported(1, 0, &endpoint.send(&envelope));
             }
-            // The flush may have timed out.
+            // The receiver is gone if the flush has timed out.
             Job::Flush(done) => drop(done.send(())),
         }
     }
@@ -79,7 +80,7 @@ impl Transport for ThreadTransport {
     fn send_envelope(&self, envelope: Envelope) {
         self.stats.count_created();
         if self.stats.admit() {
-            // The thread lives as long as this sender.
+            // The thread runs as long as this sender exists.
             let _ = self.jobs.send(Job::Send(Box::new(envelope)));
         }
     }
@@ -133,7 +134,7 @@ impl Endpoint {
         }
     }
 
-    /// Stores the limits that the response sets for the events to come.
+    /// Stores the rate limits of the response, which apply to later events.
     fn apply_rate_limits<B>(&mut self, response: &Response<B>) {
         let header = |name| response.headers().get(name)?.to_str().ok();
         if let Some(limits) = header("x-sentry-rate-limits") {

@@ -1,4 +1,4 @@
-//! The client span: propagation, types, failures, and what must not be in it.
+//! Tests of the client span: propagation, attribute types, failures, cancellation and redaction.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::helpers::{Shop, client, client_with};
 #[tokio::test]
 async fn the_span_s_context_arrives_and_its_numbers_are_numbers() {
     testing::install();
-    // Answers with the header it got.
+    // Responds with the `traceparent` header of the request.
     let echo = Router::new().route(
         "/echo",
         get(
@@ -33,9 +33,9 @@ async fn the_span_s_context_arrives_and_its_numbers_are_numbers() {
     let mut server = JoinSet::new();
     server.spawn(async { axum::serve(listener, echo).await.unwrap() });
 
-    let (arrived, spans) = testing::spans_of(async {
+    let (received, spans) = testing::spans_of(async {
         let url = format!("http://ada:lovelace@127.0.0.1:{port}/echo");
-        named(client().get(url))
+        with_template(client().get(url))
             .send()
             .await
             .unwrap()
@@ -49,7 +49,7 @@ async fn the_span_s_context_arrives_and_its_numbers_are_numbers() {
     assert_eq!(span.status, Status::Unset);
     let context = &span.span_context;
     assert_eq!(
-        arrived,
+        received,
         format!("00-{}-{}-01", context.trace_id(), context.span_id())
     );
     assert_eq!(
@@ -68,21 +68,21 @@ async fn the_span_s_context_arrives_and_its_numbers_are_numbers() {
     assert_eq!(
         attribute(span, semconv::URL_FULL),
         Some(&url.into()),
-        "without credentials"
+        "the URL has no credentials"
     );
 }
 
 #[tokio::test]
-async fn what_goes_wrong_is_named() {
+async fn a_failed_request_has_its_error_type() {
     let shop = Shop::open().await;
-    let hurried = client_with(Duration::from_millis(300));
+    let impatient = client_with(Duration::from_millis(300));
     for (client, url, error_type) in [
         (client(), format!("{}/nowhere", shop.url), "404"),
         (client(), format!("{}/shelf/broken", shop.url), "500"),
-        (hurried, format!("{}/shelf/never", shop.url), "timeout"),
+        (impatient, format!("{}/shelf/never", shop.url), "timeout"),
         (client(), "http://127.0.0.1:1/".to_owned(), "connect"),
     ] {
-        let (_, spans) = testing::spans_of(named(client.get(&url)).send()).await;
+        let (_, spans) = testing::spans_of(with_template(client.get(&url)).send()).await;
         let span = spans.named("GET /echo");
         assert_eq!(
             attribute(span, semconv::ERROR_TYPE),
@@ -94,27 +94,27 @@ async fn what_goes_wrong_is_named() {
 }
 
 #[tokio::test]
-async fn a_call_given_up_says_so_and_is_no_error() {
+async fn a_cancelled_request_is_marked_and_is_not_an_error() {
     let shop = Shop::open().await;
     let port = shop.url.rsplit(':').next().unwrap().parse::<i64>().unwrap();
     let url = format!("{}/shelf/never", shop.url);
     let ((), spans) = testing::spans_of(async {
-        let answer = named(client().get(url)).send();
-        let gone = tokio::time::timeout(Duration::from_millis(200), answer).await;
-        assert!(gone.is_err(), "nobody answers");
+        let response = with_template(client().get(url)).send();
+        let outcome = tokio::time::timeout(Duration::from_millis(200), response).await;
+        assert!(outcome.is_err(), "the server never responds");
     })
     .await;
     let span = spans.named("GET /echo");
     assert_eq!(attribute(span, semconv::CANCELLED), Some(&true.into()));
     assert_eq!(span.status, Status::Unset);
-    let ours = KeyValue::new(semconv::SERVER_PORT, port);
+    let port = KeyValue::new(semconv::SERVER_PORT, port);
     assert!(
-        testing::sum(semconv::HTTP_CLIENT_REQUEST_DURATION, &ours) >= 0.2,
-        "it is measured"
+        testing::sum(semconv::HTTP_CLIENT_REQUEST_DURATION, &port) >= 0.2,
+        "the duration is recorded"
     );
 }
 
-/// The template of the path, as a generated client would give it.
-fn named(request: RequestBuilder) -> RequestBuilder {
+/// Adds the URL template, as a generated client does.
+fn with_template(request: RequestBuilder) -> RequestBuilder {
     request.with_extension(UrlTemplate("/echo"))
 }

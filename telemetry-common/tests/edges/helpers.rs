@@ -1,4 +1,4 @@
-//! A small service on a free port, and a client that sends its trace.
+//! A small service on a free port, and a client that propagates its trace context.
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Context in headers, whatever others put there.
+//! Tests of trace context and baggage in Kafka headers, valid and invalid.
 
 use opentelemetry::{
     Context,
@@ -36,12 +36,12 @@ async fn a_message_carries_the_context_of_its_create_span() {
     assert_eq!(
         keys,
         ["content-type", "traceparent"],
-        "an empty tracestate is none"
+        "an empty tracestate is not sent"
     );
 }
 
 #[tokio::test]
-async fn of_repeated_headers_the_last_counts() {
+async fn the_last_of_repeated_headers_is_used() {
     testing::install();
     let message = message(&[("traceparent", Some(OLD)), ("TraceParent", Some(NEW))]);
     let context = kafka::extract(&message);
@@ -70,7 +70,7 @@ async fn a_message_without_context_is_processed_without_link() {
 }
 
 #[tokio::test]
-async fn processing_links_to_the_create_and_can_continue_it() {
+async fn a_process_span_links_to_the_create_span_and_can_be_its_child() {
     for relation in [TraceRelation::Link, TraceRelation::Parent] {
         let (id, _) = testing::spans_of(async {
             let message = message(&[("traceparent", Some(NEW))]);
@@ -89,34 +89,34 @@ async fn processing_links_to_the_create_and_can_continue_it() {
             process.links[0].span_context.span_id().to_string(),
             "4444444444444444"
         );
-        let continues = process.parent_span_id.to_string() == "4444444444444444";
-        assert_eq!(continues, relation == TraceRelation::Parent);
+        let is_child = process.parent_span_id.to_string() == "4444444444444444";
+        assert_eq!(is_child, relation == TraceRelation::Parent);
     }
 }
 
 #[tokio::test]
-async fn the_work_carries_the_message_s_baggage_on() {
+async fn processing_propagates_the_baggage_of_the_message() {
     testing::install();
     let message = message(&[
         ("traceparent", Some(NEW)),
         ("baggage", Some("synthetic=true")),
     ]);
-    let carried = consuming(TraceRelation::Link)
+    let headers = consuming(TraceRelation::Link)
         .process(&message, 1, async {
             Headers::carrying(&Context::current())
         })
         .await;
-    let baggage = carried.context().baggage().get("synthetic").cloned();
+    let baggage = headers.context().baggage().get("synthetic").cloned();
     assert_eq!(baggage.unwrap().as_str(), "true");
     assert_ne!(
-        carried
+        headers
             .context()
             .span()
             .span_context()
             .trace_id()
             .to_string(),
         NEW[3..35],
-        "a trace of its own all the same"
+        "the process span starts a new trace"
     );
 }
 

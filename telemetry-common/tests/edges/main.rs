@@ -1,4 +1,5 @@
-//! The edges as a taker uses them: a real server, a real client, messages with real headers.
+//! Tests of the integrations through the public API: a real server, a real client, and messages
+//! with real headers.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod client;

@@ -1,53 +1,58 @@
-//! What a metric must not become.
+//! Tests of the limit of a metric's series.
 
 use std::time::{Duration, Instant};
 
 use opentelemetry::{KeyValue, global};
 use telemetry_common::{semconv, testing};
 
-/// More than the SDK keeps of one instrument.
+/// More series than the SDK keeps of one instrument.
 const SERIES: i64 = 2_100;
 
 // proves: L29
 #[tokio::test]
-async fn an_attribute_without_bounds_is_capped_and_that_is_said_once() {
+async fn an_unbounded_attribute_is_capped_and_the_cap_is_logged_once() {
     testing::install();
     flood("visits");
-    let rest = KeyValue::new("otel.metric.overflow", true);
+    let overflow = KeyValue::new("otel.metric.overflow", true);
     assert!(
-        testing::sum("visits", &rest) > 0.0,
-        "what exceeds the cap is counted"
+        testing::sum("visits", &overflow) > 0.0,
+        "values beyond the cap are counted"
     );
-    once_said("visits").await;
-    // By the time the next one is said, the first would have been said again.
+    wait_for_warning("visits").await;
+    // When the second metric is logged, a repeated warning for the first one would be there too.
     flood("clicks");
     testing::metrics();
-    once_said("clicks").await;
-    assert_eq!(said("visits"), 1);
+    wait_for_warning("clicks").await;
+    assert_eq!(count_warnings("visits"), 1);
 }
 
+/// Adds more series to a counter than the SDK keeps.
 fn flood(name: &'static str) {
-    let counter = global::meter("careless").u64_counter(name).build();
+    let counter = global::meter("unbounded").u64_counter(name).build();
     for visitor in 0..SERIES {
         counter.add(1, &[KeyValue::new("visitor", visitor)]);
     }
 }
 
-fn said(name: &str) -> usize {
-    let events = testing::events("telemetry.metric.capped");
-    let told = events.iter().filter(|log| {
+/// Returns how often the cap of the metric `name` was logged.
+fn count_warnings(name: &str) -> usize {
+    let events = testing::events("telemetry_common.metric.capped");
+    let warnings = events.iter().filter(|log| {
         let mut attributes = log.record.attributes_iter();
         attributes.any(|(key, value)| {
             key.as_str() == semconv::METRIC_NAME && format!("{value:?}").contains(name)
         })
     });
-    told.count()
+    warnings.count()
 }
 
-async fn once_said(name: &str) {
+async fn wait_for_warning(name: &str) {
     let deadline = Instant::now() + Duration::from_mins(1);
-    while said(name) == 0 {
-        assert!(Instant::now() < deadline, "{name} is never said");
+    while count_warnings(name) == 0 {
+        assert!(
+            Instant::now() < deadline,
+            "the cap of {name} was not logged"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

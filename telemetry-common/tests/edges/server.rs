@@ -1,4 +1,4 @@
-//! The server span: names, types, status, parents; what is measured and answered.
+//! Tests of the server span, the server metrics, the access log and the response headers.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::helpers::{Shop, client, client_with};
 #[tokio::test]
 async fn a_request_is_a_span_named_by_method_and_route() {
     let shop = Shop::open().await;
-    let (answer, spans) = testing::spans_of(async {
+    let (response, spans) = testing::spans_of(async {
         client()
             .get(format!("{}/shelf/7?colour=red", shop.url))
             .send()
@@ -58,16 +58,17 @@ async fn a_request_is_a_span_named_by_method_and_route() {
         Some(Value::I64(_))
     ));
     assert_eq!(attribute(span, semconv::ERROR_TYPE), None);
-    // reqwest sends no user agent: unknown is absent, not empty. `span.type` is a vendor's.
+    // reqwest sends no user agent: an unknown value is absent, not empty. `span.type` is an
+    // attribute of a vendor.
     assert_eq!(attribute(span, "user_agent.original"), None);
     assert_eq!(attribute(span, "span.type"), None);
     let context = &span.span_context;
     let expected = format!("00-{}-{}-01", context.trace_id(), context.span_id());
-    assert_eq!(answer.headers()["traceparent"], expected);
+    assert_eq!(response.headers()["traceparent"], expected);
 }
 
 #[tokio::test]
-async fn every_key_stands_once() {
+async fn every_attribute_key_occurs_once() {
     let shop = Shop::open().await;
     let (_, spans) = testing::spans_of(send(&shop, "BREW", "/shelf/7")).await;
     let mut keys: Vec<_> = server(&spans)
@@ -76,9 +77,9 @@ async fn every_key_stands_once() {
         .map(|pair| pair.key.as_str())
         .collect();
     keys.sort_unstable();
-    let all = keys.len();
+    let total = keys.len();
     keys.dedup();
-    assert_eq!(keys.len(), all);
+    assert_eq!(keys.len(), total);
 }
 
 // proves: L29 R2
@@ -96,7 +97,7 @@ async fn an_unknown_method_cannot_grow_names_or_labels() {
         attribute(span, semconv::HTTP_REQUEST_METHOD_ORIGINAL),
         Some(&"BREW".into())
     );
-    let methods = request_durations(semconv::HTTP_REQUEST_METHOD);
+    let methods = duration_attributes(semconv::HTTP_REQUEST_METHOD);
     assert!(methods.contains(&"_OTHER".to_owned()), "{methods:?}");
     assert!(!methods.contains(&"BREW".to_owned()), "{methods:?}");
 }
@@ -109,7 +110,11 @@ async fn without_a_route_the_name_is_the_method() {
     let span = server(&spans);
     assert_eq!(span.name, "GET");
     assert_eq!(attribute(span, semconv::HTTP_ROUTE), None);
-    assert_eq!(span.status, Status::Unset, "4xx is no error of the server");
+    assert_eq!(
+        span.status,
+        Status::Unset,
+        "a 4xx is not an error of the server"
+    );
 }
 
 // proves: L32
@@ -140,38 +145,41 @@ async fn a_panic_is_one_exception_on_its_request_s_span() {
         .filter(|log| log.record.event_name() == Some("exception"))
         .collect();
     let [panic] = panics[..] else {
-        panic!("one exception, not {panics:?}")
+        panic!("expected one exception: {panics:?}")
     };
     let context = panic.record.trace_context().unwrap();
     assert_eq!(context.span_id, server(&spans).span_context.span_id());
     let text = format!("{:?}", panic.record);
     assert!(text.contains("the shelf fell over"), "{text}");
-    assert!(text.contains("helpers::panic"), "a backtrace: {text}");
-    assert!(testing::sum_of(semconv::PANICS) > before, "it is counted");
+    assert!(text.contains("helpers::panic"), "no backtrace: {text}");
+    assert!(
+        testing::sum_of(semconv::PANICS) > before,
+        "the panic is counted"
+    );
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_told_by_span_and_metric() {
+async fn a_request_that_its_client_cancels_is_recorded_by_span_metric_and_log() {
     let shop = Shop::open().await;
     let ((), spans) = testing::spans_of(async {
         let url = format!("{}/shelf/never", shop.url);
-        let hurried = client_with(Duration::from_secs(2));
-        hurried.get(url).send().await.unwrap_err();
+        let client = client_with(Duration::from_secs(2));
+        client.get(url).send().await.unwrap_err();
     })
     .await;
-    // The server notices a moment after the client has gone.
-    let spans = spans.once_ended("GET /shelf/never").await;
+    // The server detects a closed connection with a delay.
+    let spans = spans.wait_for("GET /shelf/never").await;
     let span = server(&spans);
     assert!(matches!(span.status, Status::Error { .. }));
     assert_eq!(
         attribute(span, semconv::ERROR_TYPE),
         Some(&"cancelled".into())
     );
-    assert!(request_durations(semconv::ERROR_TYPE).contains(&"cancelled".to_owned()));
+    assert!(duration_attributes(semconv::ERROR_TYPE).contains(&"cancelled".to_owned()));
     assert_eq!(
         testing::logs_of(spans.trace_id()).len(),
         1,
-        "and by one line"
+        "one log record"
     );
 }
 
@@ -188,9 +196,9 @@ async fn a_junk_traceparent_starts_a_new_trace() {
         let request = plain
             .get(format!("{}/shelf/7", shop.url))
             .header("traceparent", junk);
-        let answer = request.send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        let traceparent = answer.headers()["traceparent"].to_str().unwrap();
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let traceparent = response.headers()["traceparent"].to_str().unwrap();
         assert_eq!(traceparent.len(), 55);
         assert!(!traceparent.contains(&"0".repeat(32)));
     }
@@ -198,7 +206,7 @@ async fn a_junk_traceparent_starts_a_new_trace() {
 
 // proves: L21
 #[tokio::test]
-async fn a_request_id_is_kept_or_replaced_and_answered() {
+async fn a_request_id_is_kept_or_replaced_and_returned() {
     let shop = Shop::open().await;
     let plain = reqwest::Client::builder().build().unwrap();
     let long = "x".repeat(129);
@@ -206,8 +214,8 @@ async fn a_request_id_is_kept_or_replaced_and_answered() {
         let request = plain
             .get(format!("{}/shelf/7", shop.url))
             .header("x-request-id", sent);
-        let answer = request.send().await.unwrap();
-        let id = answer.headers()["x-request-id"].to_str().unwrap();
+        let response = request.send().await.unwrap();
+        let id = response.headers()["x-request-id"].to_str().unwrap();
         assert_eq!(id == sent, kept, "{id}");
         assert!(!id.is_empty());
     }
@@ -217,7 +225,7 @@ async fn a_request_id_is_kept_or_replaced_and_answered() {
 #[tokio::test]
 async fn the_access_log_carries_the_ids() {
     let shop = Shop::open().await;
-    let (answer, spans) = testing::spans_of(async {
+    let (response, spans) = testing::spans_of(async {
         client()
             .get(format!("{}/shelf/7", shop.url))
             .send()
@@ -227,7 +235,7 @@ async fn the_access_log_carries_the_ids() {
     .await;
     let logs = testing::logs_of(spans.trace_id());
     let [log] = &logs[..] else {
-        panic!("one line a request, not {logs:?}")
+        panic!("expected one log record: {logs:?}")
     };
     let context = log.record.trace_context().unwrap();
     assert_eq!(context.span_id, server(&spans).span_context.span_id());
@@ -235,17 +243,17 @@ async fn the_access_log_carries_the_ids() {
         .record
         .attributes_iter()
         .find(|(key, _)| key.as_str() == semconv::REQUEST_ID)
-        .expect("the record carries the request's id");
-    assert!(format!("{id:?}").contains(answer.headers()["x-request-id"].to_str().unwrap()));
+        .expect("the record has the request id");
+    assert!(format!("{id:?}").contains(response.headers()["x-request-id"].to_str().unwrap()));
 }
 
 async fn send(shop: &Shop, method: &str, path: &str) -> u16 {
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    let answer = client()
+    let response = client()
         .request(method, format!("{}{path}", shop.url))
         .send()
         .await;
-    answer.unwrap().status().as_u16()
+    response.unwrap().status().as_u16()
 }
 
 #[track_caller]
@@ -259,13 +267,13 @@ fn server(spans: &Spans) -> &SpanData {
     assert!(found.next().is_none(), "{:?}", spans.names());
     assert!(
         span.parent_span_is_remote,
-        "it continues the caller's trace"
+        "the span continues the caller's trace"
     );
     span
 }
 
-/// The values of one label of `http.server.request.duration`.
-fn request_durations(label: &str) -> Vec<String> {
+/// Returns the values of one attribute of `http.server.request.duration`.
+fn duration_attributes(key: &str) -> Vec<String> {
     let mut values = Vec::new();
     for resource in testing::metrics() {
         for metric in resource
@@ -280,8 +288,8 @@ fn request_durations(label: &str) -> Vec<String> {
                 panic!("not a histogram");
             };
             for point in histogram.data_points() {
-                let labels = point.attributes().filter(|pair| pair.key.as_str() == label);
-                values.extend(labels.map(|pair| pair.value.to_string()));
+                let pairs = point.attributes().filter(|pair| pair.key.as_str() == key);
+                values.extend(pairs.map(|pair| pair.value.to_string()));
             }
         }
     }

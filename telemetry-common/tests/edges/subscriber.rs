@@ -1,13 +1,13 @@
-//! What the layers let through.
+//! Tests of the filters of the layers.
 
 use opentelemetry::trace::Status;
 use telemetry_common::testing;
 use tracing::{error, info, info_span};
 
 #[tokio::test]
-async fn an_error_event_does_not_paint_its_span() {
+async fn an_error_event_does_not_change_the_status_of_its_span() {
     let ((), spans) = testing::spans_of(async {
-        info_span!("handled").in_scope(|| error!("and handled"));
+        info_span!("handled").in_scope(|| error!("it failed and was handled"));
     })
     .await;
     let span = spans.named("handled");
@@ -16,7 +16,7 @@ async fn an_error_event_does_not_paint_its_span() {
 }
 
 #[tokio::test]
-async fn the_exporters_work_leaves_no_telemetry() {
+async fn exporting_creates_no_telemetry() {
     let ((), spans) = testing::spans_of(async {
         info_span!(target: "hyper_util::client", "connect").in_scope(|| {});
         info_span!(target: "opentelemetry-otlp", "export").in_scope(|| {});

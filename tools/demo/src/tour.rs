@@ -249,6 +249,8 @@ fn links(span: &Span, target: &Span) -> bool {
 
 fn logs_of(sink: &Sink, request_id: &str) -> Vec<Log> {
     let mut logs = sink.logs();
-    logs.retain(|log| log.attributes.get("telemetry.request.id") == Some(&json!(request_id)));
+    logs.retain(|log| {
+        log.attributes.get("telemetry_common.request.id") == Some(&json!(request_id))
+    });
     logs
 }

@@ -9,6 +9,8 @@ mod conformance;
 mod e2e;
 mod fuzz;
 mod load;
+mod paths;
+mod phrases;
 mod queries;
 mod spec;
 mod stack;
@@ -49,6 +51,8 @@ enum Command {
     Openapi,
     /// Copy telemetry-common into an empty folder, build an example with it, and check its telemetry.
     TakeHome,
+    /// Install what the tests need, and run all of them.
+    Test,
     /// Write docs/telemetry.md from crates/telemetry-registry/registry/.
     Telemetry,
     /// Write .sqlx/ from the queries, with a temporary database.
@@ -68,6 +72,7 @@ fn main() -> Result<()> {
         Command::Openapi => spec::write(),
         Command::TakeHome => take_home::run(),
         Command::Telemetry => telemetry::write(),
+        Command::Test => test(),
         Command::SqlxPrepare => queries::prepare(false),
     }
 }
@@ -85,6 +90,12 @@ const FEATURES: [&str; 9] = [
     "testing",
     "tls",
 ];
+
+fn test() -> Result<()> {
+    tools::install()?;
+    step("tests");
+    cargo::run(&["test", "--workspace"], &[])
+}
 
 fn check() -> Result<()> {
     step("format");
@@ -123,6 +134,9 @@ fn check() -> Result<()> {
     cargo::run(&["tree", "--invert", "opentelemetry", "--depth", "0"], &[])?;
     step("dependencies between crates");
     arrows::check()?;
+    step("phrases and paths in documents");
+    phrases::check()?;
+    paths::check()?;
     step("openapi.json of both services");
     spec::check()?;
     step("docs/telemetry.md");

@@ -173,7 +173,8 @@ async fn check_telemetry(program: &str, executable: &Path) -> Result<()> {
             .all(|name| spans.iter().any(|span| span.name == *name));
         let one_trace = spans.iter().all(|span| span.trace_id == spans[0].trace_id);
         let logged = logs.iter().any(|log| {
-            log.event == "telemetry.http.server.answered" && log.trace_id == spans[0].trace_id
+            log.event == "telemetry_common.http.server.responded"
+                && log.trace_id == spans[0].trace_id
         });
         let measured = points
             .iter()

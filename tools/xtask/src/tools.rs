@@ -136,17 +136,22 @@ pub(crate) fn build_stack(folder: &Path) -> Result<()> {
 
 /// Returns the configured program, or the one at `path` in the installed tools.
 fn installed(configured: Option<&PathBuf>, path: &str) -> Result<PathBuf> {
-    static TOOLS: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(program) = configured {
-        return Ok(program.clone());
+    match configured {
+        Some(program) => Ok(program.clone()),
+        None => Ok(install()?.join(path)),
     }
+}
+
+/// Installs the tools that are missing, and returns their folder.
+pub(crate) fn install() -> Result<PathBuf> {
+    static TOOLS: OnceLock<PathBuf> = OnceLock::new();
     if let Some(tools) = TOOLS.get() {
-        return Ok(tools.join(path));
+        return Ok(tools.clone());
     }
     let tools = cache()?.join("tools");
     step(&format!("installing tools into {}", tools.display()));
     execute(Path::new(".ci/install"), &[&tools.display().to_string()])?;
-    Ok(TOOLS.get_or_init(|| tools).join(path))
+    Ok(TOOLS.get_or_init(|| tools).clone())
 }
 
 /// Returns `$XDG_CACHE_HOME/bookapp`, or `.cache/bookapp` in the home folder.

@@ -38,15 +38,15 @@ async fn many_requests_on_one_connection_are_one_connection() {
         let (_, text) = get(&format!("{}/metrics", system.bookapp.admin_url)).await;
         let sum = |series: &str| {
             let lines = text.lines().filter(|line| line.starts_with(series));
-            let api = lines.filter(|line| line.contains("telemetry_listener=\"api\""));
+            let api = lines.filter(|line| line.contains("telemetry_common_listener=\"api\""));
             api.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
                 .sum::<f64>()
         };
         [
-            sum("telemetry_connections_opened_total{"),
-            sum("telemetry_connections_open{"),
-            sum("telemetry_connection_duration_seconds_count{"),
-            sum("telemetry_connection_io_bytes_total{"),
+            sum("telemetry_common_connection_opened_total{"),
+            sum("telemetry_common_connection_active{"),
+            sum("telemetry_common_connection_duration_seconds_count{"),
+            sum("telemetry_common_connection_io_bytes_total{"),
         ]
     };
     let before = connection_metrics().await;
@@ -91,7 +91,7 @@ async fn the_console_s_filter_changes_while_the_process_runs_and_nothing_else() 
         (StatusCode::OK, "warn".to_owned())
     );
     assert_eq!(
-        count_lines("GET /books/{id} answered"),
+        count_lines("GET /books/{id} responded"),
         0,
         "the access log is not logged at warn"
     );
@@ -100,7 +100,7 @@ async fn the_console_s_filter_changes_while_the_process_runs_and_nothing_else() 
     let (status, now) = filter(&system, Some("info")).await;
     assert_eq!((status, &*now), (StatusCode::OK, "info"));
     get(&url).await;
-    let logged = || async { (count_lines("GET /books/{id} answered") == 1).then_some(()) };
+    let logged = || async { (count_lines("GET /books/{id} responded") == 1).then_some(()) };
     eventually(SOON, "the access log line", logged)
         .await
         .unwrap();
@@ -112,7 +112,7 @@ async fn the_console_s_filter_changes_while_the_process_runs_and_nothing_else() 
     get(&url).await;
     exported(&system, 3).await;
     assert_eq!(
-        count_lines("GET /books/{id} answered"),
+        count_lines("GET /books/{id} responded"),
         1,
         "the console logs nothing"
     );
@@ -158,7 +158,7 @@ async fn filter(system: &System, new: Option<&'static str>) -> (StatusCode, Stri
 async fn exported(system: &System, count: usize) {
     let arrived = || async {
         let logs = system.sink.logs().into_iter();
-        let access = logs.filter(|log| log.body.starts_with("GET /books/{id} answered"));
+        let access = logs.filter(|log| log.body.starts_with("GET /books/{id} responded"));
         (access.count() == count).then_some(())
     };
     eventually(SOON, "the log records", arrived).await.unwrap();

@@ -25,7 +25,7 @@ async fn a_json_line_is_one_object_with_the_three_ids() {
     assert_eq!(added["bookapp.book.id"], 93, "a number, not a string");
     let access = lines
         .iter()
-        .find(|line| line["message"] == "POST /books/add answered 201")
+        .find(|line| line["message"] == "POST /books/add responded with 201")
         .unwrap();
     assert_eq!(access["http.response.status_code"], 201);
     assert_eq!(access["trace_id"], trace);

@@ -12,7 +12,7 @@ use crate::helpers::{self, SOON};
 async fn an_injected_error_is_on_span_log_metric_and_sentry_event() {
     let (system, sentry) = start().await;
     let rule = json!({"endpoint_pattern": "/books/:id", "http_method": "get", "error_rate": 1,
-        "error_code": 502, "error_message": "on purpose"});
+        "error_code": 502, "error_message": "injected by a test"});
     let stored: Value = store_rule(&system, &rule).await.json().await.unwrap();
     assert_eq!(
         stored["endpoint_pattern"], "/books/{id}",
@@ -20,7 +20,7 @@ async fn an_injected_error_is_on_span_log_metric_and_sentry_event() {
     );
     let response = wait_for_status(&system, "/books/1", 502).await;
     let problem: Value = response.json().await.unwrap();
-    assert_eq!(problem["detail"], "on purpose");
+    assert_eq!(problem["detail"], "injected by a test");
     let span = span(&system, "GET /books/{id}", "error").await;
     assert_eq!(span.status, "ERROR");
     assert_eq!(span.attributes["bookapp.fault.rule.id"], stored["id"]);

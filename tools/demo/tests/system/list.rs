@@ -48,7 +48,7 @@ async fn listing_92_books_is_one_query_one_call_one_query() {
     let ids: Vec<_> = trace
         .spans()
         .iter()
-        .filter_map(|span| span.attributes.get("telemetry.request.id"))
+        .filter_map(|span| span.attributes.get("telemetry_common.request.id"))
         .collect();
     assert_eq!(ids.len(), 2);
     assert_eq!(ids[0], ids[1], "the call propagates the request id");

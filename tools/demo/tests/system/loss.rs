@@ -4,14 +4,19 @@
 use std::{collections::HashSet, fs, future::Future, time::Duration};
 
 use futures::future::join_all;
-use testbed::{System, process::Signal, sink::Sink, system::http};
+use testbed::{
+    System, eventually,
+    process::{Signal, Spec},
+    sink::Sink,
+    system::http,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 
-use crate::helpers;
+use crate::helpers::{self, SOON};
 
 const REQUESTS: usize = 2_000;
 /// The maximum shutdown time of the services.
@@ -63,6 +68,39 @@ async fn every_created_span_is_received_or_reported_as_lost() {
     let arrived = arrived(&system.sink);
     assert!(lost > 0 && arrived > 0, "{lost} lost, {arrived} arrived");
     assert_eq!(created, lost + arrived);
+}
+
+#[tokio::test]
+async fn what_a_receiver_rejects_counts_as_lost() {
+    for protocol in ["http/protobuf", "grpc"] {
+        let adjust = |spec: Spec| spec.env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+        let system = helpers::start_with(adjust).await;
+        system.sink.reject();
+        get_all(&system, REQUESTS / 10).await;
+        for name in [
+            "otel.sdk.exporter.span.exported",
+            "otel.sdk.exporter.log.exported",
+            "otel.sdk.exporter.metric_data_point.exported",
+        ] {
+            let rejected = || async {
+                let points = system.sink.points();
+                let mut points = points.iter().filter(|point| point.name == name);
+                points
+                    .any(|point| {
+                        point.attributes.get("error.type") == Some(&"rejected".into())
+                            && point.service() == "bookapp"
+                            && point.value > 0.0
+                    })
+                    .then_some(())
+            };
+            eventually(SOON, name, rejected).await.unwrap();
+        }
+        let (created, lost) = stop(&system).await;
+        assert_eq!(lost, created, "{protocol}: all spans are rejected");
+        let lines = system.bookapp.process.lines();
+        let reported = |line: &String| line.ends_with(" metric data points were rejected");
+        assert!(lines.iter().any(reported), "{protocol}: {lines:?}");
+    }
 }
 
 /// Sends requests while the collector at `endpoint` accepts nothing. Checks memory and statistics.

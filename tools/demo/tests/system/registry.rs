@@ -28,7 +28,12 @@ const TIMEOUT: Duration = Duration::from_secs(40);
 async fn what_is_emitted_is_declared_and_what_is_declared_is_emitted() {
     let dependencies = Dependencies::start(None).await.unwrap();
     let sentry = SentrySink::start().await.unwrap();
-    let with_sentry = |spec: Spec| spec.env("SENTRY_DSN", sentry.dsn());
+    let with_sentry = |spec: Spec| {
+        spec.env("SENTRY_DSN", sentry.dsn()).env(
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "service.namespace=bookapp,deployment.environment.name=test",
+        )
+    };
     let binaries = helpers::binaries().await;
     let started = System::start_with(binaries, dependencies, with_sentry).await;
     let mut system = started.unwrap();
@@ -93,6 +98,8 @@ async fn requests(system: &System) {
         .get(format!("{}/books/1", system.bookapp.url));
     let result = request.timeout(Duration::from_millis(500)).send().await;
     assert!(result.unwrap_err().is_timeout());
+    // PostgreSQL's lock timeout ends the next one.
+    call(system, Method::GET, "/books/1", None, 503).await;
     drop(lock);
 }
 
@@ -117,16 +124,17 @@ async fn injected_panic(system: &System) {
         .unwrap();
 }
 
-/// Sends a valid message, a duplicate, a message for a deleted book, and an undecodable one.
+/// Sends a valid message, a duplicate, a message for a deleted book, an undecodable one and one without a value.
 async fn messages(system: &System) {
     let event = BookAdded::now(1, "req-1".to_owned());
     let event = serde_json::to_vec(&event).unwrap();
     let deleted = serde_json::to_vec(&BookAdded::now(2, "req-2".to_owned())).unwrap();
     for value in [&event, &event, &deleted, &b"poison".to_vec()] {
-        send(system, value).await;
+        send(system, Some(value)).await;
     }
+    send(system, None).await;
     let kafka = system.mock_kafka().unwrap();
-    kafka.messages(BOOK_ADDED_DEAD_LETTER, 1).await.unwrap();
+    kafka.messages(BOOK_ADDED_DEAD_LETTER, 2).await.unwrap();
 }
 
 /// Stops Kafka, the database and the backend, one after the other.
@@ -141,7 +149,7 @@ async fn outages(system: &mut System) {
     let event = serde_json::to_vec(&BookAdded::now(3, "req-3".to_owned())).unwrap();
     let postgres = system.postgres.as_mut().unwrap();
     postgres.stop(Signal::SIGKILL).await.unwrap();
-    send(system, &event).await;
+    send(system, Some(&event)).await;
     wait_for_event(system, "bookapp.message.retry").await;
     wait_for_event(system, "bookapp.outbox.relay.failed").await;
     call(system, Method::GET, "/books/1", None, 503).await;
@@ -158,6 +166,7 @@ async fn outages(system: &mut System) {
 async fn call(system: &System, method: Method, path: &str, body: Option<&Value>, status: u16) {
     let url = format!("{}{path}", system.bookapp.url);
     let request = http().unwrap().request(method, url);
+    let request = request.header("user-agent", "registry-test");
     let request = body.into_iter().fold(request, RequestBuilder::json);
     let response = request.send().await.unwrap();
     assert_eq!(
@@ -167,12 +176,13 @@ async fn call(system: &System, method: Method, path: &str, body: Option<&Value>,
     );
 }
 
-async fn send(system: &System, value: &[u8]) {
+async fn send(system: &System, value: Option<&[u8]>) {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", &system.kafka_servers)
         .create()
         .unwrap();
-    let record = FutureRecord::to(BOOK_ADDED).key("1").payload(value);
+    let mut record = FutureRecord::to(BOOK_ADDED).key("1");
+    record.payload = value;
     producer.send(record, SOON).await.unwrap();
 }
 

@@ -47,7 +47,7 @@ async fn a_failed_request_is_one_event_that_links_to_its_trace_and_back() {
     assert_eq!(tags["otel.sampled"], "true");
     assert_eq!(tags["service"], "bookapp");
     assert_eq!(tags["http.route"], "/books/{id}");
-    assert_eq!(tags["telemetry.request.id"], "load-42");
+    assert_eq!(tags["telemetry_common.request.id"], "load-42");
     assert!(event["release"].as_str().unwrap().starts_with("bookapp@"));
 
     // The span in which the error happened contains the event id.
@@ -225,7 +225,7 @@ async fn a_sentry_that_is_down_or_silent_delays_no_request_and_the_loss_is_repor
         let lines = stop(&system).await;
         let lost = "telemetry: 150 of 150 Sentry events were not delivered";
         assert!(lines.contains(&lost.to_owned()), "{address}: {lines:?}");
-        let full = undelivered(&system, "telemetry.sentry.event.processed");
+        let full = undelivered(&system, "telemetry_common.sentry.event.processed");
         assert!(address == "127.0.0.1:1" || full >= 40.0, "{full} dropped");
     }
 }
@@ -277,7 +277,7 @@ async fn a_sentry_that_responds_429_receives_no_further_events() {
     );
     let lost = "telemetry: 5 of 5 Sentry events were not delivered";
     assert!(lines.contains(&lost.to_owned()), "{lines:?}");
-    let rejected = undelivered(&system, "telemetry.sentry.event.exported");
+    let rejected = undelivered(&system, "telemetry_common.sentry.event.exported");
     assert!((rejected - 5.0).abs() < 0.1, "{rejected}");
 }
 

@@ -1,6 +1,6 @@
-//! The start page as a browser shows it: headless Chromium, driven over `WebDriver`.
+//! Tests of the start page in headless Chromium, controlled over `WebDriver`.
 //!
-//! `CHROMEDRIVER` names the driver, else it is looked for on the path.
+//! `CHROMEDRIVER` is the path of chromedriver; the default is the one in `PATH`.
 
 use std::{collections::HashSet, env, process::Command};
 
@@ -22,8 +22,8 @@ use crate::helpers::{self, SOON};
 
 const GRAFANA: &str = "https://grafana.example";
 
-/// What each button's answer begins with, in the order of the page.
-const ANSWERS: [&str; 12] = [
+/// The start of the displayed response of each button, in the order of the page.
+const RESPONSES: [&str; 12] = [
     "POST /books/add: 201",
     "POST /books/bulk_add: 201",
     "GET /books?limit=5: 200",
@@ -44,21 +44,21 @@ async fn every_button_shows_its_answer_and_opens_its_trace() {
     let system = start().await;
     let browser = Browser::start(&system, true).await;
     let buttons = browser.all("button[data-path]").await;
-    assert_eq!(buttons.len(), ANSWERS.len());
-    for (nth, (button, expected)) in buttons.iter().zip(ANSWERS).enumerate() {
+    assert_eq!(buttons.len(), RESPONSES.len());
+    for (nth, (button, expected)) in buttons.iter().zip(RESPONSES).enumerate() {
         if expected.ends_with("/details: 200") {
             derived(&system, 95).await;
         }
         button.click().await.unwrap();
-        let answer = browser.answer(nth + 1).await;
+        let response = browser.response(nth + 1).await;
         assert!(
-            answer.text().await.unwrap().starts_with(expected),
+            response.text().await.unwrap().starts_with(expected),
             "{expected}: {}",
-            answer.text().await.unwrap()
+            response.text().await.unwrap()
         );
-        let link = answer.find(Locator::Css("a")).await.unwrap();
+        let link = response.find(Locator::Css("a")).await.unwrap();
         let link = link.attr("href").await.unwrap().unwrap();
-        let trace = opens(&link);
+        let trace = trace_of_link(&link);
         let stored = || async {
             let spans = system.sink.spans();
             spans
@@ -66,7 +66,7 @@ async fn every_button_shows_its_answer_and_opens_its_trace() {
                 .any(|span| span.trace_id == trace)
                 .then_some(())
         };
-        eventually(SOON, "the answer's trace", stored)
+        eventually(SOON, "the trace of the response is stored", stored)
             .await
             .unwrap();
         let rules = if (9..12).contains(&(nth + 1)) {
@@ -76,7 +76,7 @@ async fn every_button_shows_its_answer_and_opens_its_trace() {
         };
         browser.rules(rules).await;
     }
-    assert_eq!(browser.complaints().await, [Value::Null; 0]);
+    assert_eq!(browser.console_errors().await, [Value::Null; 0]);
     browser.client.refresh().await.unwrap();
     browser.end().await;
     let counted = || async {
@@ -87,7 +87,9 @@ async fn every_button_shows_its_answer_and_opens_its_trace() {
         let visits = visits.map(|point| point.value).fold(0.0, f64::max);
         (visits > 1.5).then_some(visits)
     };
-    let visits = eventually(SOON, "the visits", counted).await.unwrap();
+    let visits = eventually(SOON, "both visits are counted", counted)
+        .await
+        .unwrap();
     assert!((visits - 2.0).abs() < 0.1, "{visits}");
 }
 
@@ -96,7 +98,10 @@ async fn without_javascript_it_is_a_list_of_links_that_work() {
     let system = start().await;
     let browser = Browser::start(&system, false).await;
     for button in browser.all("button").await {
-        assert!(!button.is_displayed().await.unwrap(), "it would do nothing");
+        assert!(
+            !button.is_displayed().await.unwrap(),
+            "a button without JavaScript has no effect"
+        );
     }
     let mut hosts = HashSet::new();
     for link in browser.all("a").await {
@@ -120,7 +125,7 @@ async fn without_javascript_it_is_a_list_of_links_that_work() {
             ));
         }
     }
-    // As docker-compose.yaml publishes them; Grafana where GRAFANA_URL says.
+    // The ports that docker-compose.yaml publishes, and the URL in GRAFANA_URL for Grafana.
     let elsewhere = [
         ("grafana.example", 443),
         ("localhost", 8001),
@@ -132,7 +137,7 @@ async fn without_javascript_it_is_a_list_of_links_that_work() {
         hosts,
         elsewhere.map(|(host, port)| (host.to_owned(), port)).into()
     );
-    assert_eq!(browser.complaints().await, [Value::Null; 0]);
+    assert_eq!(browser.console_errors().await, [Value::Null; 0]);
     browser.end().await;
 }
 
@@ -152,13 +157,13 @@ async fn derived(system: &System, book: u32) {
             .error_for_status()
             .ok()
     };
-    eventually(SOON, "the worker derives the details", there)
+    eventually(SOON, "the worker has derived the details", there)
         .await
         .unwrap();
 }
 
-/// The trace that a link opens, beside its logs.
-fn opens(link: &str) -> String {
+/// Returns the trace id in a link to Grafana. The link opens the trace and its logs side by side.
+fn trace_of_link(link: &str) -> String {
     assert!(link.starts_with(&format!("{GRAFANA}/explore?")), "{link}");
     let link = Url::parse(link).unwrap();
     let (_, panes) = link
@@ -173,14 +178,14 @@ fn opens(link: &str) -> String {
     trace.to_owned()
 }
 
-/// A browser that shows the page.
+/// A browser with the start page open.
 struct Browser {
     client: Client,
     profile: TempDir,
     _driver: Process,
 }
 
-/// A test that failed did not close it, and it outlives its driver.
+/// Ends the browser of a failed test: it does not end with its driver.
 impl Drop for Browser {
     fn drop(&mut self) {
         let mut end = Command::new("pkill");
@@ -231,27 +236,31 @@ impl Browser {
         self.client.find_all(Locator::Css(css)).await.unwrap()
     }
 
-    /// The newest of so many answers.
-    async fn answer(&self, count: usize) -> Element {
+    /// Waits for `count` responses and returns the newest one.
+    async fn response(&self, count: usize) -> Element {
         let there = || async {
-            let mut answers = self.all("#answers > li").await;
-            (answers.len() == count).then(|| answers.swap_remove(0))
+            let mut responses = self.all("#answers > li").await;
+            (responses.len() == count).then(|| responses.swap_remove(0))
         };
-        eventually(SOON, "the answer", there).await.unwrap()
+        eventually(SOON, "the response is displayed", there)
+            .await
+            .unwrap()
     }
 
-    /// So many active rules are listed; none is a line that says so.
+    /// Waits until the page lists `count` active rules. Without rules, it displays "none".
     async fn rules(&self, count: usize) {
         let listed = || async {
             let rules = self.all("#rules > li").await;
             let none = rules.first()?.text().await.ok()? == "none";
             (if none { 0 } else { rules.len() } == count).then_some(())
         };
-        eventually(SOON, "the rules", listed).await.unwrap();
+        eventually(SOON, "the rules are displayed", listed)
+            .await
+            .unwrap();
     }
 
-    /// What the console says beside the statuses that the buttons ask for.
-    async fn complaints(&self) -> Vec<Value> {
+    /// The records of the browser console, without the failed requests that the buttons cause.
+    async fn console_errors(&self) -> Vec<Value> {
         let log = self.client.issue_cmd(Log).await.unwrap();
         let lines = log.as_array().unwrap().iter();
         lines
@@ -265,7 +274,7 @@ impl Browser {
     }
 }
 
-/// chromedriver's own call for the browser's console.
+/// The command of chromedriver that reads the browser console.
 #[derive(Debug)]
 struct Log;
 

@@ -21,7 +21,7 @@ const VARYING: [&str; 12] = [
     "messaging.message.id",
     "network.peer.port",
     "server.port",
-    "telemetry.request.id",
+    "telemetry_common.request.id",
     "url.full",
     "url.query",
 ];
@@ -62,7 +62,7 @@ async fn log_events_belong_to_the_span_in_which_they_happen() {
     for (event, trace, span) in [
         ("bookapp.book.added", &tour.adding, "books.add"),
         (
-            "telemetry.http.server.answered",
+            "telemetry_common.http.server.responded",
             &tour.adding,
             "POST /books/add",
         ),
@@ -140,7 +140,7 @@ fn describe_span(trace: &Trace, span: &Span, create: &Span, depth: usize, text: 
     }
     for (key, value) in &span.attributes {
         // This attribute is present only if the query waited for a connection.
-        if key == "telemetry.db.connection.wait" {
+        if key == "telemetry_common.db.connection.wait" {
             continue;
         }
         let value = match (VARYING.contains(&&**key), value) {

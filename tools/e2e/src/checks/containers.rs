@@ -1,6 +1,6 @@
 //! Checks container metrics. Only docker compose has them, in its profile `containers`.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use testbed::eventually;
 
 use crate::{
@@ -14,13 +14,34 @@ const MEMORY: &str = "count by (container_name) (container_memory_usage_total_by
 /// The minimum number of containers in the default profile.
 const CONTAINERS: usize = 10;
 
+/// The query that returns the container that is closest to its memory limit, in percent.
+const CLOSEST: &str = "topk(1, max by (container_name) (container_memory_percent))";
+/// The highest allowed share of a memory limit, in percent.
+const MOST: f64 = 95.0;
+
 pub(super) async fn check(stack: &Stack, table: &mut Table) {
     let what = "memory of each container, by container name";
     if stack.is_compose() {
         table.check("Prometheus", what, memory_by_name().await);
+        table.check("Prometheus", LIMITS, below_limits().await);
     } else {
-        table.not_run("Prometheus", what, "the native stack has no containers");
+        for what in [what, LIMITS] {
+            table.not_run("Prometheus", what, "the native stack has no containers");
+        }
     }
+}
+
+const LIMITS: &str = "each container stays below its memory limit";
+
+// proves: N17
+async fn below_limits() -> Result<String> {
+    let series = backends::series(CLOSEST).await?;
+    let series = series.first().context("no container has a memory limit")?;
+    let name = series["metric"]["container_name"].as_str();
+    let name = name.context("the series has no container name")?;
+    let percent: f64 = series["value"][1].as_str().unwrap_or_default().parse()?;
+    ensure!(percent < MOST, "{name} uses {percent:.0} % of its limit");
+    Ok(format!("at most {percent:.0} % ({name})"))
 }
 
 async fn memory_by_name() -> Result<String> {

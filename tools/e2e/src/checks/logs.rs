@@ -17,7 +17,7 @@ pub(super) async fn check(sent: &Sent, table: &mut Table) {
 // proves: B13 B25
 async fn logs(service: &str, sent: &Sent) -> Result<String> {
     let query = format!(
-        "{{service_name=\"{service}\"}} | telemetry_request_id=\"{}\" | trace_id!=\"\"",
+        "{{service_name=\"{service}\"}} | telemetry_common_request_id=\"{}\" | trace_id!=\"\"",
         sent.request_id
     );
     backends::wait_for_results(&query, "streams", async || backends::streams(&query).await).await

@@ -98,7 +98,7 @@ async fn complete(stack: &Stack, sent: &Sent) -> Result<String> {
 /// request's trace.
 async fn linked(stack: &Stack, sent: &Sent) -> Result<String> {
     let query = format!(
-        "{{service_name=\"backend\"}} | telemetry_request_id=\"{}\"",
+        "{{service_name=\"backend\"}} | telemetry_common_request_id=\"{}\"",
         sent.request_id
     );
     let found = async || {

@@ -106,7 +106,8 @@ async fn stored(stack: &Stack, sent: &Sent) -> Result<usize> {
 
 async fn logs(sent: &Sent) -> Result<String> {
     for (number, (request_id, _)) in sent.iter().enumerate() {
-        let query = format!("{{service_name=\"bookapp\"}} | telemetry_request_id=\"{request_id}\"");
+        let query =
+            format!("{{service_name=\"bookapp\"}} | telemetry_common_request_id=\"{request_id}\"");
         backends::wait_for_results(&query, "streams", async || backends::streams(&query).await)
             .await
             .with_context(|| format!("found the logs of {number} requests"))?;

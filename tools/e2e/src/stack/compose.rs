@@ -14,6 +14,7 @@ impl Stack {
     ///
     /// Runs `docker compose down --volumes` first, because the checks need an empty database.
     /// `is_tempo` is false if the image with Tempo's name contains the testbed's replacement.
+    // proves: B19 T17
     pub async fn compose(root: &Path, locust: &Path, is_tempo: bool) -> Result<Self> {
         compose(&["--profile", "*", "down", "--volumes"], &[]).await?;
         let up = [

@@ -8,7 +8,10 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,6 +48,17 @@ pub struct Sink {
 /// Attributes with their received types: a number that was sent as a string is a string here.
 pub type Attributes = BTreeMap<String, Value>;
 
+/// An instrumentation scope; what is not sent is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// The name.
+    pub name: String,
+    /// The version.
+    pub version: String,
+    /// The schema URL.
+    pub schema_url: String,
+}
+
 /// A received span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
@@ -66,8 +80,8 @@ pub struct Span {
     pub end: u64,
     /// The span's attributes.
     pub attributes: Attributes,
-    /// The schema URL of the instrumentation scope.
-    pub schema_url: String,
+    /// The instrumentation scope that made it.
+    pub scope: Scope,
     /// The span links, each as a trace id and a span id.
     pub links: Vec<(String, String)>,
     /// The span status: `UNSET`, `OK` or `ERROR`.
@@ -85,8 +99,8 @@ pub struct Log {
     pub span_id: String,
     /// The severity text: `INFO`, `WARN` …
     pub severity: String,
-    /// The instrumentation scope: the Rust module that logged the record.
-    pub scope: String,
+    /// The instrumentation scope; its name is the module that logged.
+    pub scope: Scope,
     /// The event name; empty if the record has none.
     pub event: String,
     /// The log message.
@@ -102,6 +116,8 @@ pub struct Log {
 pub struct Point {
     /// The resource's attributes.
     pub resource: Attributes,
+    /// The instrumentation scope that made it.
+    pub scope: Scope,
     /// The metric's name.
     pub name: String,
     /// The metric's unit.
@@ -157,9 +173,15 @@ struct Received {
     traces: Requests<ExportTraceServiceRequest>,
     logs: Requests<ExportLogsServiceRequest>,
     metrics: Requests<ExportMetricsServiceRequest>,
+    /// Whether what arrives is rejected.
+    rejects: AtomicBool,
 }
 
 impl Received {
+    fn is_rejecting(&self) -> bool {
+        self.rejects.load(Ordering::Relaxed)
+    }
+
     /// Returns the spans of one trace, grouped by resource and scope.
     fn trace(&self, id: &str) -> ExportTraceServiceRequest {
         let id = hex::decode(id).unwrap_or_default();
@@ -238,6 +260,11 @@ impl Sink {
         };
         sink.serve(Some(listener)).await?;
         Ok(sink)
+    }
+
+    /// From now on, accepts every request and rejects what is in it: OTLP's partial success.
+    pub fn reject(&self) {
+        self.received.rejects.store(true, Ordering::Relaxed);
     }
 
     /// Stops the sink and closes its port and all connections. Keeps the received data.

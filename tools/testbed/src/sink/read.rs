@@ -6,33 +6,31 @@ use opentelemetry_proto::tonic::{
         logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
         trace::v1::ExportTraceServiceRequest,
     },
-    common::v1::{AnyValue, KeyValue, any_value::Value as Any},
+    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value as Any},
     logs::v1::ScopeLogs,
     metrics::v1::{
-        AggregationTemporality, NumberDataPoint, metric::Data, number_data_point::Value as Number,
+        AggregationTemporality, NumberDataPoint, ScopeMetrics, metric::Data,
+        number_data_point::Value as Number,
     },
     resource::v1::Resource,
     trace::v1::{ScopeSpans, span::SpanKind, status::StatusCode},
 };
 use serde_json::{Value, json};
 
-use super::{Attributes, Log, Point, Span};
+use super::{Attributes, Log, Point, Scope, Span};
 
 pub(super) fn spans(request: &ExportTraceServiceRequest) -> Vec<Span> {
     let mut spans = Vec::new();
     for group in &request.resource_spans {
         let resource = resource(group.resource.as_ref());
         let spans_of = |scope: &'_ ScopeSpans| {
-            let url = scope.schema_url.clone();
-            scope
-                .spans
-                .clone()
-                .into_iter()
-                .map(move |span| (url.clone(), span))
+            let made_by = self::scope(scope.scope.as_ref(), &scope.schema_url);
+            let spans = scope.spans.clone().into_iter();
+            spans.map(move |span| (made_by.clone(), span))
         };
-        for (schema_url, span) in group.scope_spans.iter().flat_map(spans_of) {
+        for (scope, span) in group.scope_spans.iter().flat_map(spans_of) {
             spans.push(Span {
-                schema_url,
+                scope,
                 resource: resource.clone(),
                 trace_id: encode(&span.trace_id),
                 span_id: encode(&span.span_id),
@@ -65,17 +63,22 @@ pub(super) fn spans(request: &ExportTraceServiceRequest) -> Vec<Span> {
     spans
 }
 
+fn scope(scope: Option<&InstrumentationScope>, schema_url: &str) -> Scope {
+    Scope {
+        name: scope.map(|scope| scope.name.clone()).unwrap_or_default(),
+        version: scope.map(|scope| scope.version.clone()).unwrap_or_default(),
+        schema_url: schema_url.to_owned(),
+    }
+}
+
 pub(super) fn logs(request: &ExportLogsServiceRequest) -> Vec<Log> {
     let mut logs = Vec::new();
     for group in &request.resource_logs {
         let resource = resource(group.resource.as_ref());
         let logs_of = |scope: &'_ ScopeLogs| {
-            let name = scope.scope.clone().unwrap_or_default().name;
-            scope
-                .log_records
-                .clone()
-                .into_iter()
-                .map(move |log| (name.clone(), log))
+            let made_by = self::scope(scope.scope.as_ref(), &scope.schema_url);
+            let records = scope.log_records.clone().into_iter();
+            records.map(move |record| (made_by.clone(), record))
         };
         for (scope, log) in group.scope_logs.iter().flat_map(logs_of) {
             logs.push(Log {
@@ -101,10 +104,16 @@ pub(super) fn points(request: &ExportMetricsServiceRequest) -> Vec<Point> {
     let mut points = Vec::new();
     for group in &request.resource_metrics {
         let resource = resource(group.resource.as_ref());
-        for metric in group.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
+        let metrics_of = |scope: &'_ ScopeMetrics| {
+            let made_by = self::scope(scope.scope.as_ref(), &scope.schema_url);
+            let metrics = scope.metrics.clone().into_iter();
+            metrics.map(move |metric| (made_by.clone(), metric))
+        };
+        for (scope, metric) in group.scope_metrics.iter().flat_map(metrics_of) {
             let mut add = |instrument, temporality, labels: &[KeyValue], value, bounds: &[f64]| {
                 points.push(Point {
                     resource: resource.clone(),
+                    scope: scope.clone(),
                     name: metric.name.clone(),
                     unit: metric.unit.clone(),
                     instrument,

@@ -14,15 +14,15 @@ use axum::{
 };
 use opentelemetry_proto::tonic::collector::{
     logs::v1::{
-        ExportLogsServiceRequest, ExportLogsServiceResponse,
+        ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
         logs_service_server::{LogsService, LogsServiceServer},
     },
     metrics::v1::{
-        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+        ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
         metrics_service_server::{MetricsService, MetricsServiceServer},
     },
     trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
         trace_service_server::{TraceService, TraceServiceServer},
     },
 };
@@ -53,21 +53,68 @@ pub(super) async fn serve(listener: impl Listener<Addr: Debug>, received: Arc<Re
 
 async fn traces(State(received): State<Arc<Received>>, body: Bytes) -> impl IntoResponse {
     let request = ExportTraceServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
-    received.traces.push(request);
-    Ok::<_, StatusCode>(ExportTraceServiceResponse::default().encode_to_vec())
+    Ok::<_, StatusCode>(received.take_traces(request).encode_to_vec())
 }
 
 async fn logs(State(received): State<Arc<Received>>, body: Bytes) -> impl IntoResponse {
     let request = ExportLogsServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
-    received.logs.push(request);
-    Ok::<_, StatusCode>(ExportLogsServiceResponse::default().encode_to_vec())
+    Ok::<_, StatusCode>(received.take_logs(request).encode_to_vec())
 }
 
 async fn metrics(State(received): State<Arc<Received>>, body: Bytes) -> impl IntoResponse {
     let request = ExportMetricsServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
-    received.metrics.push(request);
-    Ok::<_, StatusCode>(ExportMetricsServiceResponse::default().encode_to_vec())
+    Ok::<_, StatusCode>(received.take_metrics(request).encode_to_vec())
 }
+
+impl Received {
+    /// Keeps the spans, or rejects all of them in a response of partial success.
+    fn take_traces(&self, request: ExportTraceServiceRequest) -> ExportTraceServiceResponse {
+        if !self.is_rejecting() {
+            self.traces.push(request);
+            return ExportTraceServiceResponse::default();
+        }
+        let scopes = request.resource_spans.iter().flat_map(|it| &it.scope_spans);
+        let rejected = scopes.map(|scope| count(&scope.spans)).sum();
+        ExportTraceServiceResponse {
+            partial_success: Some(ExportTracePartialSuccess {
+                rejected_spans: rejected,
+                error_message: REJECTED.to_owned(),
+            }),
+        }
+    }
+
+    /// As [`take_traces`](Self::take_traces), for log records.
+    fn take_logs(&self, request: ExportLogsServiceRequest) -> ExportLogsServiceResponse {
+        if !self.is_rejecting() {
+            self.logs.push(request);
+            return ExportLogsServiceResponse::default();
+        }
+        let scopes = request.resource_logs.iter().flat_map(|it| &it.scope_logs);
+        let rejected = scopes.map(|scope| count(&scope.log_records)).sum();
+        ExportLogsServiceResponse {
+            partial_success: Some(ExportLogsPartialSuccess {
+                rejected_log_records: rejected,
+                error_message: REJECTED.to_owned(),
+            }),
+        }
+    }
+
+    /// As [`take_traces`](Self::take_traces), for metrics. It rejects one data point, which is enough.
+    fn take_metrics(&self, request: ExportMetricsServiceRequest) -> ExportMetricsServiceResponse {
+        let partial_success = self.is_rejecting().then(|| ExportMetricsPartialSuccess {
+            rejected_data_points: 1,
+            error_message: REJECTED.to_owned(),
+        });
+        self.metrics.push(request);
+        ExportMetricsServiceResponse { partial_success }
+    }
+}
+
+fn count<T>(items: &[T]) -> i64 {
+    i64::try_from(items.len()).unwrap_or(i64::MAX)
+}
+
+const REJECTED: &str = "this sink rejects";
 
 /// Returns the spans of a trace as Tempo does for `Accept: application/protobuf`, or 404.
 async fn trace(State(received): State<Arc<Received>>, Path(id): Path<String>) -> impl IntoResponse {
@@ -86,8 +133,7 @@ impl TraceService for Grpc {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.0.traces.push(request.into_inner());
-        Ok(Response::new(ExportTraceServiceResponse::default()))
+        Ok(Response::new(self.0.take_traces(request.into_inner())))
     }
 }
 
@@ -97,8 +143,7 @@ impl LogsService for Grpc {
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        self.0.logs.push(request.into_inner());
-        Ok(Response::new(ExportLogsServiceResponse::default()))
+        Ok(Response::new(self.0.take_logs(request.into_inner())))
     }
 }
 
@@ -108,7 +153,6 @@ impl MetricsService for Grpc {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        self.0.metrics.push(request.into_inner());
-        Ok(Response::new(ExportMetricsServiceResponse::default()))
+        Ok(Response::new(self.0.take_metrics(request.into_inner())))
     }
 }
