@@ -1,4 +1,5 @@
-//! Every setting of this service.
+//! The settings of this service. The shared ones are in `service_common::settings` and
+//! `telemetry_common::config`; `backend --help` lists all of them.
 
 use clap::{Parser, Subcommand};
 use service_common::settings::ServiceConfig;

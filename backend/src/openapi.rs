@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_document_is_the_code_s() {
+    fn the_committed_document_matches_the_handlers() {
         let committed = include_str!("../openapi.json");
         assert_eq!(committed, document(), "run `cargo xtask openapi`");
     }

@@ -1,4 +1,5 @@
-//! Every setting of this service.
+//! The settings of this service. The shared ones are in `service_common::settings` and
+//! `telemetry_common::config`; `bookapp --help` lists all of them.
 
 use std::time::Duration;
 

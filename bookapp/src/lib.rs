@@ -83,16 +83,16 @@ impl App {
         let grace = self.config.service.shutdown_timeout;
         let mut tasks = JoinSet::new();
         let served = CancellationToken::new();
-        let (relaying, last_request) = (served.clone(), served.drop_guard());
+        let (stop_relay, stop_relay_on_drop) = (served.clone(), served.drop_guard());
         let serving = serve(self.listener, self.router, stop.clone(), grace);
         tasks.spawn(async move {
-            let _last_request = last_request;
+            let _stop_relay_on_drop = stop_relay_on_drop;
             serving.await
         });
         // The relay stops after the last request, so that it also sends the messages of that request.
         let relay = self.relay;
         tasks.spawn(isolate(async move {
-            relay.run(relaying).await;
+            relay.run(stop_relay).await;
             Ok(())
         }));
         let (faults, db, stopping) = (self.faults, self.db, stop.clone());

@@ -76,7 +76,7 @@ pub(crate) enum Unauthorized {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_committed_document_is_the_code_s() {
+    fn the_committed_document_matches_the_handlers() {
         let committed = include_str!("../openapi.json");
         assert_eq!(committed, super::document(), "run `cargo xtask openapi`");
     }

@@ -4,13 +4,13 @@ use anyhow::{Context, Result};
 use service_common::fault_injection::FaultInjector;
 use telemetry_common::db::Database;
 
-use crate::{config::Config, metrics::Metrics, outbox::Outbox};
+use crate::{config::Config, metrics::Metrics, outbox::RelayNotifier};
 
 /// The state that the handlers share. A clone uses the same database, clients and instruments.
 #[derive(Clone)]
 pub(crate) struct AppState {
     pub(crate) db: Database,
-    pub(crate) outbox: Outbox,
+    pub(crate) outbox: RelayNotifier,
     pub(crate) backend: backend_client::Client,
     pub(crate) metrics: Metrics,
     pub(crate) faults: FaultInjector,
@@ -25,7 +25,7 @@ impl AppState {
         let base_url = config.backend_url.as_str().trim_end_matches('/');
         Ok(Self {
             db,
-            outbox: Outbox::default(),
+            outbox: RelayNotifier::default(),
             backend: backend_client::new(base_url, http),
             metrics: Metrics::new(),
             faults: FaultInjector::new("bookapp"),

@@ -51,7 +51,7 @@ def dashboard():
                 " while nothing is sent.",
             ),
             series(
-                "Publish latency",
+                "Kafka send latency",
                 "s",
                 (quantile(0.5, "messaging_client_operation_duration_seconds"), "p50"),
                 (quantile(0.95, "messaging_client_operation_duration_seconds"), "p95"),
@@ -95,14 +95,14 @@ def dashboard():
         row(
             "Traces and logs",
             traces(
-                "Processed messages",
+                "Traces: message processing",
                 "{ kind = consumer }",
                 about="Newest traces of the worker. Each message has its own trace, and a span"
                 " link leads to the trace of the request.",
                 width=12,
             ),
             traces(
-                "Created messages",
+                "Traces: message creation",
                 "{ kind = producer }",
                 about="Newest traces that create a message. On the span, the link 'Consumers of"
                 " this message' opens the trace of the worker.",

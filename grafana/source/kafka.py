@@ -63,7 +63,7 @@ def dashboard():
         row(
             "Consumers",
             series(
-                "Consumer lag",
+                "Consumer lag (committed offsets)",
                 "short",
                 (
                     "sum by (group, topic, partition) (kafka_consumer_group_lag)",

@@ -157,7 +157,7 @@ def dashboard():
                 " of the exporter is down.",
             ),
             series(
-                "Refused, failed, dropped",
+                "Collector: refused, failed and dropped items",
                 "short",
                 *of_each("otelcol_receiver_refused", "refused"),
                 *of_each("otelcol_exporter_send_failed", "rejected by a backend"),
@@ -167,7 +167,7 @@ def dashboard():
                 " delayed telemetry.",
             ),
             series(
-                "Exporter queue size",
+                "Exporter queue usage",
                 "percentunit",
                 (
                     "max by (exporter, data_type) (otelcol_exporter_queue_size"
@@ -178,7 +178,7 @@ def dashboard():
                 " backend is down and drains afterwards. At 100 %, it drops new items.",
             ),
             series(
-                "Traces sampled",
+                "Tail sampling decisions",
                 "short",
                 (
                     rate("otelcol_processor_tail_sampling_global_count_traces_sampled", "decision"),
@@ -199,7 +199,7 @@ def dashboard():
         row(
             "Cost",
             series(
-                "Exported bytes",
+                "Collector: exported bytes",
                 "Bps",
                 (
                     rate("otelcol_exporter_queue_batch_send_size_bytes_sum", "exporter"),
@@ -233,7 +233,7 @@ def dashboard():
                 about="Time series in the memory of Prometheus. Its memory grows with this number.",
             ),
             number(
-                "Sample ingestion rate",
+                "Prometheus sample ingestion rate",
                 "short",
                 rate("prometheus_tsdb_head_samples_appended_total"),
                 about="Samples per second that Prometheus stores. 0 means that no metrics arrive.",

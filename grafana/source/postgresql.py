@@ -32,7 +32,7 @@ def dashboard():
                 " the indexes, so many upd and few hot_upd make writes expensive.",
             ),
             series(
-                "Query latency by operation",
+                "Database span latency p95",
                 "s",
                 (
                     quantile(

@@ -92,8 +92,8 @@ def dashboard():
                 "db_operation_name",
                 "db_collection_name",
                 legend="{{db_operation_name}} {{db_collection_name}}",
-                about="Duration of SQL statements, measured by the service, without the pool wait"
-                " time. A high value means a slow statement or a lock.",
+                about="Duration of SQL statements, measured by the service, with the wait for a"
+                " connection. A high value means a slow statement, a lock or an exhausted pool.",
             ),
             series(
                 "Connection pool usage",
@@ -156,7 +156,7 @@ def dashboard():
                 height=8,
             ),
             traces(
-                "Failed requests",
+                "Traces with errors",
                 '{ resource.service.name = "$service_name" && status = error }',
                 about="Newest traces with a span of this service that has status Error.",
                 width=8,

@@ -20,7 +20,7 @@ pub struct TelemetryConfig {
     #[arg(long, env, action = ArgAction::Set, default_value_t = false, value_name = "BOOL")]
     pub otel_sdk_disabled: bool,
 
-    /// The resource attribute `service.name` [default: the name of the binary].
+    /// The resource attribute `service.name` [default: the name of the package].
     #[arg(long, env, value_name = "NAME")]
     pub otel_service_name: Option<String>,
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// The replacement for a secret, as the convention for `url.full` requires.
 const REDACTED: &str = "REDACTED";
 
-/// A parameter is secret if its name contains one of these words, in any case.
+/// A parameter is secret if its name contains one of these words, ignoring case.
 ///
 /// The convention requires `AWSAccessKeyId`, `Signature`, `sig` and `X-Goog-Signature`:
 /// <https://opentelemetry.io/docs/specs/semconv/registry/attributes/url/>. These words include them

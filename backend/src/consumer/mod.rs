@@ -27,7 +27,7 @@ use rdkafka::{
 };
 use service_common::fault_injection::{FaultInjector, PROCESS};
 use telemetry_common::{
-    RequestId, db::Database, exception, kafka::Consuming, record_failure, semconv,
+    RequestId, db::Database, exception, kafka::ConsumerTelemetry, record_failure, semconv,
 };
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -61,7 +61,7 @@ pub struct Consumer {
     messages: StreamConsumer<Liveness>,
     dead_letters: DeadLetters,
     db: Database,
-    consuming: Consuming,
+    consuming: ConsumerTelemetry,
     faults: FaultInjector,
     metrics: Metrics,
     liveness: Liveness,
@@ -85,7 +85,7 @@ impl Consumer {
             .create_with_context(liveness.clone())
             .context("could not create the Kafka consumer")?;
         let dead_letters = DeadLetters::new(&config.service.kafka)?;
-        let consuming = Consuming {
+        let consuming = ConsumerTelemetry {
             group: GROUP,
             client_id: CLIENT,
             relation: config.kafka_trace_relation,

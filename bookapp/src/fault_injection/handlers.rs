@@ -37,7 +37,7 @@ pub(crate) async fn add(
     rule.map(Json).map_err(ApiError::rule("store the rule"))
 }
 
-/// Change a fault rule
+/// Replace a fault rule
 #[utoipa::path(put, path = "/error-injection/{id}", tag = "fault injection", request_body = Fault,
     params(("id" = i32, Path, description = "Id of the rule")), responses(
     (status = 200, description = "The stored rule", body = FaultRule),

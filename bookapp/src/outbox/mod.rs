@@ -27,9 +27,9 @@ pub const TOPICS: [&str; 2] = [BOOK_ADDED, BOOK_ADDED_DEAD_LETTER];
 
 /// Notifies the relay of this process of new rows. The relay finds rows of other instances by polling.
 #[derive(Clone, Debug, Default)]
-pub struct Outbox(Arc<Notify>);
+pub struct RelayNotifier(Arc<Notify>);
 
-impl Outbox {
+impl RelayNotifier {
     /// Notifies the relay that there are new rows.
     pub fn wake(&self) {
         self.0.notify_one();

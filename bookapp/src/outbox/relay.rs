@@ -28,7 +28,7 @@ use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, field::Empty, info, info_span};
 
-use super::{Outbox, TOPICS, backlog::Gauges, repository};
+use super::{RelayNotifier, TOPICS, backlog::Gauges, repository};
 use crate::config::Config;
 
 /// The key of the advisory lock of the relay. Nothing else in this database uses this key.
@@ -53,7 +53,7 @@ const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 pub struct Relay {
     config: Config,
     db: Database,
-    outbox: Outbox,
+    outbox: RelayNotifier,
     gauges: Gauges,
 }
 
@@ -68,7 +68,7 @@ enum BatchOutcome {
 
 impl Relay {
     /// Creates a relay that `outbox` notifies. Kafka does not have to be reachable yet.
-    pub fn new(config: &Config, db: Database, outbox: Outbox) -> Self {
+    pub fn new(config: &Config, db: Database, outbox: RelayNotifier) -> Self {
         Self {
             config: config.clone(),
             db,

@@ -114,7 +114,7 @@ impl Database {
         }
     }
 
-    /// Returns the pool of sqlx, which creates no spans, for migrations, health checks and polling.
+    /// Returns the pool of sqlx, which creates no spans, for health checks and polling.
     pub fn untraced(&self) -> &PgPool {
         &self.pool.inner
     }

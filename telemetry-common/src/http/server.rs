@@ -136,7 +136,7 @@ impl Exchange {
         crate::sentry::tag(semconv::HTTP_REQUEST_METHOD, self.method);
         if let Some(route) = self.route() {
             crate::sentry::tag(semconv::HTTP_ROUTE, route);
-            crate::sentry::name_work(format_args!("{} {route}", self.method));
+            crate::sentry::set_transaction_name(format_args!("{} {route}", self.method));
         }
     }
 

@@ -28,7 +28,7 @@ pub enum TraceRelation {
 
 /// A Kafka consumer, as its spans and metrics record it.
 #[derive(Clone, Debug)]
-pub struct Consuming {
+pub struct ConsumerTelemetry {
     /// The consumer group.
     pub group: &'static str,
     /// The `client.id` of the consumer.
@@ -37,7 +37,7 @@ pub struct Consuming {
     pub relation: TraceRelation,
 }
 
-impl Consuming {
+impl ConsumerTelemetry {
     /// Runs `work`, one attempt to process a received message, in a process span and with the
     /// baggage of the message. Returns the output of `work`.
     ///
@@ -69,7 +69,7 @@ impl Consuming {
             #[cfg(feature = "sentry")]
             let work = crate::sentry::isolate(async {
                 crate::sentry::tag(semconv::MESSAGING_DESTINATION_NAME, &topic);
-                crate::sentry::name_work(format_args!("process {topic}"));
+                crate::sentry::set_transaction_name(format_args!("process {topic}"));
                 work.await
             });
             work.await

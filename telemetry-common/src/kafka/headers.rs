@@ -34,7 +34,7 @@ impl Headers {
         headers
     }
 
-    /// Whether there is a header with this key, in any case.
+    /// Whether there is a header with this key, ignoring case.
     pub fn names(&self, key: &str) -> bool {
         self.0.keys().any(|name| name.eq_ignore_ascii_case(key))
     }

@@ -2,7 +2,7 @@
 //!
 //! A message carries the context of its *create* span, which is stored with the message. The *send*
 //! and *process* spans are in traces of their own and link to the create span, so that the time
-//! that a message waits is not part of a trace's duration. [`Consuming::relation`] can change that
+//! that a message waits is not part of a trace's duration. [`ConsumerTelemetry::relation`] can change that
 //! for the process span.
 //!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>,
@@ -17,7 +17,7 @@ use opentelemetry::{
     metrics::{Counter, Histogram},
 };
 
-pub use consumer::{Consuming, TraceRelation};
+pub use consumer::{ConsumerTelemetry, TraceRelation};
 pub use headers::{Headers, extract};
 pub use producer::{Producer, create_span};
 

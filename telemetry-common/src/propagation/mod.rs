@@ -167,7 +167,7 @@ mod tests {
 
     // proves: T6
     #[test]
-    fn of_several_formats_the_first_listed_wins_and_baggage_is_read_beside() {
+    fn the_first_listed_format_wins_and_baggage_is_also_read() {
         let traceparent = format!("00-{TRACE}-{SPAN}-01");
         let headers = [
             ("traceparent", &*traceparent),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn junk_is_no_parent() {
+    fn an_invalid_header_is_ignored() {
         for junk in ["", "x", "1:2:0", "0:0:0:1", "1:2:0:1:9", "g:2:0:1"] {
             let context = extracted(&[Propagator::Jaeger], &[("uber-trace-id", junk)]);
             assert!(!context.span().span_context().is_valid(), "{junk:?}");

@@ -177,7 +177,7 @@ pub async fn isolate<F: Future>(work: F) -> F::Output {
 
 /// Sets the transaction name of the events of the current request or message: a low-cardinality
 /// value, such as `GET /books/{id}` or `process book.added.v1`.
-pub fn name_work(name: fmt::Arguments<'_>) {
+pub fn set_transaction_name(name: fmt::Arguments<'_>) {
     if ENABLED.load(Ordering::Relaxed) {
         sentry::configure_scope(|scope| scope.set_transaction(Some(&name.to_string())));
     }

@@ -10,7 +10,7 @@ use rdkafka::{
     message::{Header, Headers as _, OwnedHeaders, OwnedMessage},
 };
 use telemetry_common::{
-    kafka::{self, Consuming, Headers, TraceRelation},
+    kafka::{self, ConsumerTelemetry, Headers, TraceRelation},
     testing,
 };
 use tracing::Span;
@@ -120,8 +120,8 @@ async fn processing_propagates_the_baggage_of_the_message() {
     );
 }
 
-fn consuming(relation: TraceRelation) -> Consuming {
-    Consuming {
+fn consuming(relation: TraceRelation) -> ConsumerTelemetry {
+    ConsumerTelemetry {
         group: "g",
         client_id: "c",
         relation,
