@@ -305,6 +305,14 @@ fn environment(service: &Value) -> BTreeSet<&str> {
     names.map(String::as_str).collect()
 }
 
+/// Without the label, all containers would write one series.
+#[test]
+fn the_container_name_is_a_label_in_prometheus() {
+    let prometheus = yaml("stack/prometheus/prometheus.yaml");
+    let promoted = texts(&prometheus["otlp"]["promote_resource_attributes"]);
+    assert!(promoted.contains(&"container.name"), "{promoted:?}");
+}
+
 #[test]
 fn every_mounted_file_exists() {
     for (name, service) in services() {
