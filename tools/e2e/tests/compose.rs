@@ -309,7 +309,7 @@ fn environment(service: &Value) -> BTreeSet<&str> {
 #[test]
 fn the_container_name_is_a_label_in_prometheus() {
     let prometheus = yaml("stack/prometheus/prometheus.yaml");
-    let promoted = texts(&prometheus["otlp"]["promote_resource_attributes"]);
+    let promoted = strings(&prometheus["otlp"]["promote_resource_attributes"]);
     assert!(promoted.contains(&"container.name"), "{promoted:?}");
 }
 

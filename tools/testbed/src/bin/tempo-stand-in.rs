@@ -29,7 +29,7 @@ fn main() -> Result<ExitCode> {
     let addresses = [OTLP, API].map(|port| SocketAddr::from((unspecified, port)));
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(sink::serve(&addresses, MAX_REQUESTS, |requests| {
-        println!("Received traces in {requests} requests");
+        println!("Traces received in {requests} requests");
     }))?;
     Ok(ExitCode::SUCCESS)
 }
