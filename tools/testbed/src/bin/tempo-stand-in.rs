@@ -13,6 +13,10 @@ use std::{
 
 use anyhow::Result;
 use testbed::sink;
+use tokio::{
+    select,
+    signal::unix::{SignalKind, signal},
+};
 
 const OTLP: u16 = 4317;
 const API: u16 = 3200;
@@ -28,9 +32,15 @@ fn main() -> Result<ExitCode> {
     let unspecified = Ipv4Addr::UNSPECIFIED;
     let addresses = [OTLP, API].map(|port| SocketAddr::from((unspecified, port)));
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(sink::serve(&addresses, MAX_REQUESTS, |requests| {
-        println!("Traces received in {requests} requests");
-    }))?;
+    runtime.block_on(async {
+        let report = |requests| println!("Traces received in {requests} requests");
+        // The first process of a container is not ended by SIGTERM unless it handles the signal.
+        let mut stop = signal(SignalKind::terminate())?;
+        select! {
+            served = sink::serve(&addresses, MAX_REQUESTS, report) => served,
+            _ = stop.recv() => Ok(()),
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
