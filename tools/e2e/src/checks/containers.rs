@@ -15,7 +15,8 @@ const MEMORY: &str = "count by (container_name) (container_memory_usage_total_by
 const CONTAINERS: usize = 10;
 
 /// The query that returns the container that is closest to its memory limit, in percent.
-const CLOSEST: &str = "topk(1, max by (container_name) (container_memory_percent))";
+const CLOSEST: &str = "topk(1, 100 * max by (container_name) (container_memory_usage_total_bytes) \
+                       / max by (container_name) (container_memory_usage_limit_bytes))";
 /// The highest allowed share of a memory limit, in percent.
 const MOST: f64 = 95.0;
 
