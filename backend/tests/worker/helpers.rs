@@ -1,8 +1,7 @@
 //! Starts the worker for a test, and provides a method for each action of a test.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
-use anyhow::Result;
 use backend::{App, config::Config};
 use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded, PARTITIONS};
 use clap::Parser;
@@ -12,11 +11,9 @@ use rdkafka::{
     producer::FutureRecord,
 };
 use reqwest::Response;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::PgPool;
 use telemetry_common::{kafka, testing};
-use testbed::{eventually, kafka::Kafka, postgres::Postgres};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use testbed::{InProcess, eventually, kafka::Kafka, postgres::Postgres};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -29,8 +26,7 @@ pub(crate) struct TestWorker {
     pub(crate) kafka: Kafka,
     producer: kafka::Producer,
     http: reqwest::Client,
-    stop: CancellationToken,
-    running: Option<JoinHandle<Result<()>>>,
+    running: InProcess,
 }
 
 pub(crate) async fn spawn_worker() -> TestWorker {
@@ -46,30 +42,21 @@ pub(crate) async fn spawn_worker() -> TestWorker {
     ]);
     let app = App::build(config.unwrap()).await.unwrap();
     let url = format!("http://{}", app.address().unwrap());
-    let stop = CancellationToken::new();
-    let running = spawn(app.run(stop.clone()));
+    let running = InProcess::start(&database_url, |stop| app.run(stop))
+        .await
+        .unwrap();
     let mut producer = ClientConfig::new();
     producer.set("bootstrap.servers", kafka.bootstrap_servers());
     let producer = kafka::Producer::create(&producer).unwrap();
     let http = reqwest::Client::builder().timeout(SOON).build().unwrap();
-    let pool = PgPool::connect(&database_url).await.unwrap();
     TestWorker {
         url,
-        pool,
+        pool: running.pool.clone(),
         kafka,
         producer,
         http,
-        stop,
-        running: Some(running),
+        running,
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the task belongs to a test and not to a service"
-)]
-fn spawn(running: impl Future<Output = Result<()>> + Send + 'static) -> JoinHandle<Result<()>> {
-    tokio::spawn(running)
 }
 
 impl TestWorker {
@@ -129,11 +116,7 @@ impl TestWorker {
 
     /// Returns the number of rows in a table.
     pub(crate) async fn count(&self, table: &str) -> i64 {
-        let count = format!("select count(*) from {table}");
-        sqlx::query_scalar(AssertSqlSafe(count))
-            .fetch_one(&self.pool)
-            .await
-            .unwrap()
+        self.running.count(table).await.unwrap()
     }
 
     /// Waits until a table has this number of rows.
@@ -143,19 +126,7 @@ impl TestWorker {
     }
 
     /// Stops the worker as SIGTERM does.
-    pub(crate) async fn finish(mut self) {
-        self.stop.cancel();
-        let running = self.running.take().expect("`finish` is called once");
-        running.await.unwrap().unwrap();
-    }
-}
-
-impl Drop for TestWorker {
-    fn drop(&mut self) {
-        let unfinished = self.running.is_some() && !thread::panicking();
-        assert!(
-            !unfinished,
-            "call `finish`: it checks that the worker stops without an error"
-        );
+    pub(crate) async fn finish(self) {
+        self.running.finish().await.unwrap();
     }
 }

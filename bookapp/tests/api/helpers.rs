@@ -1,8 +1,7 @@
 //! Starts the API for a test, and provides a method for each action of a test.
 
-use std::{rc::Rc, thread, time::Duration};
+use std::{rc::Rc, time::Duration};
 
-use anyhow::Result;
 use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, PARTITIONS};
 use bookapp::{App, config::Config};
 use clap::Parser;
@@ -10,11 +9,9 @@ use rdkafka::message::OwnedMessage;
 use reqwest::{Method, Response};
 use reqwest_middleware::ClientWithMiddleware;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::PgPool;
 use telemetry_common::{http::client, testing};
-use testbed::{eventually, kafka::Kafka, postgres::Postgres};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use testbed::{InProcess, eventually, kafka::Kafka, postgres::Postgres};
 
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
@@ -25,8 +22,7 @@ pub(crate) struct TestApp {
     pub(crate) database_url: String,
     pub(crate) pool: PgPool,
     client: ClientWithMiddleware,
-    stop: CancellationToken,
-    running: Option<JoinHandle<Result<()>>>,
+    running: InProcess,
 }
 
 pub(crate) async fn spawn_app() -> TestApp {
@@ -60,27 +56,18 @@ pub(crate) async fn spawn_app_on(
     let config = Config::try_parse_from(defaults.iter().chain(settings));
     let app = App::build(config.unwrap()).await.unwrap();
     let url = format!("http://{}", app.address().unwrap());
-    let stop = CancellationToken::new();
-    let running = spawn(app.run(stop.clone()));
+    let running = InProcess::start(&database_url, |stop| app.run(stop))
+        .await
+        .unwrap();
     let client = client::with_tracing(reqwest::Client::builder().timeout(SOON).build().unwrap());
-    let pool = PgPool::connect(&database_url).await.unwrap();
     TestApp {
         url,
         kafka,
         database_url,
-        pool,
+        pool: running.pool.clone(),
         client,
-        stop,
-        running: Some(running),
+        running,
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the task belongs to a test and not to a service"
-)]
-fn spawn(running: impl Future<Output = Result<()>> + Send + 'static) -> JoinHandle<Result<()>> {
-    tokio::spawn(running)
 }
 
 impl TestApp {
@@ -146,11 +133,7 @@ impl TestApp {
 
     /// Returns the number of rows in a table.
     pub(crate) async fn count(&self, table: &str) -> i64 {
-        let count = format!("select count(*) from {table}");
-        sqlx::query_scalar(AssertSqlSafe(count))
-            .fetch_one(&self.pool)
-            .await
-            .unwrap()
+        self.running.count(table).await.unwrap()
     }
 
     /// Waits for `count` messages on the topic, and returns them.
@@ -159,25 +142,13 @@ impl TestApp {
     }
 
     /// Waits until all messages are sent, then stops the API as SIGTERM does.
-    pub(crate) async fn finish(mut self) {
+    pub(crate) async fn finish(self) {
         eventually(SOON, "all messages are sent", || async {
             (self.count("outbox where published_at is null").await == 0).then_some(())
         })
         .await
         .unwrap();
-        self.stop.cancel();
-        let running = self.running.take().expect("`finish` is called once");
-        running.await.unwrap().unwrap();
-    }
-}
-
-impl Drop for TestApp {
-    fn drop(&mut self) {
-        let unfinished = self.running.is_some() && !thread::panicking();
-        assert!(
-            !unfinished,
-            "call `finish`: it checks that all messages are sent and that the API stops without an error"
-        );
+        self.running.finish().await.unwrap();
     }
 }
 

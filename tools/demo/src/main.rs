@@ -39,7 +39,10 @@ async fn main() -> Result<ExitCode> {
     let dependencies = Dependencies::start(args.kafka_bootstrap_servers).await?;
     println!("starting bookapp and backend");
     let sentry = SentrySink::start().await?;
-    let with_sentry = |spec: Spec| spec.env("SENTRY_DSN", sentry.dsn());
+    let with_sentry = |spec: Spec| {
+        spec.env("SENTRY_DSN", sentry.dsn())
+            .env("GRAFANA_URL", "http://localhost:3000")
+    };
     let system = System::start_with(&binaries, dependencies, with_sentry).await?;
     println!("adding a book and collecting its telemetry");
     let tour = Tour::take(&system, "The Dispossessed", "Ursula K. Le Guin").await?;

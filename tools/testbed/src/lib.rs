@@ -1,6 +1,7 @@
 //! Test infrastructure that tests and the demo start. Each component stops when it is dropped.
 //!
 //! - [`postgres`]: a real PostgreSQL server, with a fresh migrated database for each test
+//! - [`in_process`]: a service that runs in the process of a test
 //! - [`kafka`]: librdkafka's mock cluster, which implements the Kafka protocol over TCP
 //! - [`sink`]: receives OTLP over HTTP and gRPC, and returns what it received
 //! - [`sentry`]: receives Sentry envelopes, and returns what it received
@@ -10,6 +11,7 @@
 //! - [`trace`]: groups spans into traces
 //! - [`eventually`]: polls a condition until a deadline
 
+pub mod in_process;
 pub mod kafka;
 pub mod port;
 pub mod postgres;
@@ -24,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+pub use in_process::InProcess;
 pub use system::System;
 
 /// Polls `attempt` until it returns a value. Fails after `within`, with an error that names `what`.
