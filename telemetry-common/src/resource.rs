@@ -86,14 +86,19 @@ fn instance_id() -> String {
 /// start time and the process id together identify the process.
 #[cfg(target_os = "linux")]
 fn creation_time() -> Option<String> {
-    let start = procfs::process::Process::myself()
-        .ok()?
-        .stat()
-        .ok()?
-        .starttime;
-    let seconds = procfs::boot_time_secs().ok()? + start / procfs::ticks_per_second();
-    let time = jiff::Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?;
-    Some(time.to_string())
+    /// Linux reports times to programs in hundredths of a second.
+    const TICKS_PER_SECOND: i64 = 100;
+    // The process's name, in parentheses, may contain spaces; the 20th value after it is the start
+    // in ticks since the boot.
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let start = stat.rsplit(')').next()?.split_whitespace().nth(19)?;
+    let start: i64 = start.parse().ok()?;
+    let system = fs::read_to_string("/proc/stat").ok()?;
+    let boot = system
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))?;
+    let seconds = boot.trim().parse::<i64>().ok()? + start / TICKS_PER_SECOND;
+    Some(jiff::Timestamp::from_second(seconds).ok()?.to_string())
 }
 
 #[cfg(not(target_os = "linux"))]
