@@ -91,13 +91,13 @@ fn creation_time() -> Option<String> {
     // The process's name, in parentheses, may contain spaces; the 20th value after it is the start
     // in ticks since the boot.
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    let start = stat.rsplit(')').next()?.split_whitespace().nth(19)?;
-    let start: i64 = start.parse().ok()?;
+    let ticks = stat.rsplit(')').next()?.split_whitespace().nth(19)?;
+    let ticks: i64 = ticks.parse().ok()?;
     let system = fs::read_to_string("/proc/stat").ok()?;
     let boot = system
         .lines()
         .find_map(|line| line.strip_prefix("btime "))?;
-    let seconds = boot.trim().parse::<i64>().ok()? + start / TICKS_PER_SECOND;
+    let seconds = boot.trim().parse::<i64>().ok()? + ticks / TICKS_PER_SECOND;
     Some(jiff::Timestamp::from_second(seconds).ok()?.to_string())
 }
 
