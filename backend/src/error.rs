@@ -1,5 +1,5 @@
-//! The errors of the API. Each error determines the status and the detail of the response. Errors with
-//! status 5xx are also logged, once.
+//! The errors of the API. Each error determines the status and the detail of the response. Errors
+//! with status 5xx are also logged, once.
 
 use axum::{
     extract::rejection::{PathRejection, QueryRejection},

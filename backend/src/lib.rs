@@ -43,7 +43,8 @@ pub struct App {
 }
 
 impl App {
-    /// Binds the address and prepares the clients. Neither PostgreSQL nor Kafka has to be reachable yet.
+    /// Binds the address and prepares the clients. Neither PostgreSQL nor Kafka has to be reachable
+    /// yet.
     pub async fn build(config: Config) -> Result<Self> {
         let db = config.service.postgres.connect("backend")?;
         let faults = FaultInjector::new("backend");

@@ -1,5 +1,5 @@
-//! The instruments of this service. Ids are attributes of spans and never of metrics, because of their
-//! cardinality.
+//! The instruments of this service. Ids are attributes of spans and never of metrics, because of
+//! their cardinality.
 
 use book_events::BookAdded;
 use jiff::Timestamp;

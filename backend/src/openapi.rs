@@ -1,8 +1,8 @@
 //! The OpenAPI document of the API. It is derived from the handlers and committed as
 //! `backend/openapi.json`, from which `backend-client` is generated.
 //!
-//! utoipa writes OpenAPI 3.1, but progenitor reads 3.0. For this API the two versions differ in a few
-//! keywords. `downgrade` converts these, and rejects the other new keywords.
+//! utoipa writes OpenAPI 3.1, but progenitor reads 3.0. For this API the two versions differ in a
+//! few keywords. `downgrade` converts these, and rejects the other new keywords.
 
 use serde_json::{Value, json};
 use service_common::openapi;
@@ -30,7 +30,8 @@ pub fn document() -> String {
 ///
 /// # Panics
 ///
-/// If the document contains a construct of 3.1 without a conversion. So a test fails, and not the client.
+/// If the document contains a construct of 3.1 without a conversion. So a test fails, and not the
+/// client.
 fn downgrade(mut document: Value) -> Value {
     document["openapi"] = json!("3.0.3");
     if let Some(license) = document["info"]["license"].as_object_mut() {

@@ -1,5 +1,5 @@
-//! The errors of the API. Each error determines the status and the detail of the response. Errors with
-//! status 5xx are also logged, once.
+//! The errors of the API. Each error determines the status and the detail of the response. Errors
+//! with status 5xx are also logged, once.
 
 use axum::{
     extract::rejection::{JsonRejection, PathRejection, QueryRejection},
@@ -111,7 +111,8 @@ impl ApiError {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Self::Duplicate => StatusCode::CONFLICT,
-            // 400: malformed JSON; 413: too large; 415: wrong media type; 422: wrong type, missing field.
+            // 400: malformed JSON; 413: too large; 415: wrong media type; 422: wrong type, missing
+            // field.
             Self::Body(rejection) => rejection.status(),
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Backend(_) => StatusCode::SERVICE_UNAVAILABLE,

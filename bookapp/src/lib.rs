@@ -89,7 +89,8 @@ impl App {
             let _stop_relay_on_drop = stop_relay_on_drop;
             serving.await
         });
-        // The relay stops after the last request, so that it also sends the messages of that request.
+        // The relay stops after the last request, so that it also sends the messages of that
+        // request.
         let relay = self.relay;
         tasks.spawn(isolate(async move {
             relay.run(stop_relay).await;

@@ -1,4 +1,5 @@
-//! The OpenAPI document of the API, derived from the handlers and committed as `bookapp/openapi.json`.
+//! The OpenAPI document of the API, derived from the handlers and committed as
+//! `bookapp/openapi.json`.
 
 use service_common::{openapi, problem::Problem};
 use utoipa::{IntoResponses, OpenApi};

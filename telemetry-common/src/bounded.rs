@@ -46,7 +46,6 @@ impl<P: SpanProcessor> SpanProcessor for BoundedProcessor<P> {
 
 impl<P: LogProcessor> LogProcessor for BoundedProcessor<P> {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        self.stats.count_created();
         if self.stats.admit() {
             self.processor.emit(record, scope);
         }

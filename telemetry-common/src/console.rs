@@ -3,6 +3,7 @@
 //! They are written to stderr. stdout is for the output of the program itself.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     error::Error,
     fmt::{self, Write as _},
@@ -87,10 +88,10 @@ fn is_from_log_crate(name: &str) -> bool {
 
 /// Returns the target of an event. For an event from the bridge of the `log` crate, it is the
 /// target of the log record.
-fn target(event: &Event<'_>) -> String {
+fn target(event: &Event<'_>) -> Cow<'static, str> {
     match event.normalized_metadata() {
-        Some(metadata) => metadata.target().to_owned(),
-        None => event.metadata().target().to_owned(),
+        Some(metadata) => Cow::Owned(metadata.target().to_owned()),
+        None => Cow::Borrowed(event.metadata().target()),
     }
 }
 

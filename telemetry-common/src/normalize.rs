@@ -184,20 +184,20 @@ pub(crate) struct CountingMetricExporter<E> {
     capped: Mutex<HashSet<String>>,
     exported: OnceLock<Counter<u64>>,
     rejected: Arc<AtomicU64>,
-    /// `otel.component.type` of the exporter.
-    component: &'static str,
+    /// The attributes that identify the exporter.
+    component: Vec<KeyValue>,
 }
 
 impl<E> CountingMetricExporter<E> {
-    /// `rejected` counts the data points that the receiver rejected, and `component` is the
+    /// `rejected` counts the data points that the receiver rejected, and `kind` is the
     /// `otel.component.type` of the exporter.
-    pub(crate) fn new(exporter: E, component: &'static str, rejected: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(exporter: E, kind: &'static str, rejected: Arc<AtomicU64>) -> Self {
         Self {
             exporter,
             capped: Mutex::default(),
             exported: OnceLock::new(),
             rejected,
-            component,
+            component: component(kind),
         }
     }
 
@@ -229,7 +229,7 @@ impl<E: PushMetricExporter> PushMetricExporter for CountingMetricExporter<E> {
         // Created here and not earlier, because the meter provider is built with this exporter.
         let exported = self.exported.get_or_init(points_exported);
         let count = |points, error_type: Option<&'static str>| {
-            let mut attributes = component(self.component);
+            let mut attributes = self.component.clone();
             attributes.extend(error_type.map(|name| KeyValue::new(semconv::ERROR_TYPE, name)));
             exported.add(points, &attributes);
         };

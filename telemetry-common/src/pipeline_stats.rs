@@ -1,5 +1,6 @@
 //! Pipeline statistics: counts of the spans, log records and Sentry events of this process that
-//! were created, dropped, exported and lost.
+//! were dropped, exported and lost. Log records and events are also counted when they are created,
+//! and the sampler counts spans when they start.
 //!
 //! The processors and exporters of this crate increment the counts. [`PipelineStats::observe`]
 //! reports them as metrics, and [`Telemetry::shutdown`](crate::Telemetry::shutdown) prints the
@@ -12,7 +13,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use opentelemetry::{KeyValue, metrics::ObservableCounter};
+use opentelemetry::KeyValue;
 use opentelemetry_sdk::error::OTelSdkResult;
 
 use crate::{scope, semconv};
@@ -22,10 +23,9 @@ use crate::{scope, semconv};
 pub(crate) struct PipelineStats {
     signal: &'static Signal,
     capacity: u64,
-    /// `otel.component.type` of the exporter; empty for Sentry.
-    exporter: &'static str,
-    /// One count for each pair of [`Started`].
-    started: [AtomicU64; Started::SERIES],
+    /// `otel.component.type` of the processor and of the exporter; empty for Sentry.
+    components: Components,
+    /// Items that reached the queue: ended sampled spans, log records, or Sentry events.
     created: AtomicU64,
     dropped: AtomicU64,
     /// Items taken out of the queue for export.
@@ -40,107 +40,64 @@ pub(crate) struct PipelineStats {
 /// The `error.type` of an outcome, `None` for success, and its count.
 type Outcome<'s> = (Option<&'static str>, &'s AtomicU64);
 
+/// The values of `otel.component.type` for the components of a pipeline.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Components {
+    pub(crate) processor: &'static str,
+    pub(crate) exporter: &'static str,
+}
+
 /// The names of the metrics of a signal, and the unit of its items.
 #[derive(Debug)]
 pub(crate) struct Signal {
     unit: &'static str,
-    created: &'static str,
+    /// `None` for spans: the sampler counts them.
+    created: Option<&'static str>,
     processed: &'static str,
     queue_size: &'static str,
     queue_capacity: &'static str,
     exported: &'static str,
-    /// `otel.component.type` of the processor; empty for Sentry, which has none.
-    processor: &'static str,
 }
 
 pub(crate) static SPANS: Signal = Signal {
     unit: "{span}",
-    created: "otel.sdk.span.started",
+    created: None,
     processed: "otel.sdk.processor.span.processed",
     queue_size: "otel.sdk.processor.span.queue.size",
     queue_capacity: "otel.sdk.processor.span.queue.capacity",
     exported: "otel.sdk.exporter.span.exported",
-    processor: "batching_span_processor",
 };
 
 pub(crate) static LOGS: Signal = Signal {
     unit: "{log_record}",
-    created: "otel.sdk.log.created",
+    created: Some("otel.sdk.log.created"),
     processed: "otel.sdk.processor.log.processed",
     queue_size: "otel.sdk.processor.log.queue.size",
     queue_capacity: "otel.sdk.processor.log.queue.capacity",
     exported: "otel.sdk.exporter.log.exported",
-    processor: "batching_log_processor",
 };
 
 #[cfg(feature = "sentry")]
 pub(crate) static SENTRY_EVENTS: Signal = Signal {
     unit: "{event}",
-    created: "telemetry_common.sentry.event.created",
+    created: Some("telemetry_common.sentry.event.created"),
     processed: "telemetry_common.sentry.event.processed",
     queue_size: "telemetry_common.sentry.event.queue.size",
     queue_capacity: "telemetry_common.sentry.event.queue.capacity",
     exported: "telemetry_common.sentry.event.exported",
-    processor: "",
 };
 
-/// How a span started: the origin of its parent, and the sampling decision.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Started {
-    pub(crate) origin: ParentOrigin,
-    pub(crate) sampling: Sampling,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum ParentOrigin {
-    None,
-    Local,
-    Remote,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Sampling {
-    Drop,
-    RecordOnly,
-    RecordAndSample,
-}
-
-impl Started {
-    const SERIES: usize = 9;
-    /// The series of a signal that has neither parents nor sampling.
-    const PLAIN: Self = Self {
-        origin: ParentOrigin::None,
-        sampling: Sampling::Drop,
-    };
-
-    fn index(self) -> usize {
-        self.origin as usize * 3 + self.sampling as usize
-    }
-
-    /// Returns the attributes of the series at `index`.
-    fn attributes(index: usize) -> [KeyValue; 2] {
-        const ORIGINS: [&str; 3] = ["none", "local", "remote"];
-        const RESULTS: [&str; 3] = ["DROP", "RECORD_ONLY", "RECORD_AND_SAMPLE"];
-        [
-            KeyValue::new(semconv::OTEL_SPAN_PARENT_ORIGIN, ORIGINS[index / 3]),
-            KeyValue::new(semconv::OTEL_SPAN_SAMPLING_RESULT, RESULTS[index % 3]),
-        ]
-    }
-}
-
 impl PipelineStats {
-    /// `capacity` is the maximum number of items in the queue, and `exporter` is the
-    /// `otel.component.type` of the exporter.
+    /// `capacity` is the maximum number of items in the queue.
     pub(crate) fn new(
         signal: &'static Signal,
         capacity: usize,
-        exporter: &'static str,
+        components: Components,
     ) -> Arc<Self> {
         Arc::new(Self {
             signal,
-            exporter,
+            components,
             capacity: capacity as u64,
-            started: Default::default(),
             created: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             dequeued: AtomicU64::new(0),
@@ -150,17 +107,8 @@ impl PipelineStats {
         })
     }
 
-    /// Counts a created item.
-    pub(crate) fn count_created(&self) {
-        self.count_started(Started::PLAIN);
-    }
-
-    /// Counts a span that started, recorded or not.
-    pub(crate) fn count_started(&self, started: Started) {
-        self.started[started.index()].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Returns whether the queue has space for one more item. If not, counts the item as dropped.
+    /// Counts an item as created. Returns whether the queue has space for it; if not, counts it as
+    /// dropped too.
     pub(crate) fn admit(&self) -> bool {
         self.created.fetch_add(1, Ordering::Relaxed);
         let admitted = self.queued() <= self.capacity;
@@ -191,7 +139,7 @@ impl PipelineStats {
         }
     }
 
-    /// Returns how many items were queued or dropped, and how many of them were not delivered.
+    /// Returns how many items were created, and how many of them were not delivered.
     pub(crate) fn created_and_lost(&self) -> (u64, u64) {
         let created = read(&self.created);
         (created, created.saturating_sub(read(&self.exported)))
@@ -199,9 +147,13 @@ impl PipelineStats {
 
     /// Creates metrics that read the counts at each export.
     pub(crate) fn observe(self: &Arc<Self>) {
-        self.observe_started();
-        let processor = component(self.signal.processor);
-        let exporter = component(self.exporter);
+        let processor = component(self.components.processor);
+        if let Some(name) = self.signal.created {
+            let created = "Number of created items";
+            self.observe_outcomes(name, created, Vec::new(), |stats| {
+                vec![(None, &stats.created)]
+            });
+        }
         self.observe_outcomes(
             self.signal.processed,
             "Number of items that left the queue, or were dropped because it was full",
@@ -216,7 +168,7 @@ impl PipelineStats {
         self.observe_outcomes(
             self.signal.exported,
             "Number of items whose export ended: delivered, failed or rejected",
-            exporter,
+            component(self.components.exporter),
             |stats| {
                 vec![
                     (None, &stats.exported),
@@ -225,37 +177,18 @@ impl PipelineStats {
                 ]
             },
         );
-        let queued = "Number of items in the queue";
         self.observe_amount(
             self.signal.queue_size,
-            queued,
+            "Number of items in the queue",
             processor.clone(),
             Self::queued,
         );
-        let capacity = "Maximum number of items in the queue";
-        let name = self.signal.queue_capacity;
-        self.observe_amount(name, capacity, processor, |stats| stats.capacity);
-    }
-
-    /// Creates the metric of created items. Spans are counted by parent and sampling decision, log
-    /// records and events without attributes.
-    fn observe_started(self: &Arc<Self>) {
-        let stats = Arc::clone(self);
-        let is_span = self.signal.created == SPANS.created;
-        let _: ObservableCounter<u64> = scope::meter()
-            .u64_observable_counter(self.signal.created)
-            .with_unit(self.signal.unit)
-            .with_description("Number of created items")
-            .with_callback(move |observer| {
-                for (index, count) in stats.started.iter().map(read).enumerate() {
-                    if is_span && (count > 0 || index == Started::SERIES - 1) {
-                        observer.observe(count, &Started::attributes(index));
-                    } else if !is_span && index == Started::PLAIN.index() {
-                        observer.observe(count, &[]);
-                    }
-                }
-            })
-            .build();
+        self.observe_amount(
+            self.signal.queue_capacity,
+            "Maximum number of items in the queue",
+            processor,
+            |stats| stats.capacity,
+        );
     }
 
     fn observe_outcomes(
@@ -324,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_and_the_counts_add_up() {
-        let stats = PipelineStats::new(&SPANS, 3, "");
+        let stats = PipelineStats::new(&SPANS, 3, Components::default());
         let admitted = (0..5).filter(|_| stats.admit()).count();
         assert_eq!((admitted, read(&stats.dropped), stats.queued()), (3, 2, 3));
         stats.count_dequeued(3);

@@ -28,7 +28,7 @@ use crate::{
         NormalizingSpanExporter,
     },
     otlp,
-    pipeline_stats::{LOGS, PipelineStats, SPANS},
+    pipeline_stats::{Components, LOGS, PipelineStats, SPANS},
     propagation, resource,
     sampler::CountingSampler,
     scope::Scopes,
@@ -72,15 +72,7 @@ impl Telemetry {
         let mut telemetry = Self::default();
         let resource = resource::detect(service, config.otel_service_name.as_deref());
         #[cfg(feature = "sentry")]
-        {
-            telemetry.sentry = {
-                let grafana = config.grafana_url.as_ref();
-                crate::sentry::Reporter::build(&config.sentry, grafana, &resource)?
-            };
-            let stats = telemetry.sentry.as_ref().map(|sentry| &sentry.stats);
-            let stats = stats.map(|stats| ("Sentry events", Arc::clone(stats)));
-            telemetry.pipeline_stats.extend(stats);
-        }
+        telemetry.build_sentry(config, &resource)?;
         if config.otel_sdk_disabled {
             return Ok(telemetry);
         }
@@ -93,6 +85,20 @@ impl Telemetry {
             stats.observe();
         }
         Ok(telemetry)
+    }
+
+    #[cfg(feature = "sentry")]
+    fn build_sentry(
+        &mut self,
+        config: &TelemetryConfig,
+        resource: &Resource,
+    ) -> Result<(), InitError> {
+        let grafana = config.grafana_url.as_ref();
+        self.sentry = crate::sentry::Reporter::build(&config.sentry, grafana, resource)?;
+        let stats = self.sentry.as_ref().map(|sentry| Arc::clone(&sentry.stats));
+        let stats = stats.map(|stats| ("Sentry events", stats));
+        self.pipeline_stats.extend(stats);
+        Ok(())
     }
 
     fn build_metrics(
@@ -135,19 +141,15 @@ impl Telemetry {
         config: &TelemetryConfig,
         resource: Resource,
     ) -> Result<(), InitError> {
-        let component = match config.otel_traces_exporter {
-            Exporter::Console => "console_span_exporter",
-            _ => otlp::component(
-                "TRACES",
-                ("otlp_http_span_exporter", "otlp_grpc_span_exporter"),
-            ),
-        };
-        let stats = PipelineStats::new(&SPANS, config.otel_bsp_max_queue_size, component);
-        let provider = match config.otel_traces_exporter {
-            Exporter::Otlp => tracer_provider(config, resource, otlp::spans()?, &stats),
+        let (provider, stats) = match config.otel_traces_exporter {
+            Exporter::Otlp => {
+                let types = ("otlp_http_span_exporter", "otlp_grpc_span_exporter");
+                let component = otlp::component("TRACES", types);
+                tracer_provider(config, resource, otlp::spans()?, component)
+            }
             Exporter::Console => {
                 let exporter = opentelemetry_stdout::SpanExporter::default();
-                tracer_provider(config, resource, exporter, &stats)
+                tracer_provider(config, resource, exporter, "console_span_exporter")
             }
             Exporter::None => return Ok(()),
         };
@@ -162,16 +164,15 @@ impl Telemetry {
         config: &TelemetryConfig,
         resource: Resource,
     ) -> Result<(), InitError> {
-        let component = match config.otel_logs_exporter {
-            Exporter::Console => "console_log_exporter",
-            _ => otlp::component("LOGS", ("otlp_http_log_exporter", "otlp_grpc_log_exporter")),
-        };
-        let stats = PipelineStats::new(&LOGS, config.otel_blrp_max_queue_size, component);
-        let provider = match config.otel_logs_exporter {
-            Exporter::Otlp => logger_provider(config, resource, otlp::logs()?, &stats),
+        let (provider, stats) = match config.otel_logs_exporter {
+            Exporter::Otlp => {
+                let types = ("otlp_http_log_exporter", "otlp_grpc_log_exporter");
+                let component = otlp::component("LOGS", types);
+                logger_provider(config, resource, otlp::logs()?, component)
+            }
             Exporter::Console => {
                 let exporter = opentelemetry_stdout::LogExporter::default();
-                logger_provider(config, resource, exporter, &stats)
+                logger_provider(config, resource, exporter, "console_log_exporter")
             }
             Exporter::None => return Ok(()),
         };
@@ -245,57 +246,73 @@ fn report_metrics(result: Option<OTelSdkResult>, rejected: u64) {
     }
 }
 
+/// `component` is the `otel.component.type` of `exporter`.
 fn tracer_provider<E: trace::SpanExporter + 'static>(
     config: &TelemetryConfig,
     resource: Resource,
     exporter: E,
-    stats: &Arc<PipelineStats>,
-) -> SdkTracerProvider {
+    component: &'static str,
+) -> (SdkTracerProvider, Arc<PipelineStats>) {
+    let components = Components {
+        processor: match config.traces_processor {
+            Processor::Batch => "batching_span_processor",
+            Processor::Simple => "simple_span_processor",
+        },
+        exporter: component,
+    };
+    let stats = PipelineStats::new(&SPANS, config.otel_bsp_max_queue_size, components);
     let exporter = NormalizingSpanExporter {
         exporter,
-        stats: Arc::clone(stats),
+        stats: Arc::clone(&stats),
         length_limit: config.otel_attribute_value_length_limit,
     };
-    let stats = Arc::clone(stats);
     let provider = SdkTracerProvider::builder()
-        .with_sampler(CountingSampler::from_environment(Arc::clone(&stats)))
+        .with_sampler(CountingSampler::from_environment())
         .with_resource(resource);
-    match config.traces_processor {
+    let provider = match config.traces_processor {
         Processor::Batch => {
             let queue = config.otel_bsp_max_queue_size + SLACK;
             let batches = trace::BatchConfigBuilder::default().with_max_queue_size(queue);
             let processor =
                 BatchSpanProcessor::builder(exporter).with_batch_config(batches.build());
-            let processor = processor.build();
-            provider.with_span_processor(BoundedProcessor { processor, stats })
+            provider.with_span_processor(BoundedProcessor {
+                processor: processor.build(),
+                stats: Arc::clone(&stats),
+            })
         }
-        Processor::Simple => {
-            let processor = SimpleSpanProcessor::new(exporter);
-            provider.with_span_processor(BoundedProcessor { processor, stats })
-        }
-    }
-    .build()
+        Processor::Simple => provider.with_span_processor(BoundedProcessor {
+            processor: SimpleSpanProcessor::new(exporter),
+            stats: Arc::clone(&stats),
+        }),
+    };
+    (provider.build(), stats)
 }
 
+/// `component` is the `otel.component.type` of `exporter`.
 fn logger_provider<E: logs::LogExporter + 'static>(
     config: &TelemetryConfig,
     resource: Resource,
     exporter: E,
-    stats: &Arc<PipelineStats>,
-) -> SdkLoggerProvider {
+    component: &'static str,
+) -> (SdkLoggerProvider, Arc<PipelineStats>) {
+    let components = Components {
+        processor: "batching_log_processor",
+        exporter: component,
+    };
+    let stats = PipelineStats::new(&LOGS, config.otel_blrp_max_queue_size, components);
     let exporter = CountingLogExporter {
         exporter,
-        stats: Arc::clone(stats),
+        stats: Arc::clone(&stats),
     };
     let queue = config.otel_blrp_max_queue_size + SLACK;
     let batches = logs::BatchConfigBuilder::default().with_max_queue_size(queue);
     let processor = BatchLogProcessor::builder(exporter).with_batch_config(batches.build());
-    SdkLoggerProvider::builder()
+    let provider = SdkLoggerProvider::builder()
         .with_resource(resource)
         .with_log_processor(NormalizingLogProcessor)
         .with_log_processor(BoundedProcessor {
             processor: processor.build(),
-            stats: Arc::clone(stats),
-        })
-        .build()
+            stats: Arc::clone(&stats),
+        });
+    (provider.build(), stats)
 }

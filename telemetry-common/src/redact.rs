@@ -42,21 +42,23 @@ const SECRETS: [&str; 22] = [
 /// `author`, `monkey` and `postcode` contain none.
 #[cfg(any(feature = "axum", feature = "reqwest"))]
 fn is_secret(name: &str) -> bool {
-    let mut words = vec![String::new()];
-    let mut after_lowercase = false;
-    for c in name.chars() {
-        if !c.is_alphanumeric() || (after_lowercase && c.is_uppercase()) {
-            words.push(String::new());
-        }
-        if c.is_alphanumeric() {
-            words
-                .last_mut()
-                .expect("the list is never empty")
-                .extend(c.to_lowercase());
+    let is_secret_word = |word: &str| SECRETS.iter().any(|it| it.eq_ignore_ascii_case(word));
+    let (mut start, mut after_lowercase) = (0, false);
+    for (index, c) in name.char_indices() {
+        let is_punctuation = !c.is_alphanumeric();
+        if is_punctuation || (after_lowercase && c.is_uppercase()) {
+            if is_secret_word(&name[start..index]) {
+                return true;
+            }
+            start = if is_punctuation {
+                index + c.len_utf8()
+            } else {
+                index
+            };
         }
         after_lowercase = c.is_lowercase();
     }
-    words.iter().any(|word| SECRETS.contains(&word.as_str()))
+    is_secret_word(&name[start..])
 }
 
 /// Returns `query` with the values of secret parameters replaced by `REDACTED`.

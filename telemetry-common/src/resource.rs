@@ -66,7 +66,8 @@ pub(crate) fn detect(service: Service, name: Option<&str>) -> Resource {
     }
 }
 
-/// Returns a unique id in the format of UUID version 4, made of a ULID, as the convention recommends for `service.instance.id`.
+/// Returns a unique id in the format of UUID version 4, made of a ULID, as the convention
+/// recommends for `service.instance.id`.
 fn instance_id() -> String {
     const VERSION: u128 = 0x4 << 76;
     const VARIANT: u128 = 0x2 << 62;

@@ -4,7 +4,10 @@
 //! receive those:
 //! <https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/#metric-otelsdkspanstarted>.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use opentelemetry::{
     Context, KeyValue,
@@ -12,21 +15,33 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::{Config, SamplingDecision, SamplingResult, ShouldSample};
 
-use crate::pipeline_stats::{ParentOrigin, PipelineStats, Sampling, Started};
+use crate::{scope, semconv};
+
+/// The values of `otel.span.parent.origin`.
+const ORIGINS: [&str; 3] = ["none", "local", "remote"];
+/// The values of `otel.span.sampling_result`.
+const RESULTS: [&str; 3] = ["DROP", "RECORD_ONLY", "RECORD_AND_SAMPLE"];
+
+/// The number of started spans, by parent origin and sampling result: the indices of [`ORIGINS`]
+/// and [`RESULTS`].
+type Started = [[AtomicU64; RESULTS.len()]; ORIGINS.len()];
 
 /// Delegates to the configured sampler, and counts its decisions.
 #[derive(Clone, Debug)]
 pub(crate) struct CountingSampler {
     sampler: Box<dyn ShouldSample>,
-    stats: Arc<PipelineStats>,
+    started: Arc<Started>,
 }
 
 impl CountingSampler {
-    /// Creates the sampler that `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` name.
-    pub(crate) fn from_environment(stats: Arc<PipelineStats>) -> Self {
+    /// Creates the sampler that `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` name, and the
+    /// metric of its counts. Call it after the meter provider is set.
+    pub(crate) fn from_environment() -> Self {
+        let started = Arc::<Started>::default();
+        observe(Arc::clone(&started));
         Self {
             sampler: Config::default().sampler,
-            stats,
+            started,
         }
     }
 }
@@ -43,20 +58,41 @@ impl ShouldSample for CountingSampler {
     ) -> SamplingResult {
         let sampler = &self.sampler;
         let result = sampler.should_sample(parent, trace_id, name, kind, attributes, links);
-        let origin = parent.map_or(ParentOrigin::None, |parent| {
+        let origin = parent.map_or(0, |parent| {
             let span = parent.span();
             match span.span_context() {
-                parent if !parent.is_valid() => ParentOrigin::None,
-                parent if parent.is_remote() => ParentOrigin::Remote,
-                _ => ParentOrigin::Local,
+                parent if !parent.is_valid() => 0,
+                parent if !parent.is_remote() => 1,
+                _ => 2,
             }
         });
-        let sampling = match result.decision {
-            SamplingDecision::Drop => Sampling::Drop,
-            SamplingDecision::RecordOnly => Sampling::RecordOnly,
-            SamplingDecision::RecordAndSample => Sampling::RecordAndSample,
+        let decision = match result.decision {
+            SamplingDecision::Drop => 0,
+            SamplingDecision::RecordOnly => 1,
+            SamplingDecision::RecordAndSample => 2,
         };
-        self.stats.count_started(Started { origin, sampling });
+        self.started[origin][decision].fetch_add(1, Ordering::Relaxed);
         result
     }
+}
+
+/// Creates the metric that reads the counts at each export. It has only the series that occurred.
+fn observe(started: Arc<Started>) {
+    scope::meter()
+        .u64_observable_counter("otel.sdk.span.started")
+        .with_unit("{span}")
+        .with_description("Number of started spans, recorded or not")
+        .with_callback(move |observer| {
+            for (counts, origin) in started.iter().zip(ORIGINS) {
+                for (count, result) in counts.iter().zip(RESULTS) {
+                    let count = count.load(Ordering::Relaxed);
+                    if count > 0 {
+                        let origin = KeyValue::new(semconv::OTEL_SPAN_PARENT_ORIGIN, origin);
+                        let result = KeyValue::new(semconv::OTEL_SPAN_SAMPLING_RESULT, result);
+                        observer.observe(count, &[origin, result]);
+                    }
+                }
+            }
+        })
+        .build();
 }

@@ -61,8 +61,7 @@ impl Scopes {
     /// for the HTTP server span, else that of the application. `None` if no application is set.
     pub(crate) fn of_span(target: &str) -> Option<&'static InstrumentationScope> {
         let scopes = SCOPES.get()?;
-        let is_own = crate_of(target) == "telemetry_common" || target.starts_with("otel::");
-        Some(if is_own {
+        Some(if is_own(target) || target.starts_with("otel::") {
             &scopes.own
         } else {
             &scopes.application
@@ -73,11 +72,17 @@ impl Scopes {
     /// event name: another crate created it, whose version is not known.
     pub(crate) fn of_log(target: &str, is_event: bool) -> Option<&'static InstrumentationScope> {
         let scopes = SCOPES.get()?;
-        match crate_of(target) {
-            "telemetry_common" => Some(&scopes.own),
-            _ => is_event.then_some(&scopes.application),
+        if is_own(target) {
+            Some(&scopes.own)
+        } else {
+            is_event.then_some(&scopes.application)
         }
     }
+}
+
+/// Whether `target` is a module of this crate.
+fn is_own(target: &str) -> bool {
+    crate_of(target) == crate_of(module_path!())
 }
 
 fn crate_of(target: &str) -> &str {

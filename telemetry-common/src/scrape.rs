@@ -2,7 +2,7 @@
 
 use prometheus::{Encoder, Registry, TextEncoder};
 
-/// Returns the current metrics for a Prometheus scrape: the same metrics that OTLP exports.
+/// The metrics of the process for a Prometheus scrape: the same metrics that OTLP exports.
 #[derive(Clone, Debug)]
 pub struct Scrape(pub(crate) Registry);
 

@@ -1,8 +1,8 @@
 //! Names of attributes and metrics, and bucket boundaries of histograms.
 //!
 //! The standard names are re-exported from the semantic conventions. The names that this crate adds
-//! have the prefix `telemetry_common.`, except `sentry.event_id`, and are defined here. A service defines the names of its own
-//! domain itself (prefix `bookapp.` in this project).
+//! are defined here, with the prefix `telemetry_common.`, except `sentry.event_id`. A service
+//! defines the names of its own domain itself (prefix `bookapp.` in this project).
 
 pub use opentelemetry_semantic_conventions::{
     SCHEMA_URL,

@@ -1,20 +1,21 @@
 //! The subscriber: its layers, and the filter of each layer.
 //!
-//! | layer    | receives                                 | filter          | changed by           |
-//! |----------|------------------------------------------|-----------------|----------------------|
-//! | console  | events                                   | `RUST_LOG`      | [`ConsoleFilter`]    |
-//! | traces   | spans, without the exporters' own        | `TRACES_FILTER` | –                    |
-//! | logs     | events, without the exporters' own       | `LOGS_FILTER`   | –                    |
-//! | rejected | warnings of the OTLP exporters           | –               | –                    |
-//! | sentry   | the same spans as the trace layer        | `TRACES_FILTER` | –                    |
-//! | sentry   | events from INFO, without exporters' own | –               | –                    |
+//! | layer              | receives                         | filter                    |
+//! |--------------------|----------------------------------|---------------------------|
+//! | console            | events                           | `RUST_LOG`                |
+//! | traces             | spans                            | `TRACES_FILTER`           |
+//! | logs               | events                           | `LOGS_FILTER`             |
+//! | rejected           | warnings of the OTLP exporters   | –                         |
+//! | Sentry events      | spans, and warnings and errors   | `TRACES_FILTER` for spans |
+//! | Sentry breadcrumbs | spans, and events from INFO      | `TRACES_FILTER` for spans |
 //!
-//! Instruments record metrics without a layer, so no filter applies to them.
+//! [`ConsoleFilter`] changes the filter of the console at run time. Instruments record metrics
+//! without a layer, so no filter applies to them.
 //!
-//! The filters of traces and logs disable the exporters' own spans and events, because exporting
-//! telemetry must not create telemetry. The trace layer receives no events: they are exported as
-//! log records with the span's ids. Otherwise an `error!` would set the status of its span to Error
-//! even if the operation succeeded.
+//! The layers of traces, logs and Sentry do not receive the exporters' own spans and events,
+//! because exporting telemetry must not create telemetry. The trace layer receives no events: they
+//! are exported as log records with the span's ids. Otherwise an `error!` would set the status of
+//! its span to Error even if the operation succeeded.
 
 use std::io::stderr;
 
@@ -54,7 +55,7 @@ pub(crate) fn install(
         .with(console::layer(format).with_filter(filter.and(always_evaluated(|_| true))))
         .with(telemetry.traces.as_ref().map(spans))
         .with(telemetry.logs.as_ref().map(events))
-        .with(rejected::layer());
+        .with(telemetry.metrics.as_ref().map(|_| rejected::layer()));
     // After the trace layer, which stores the span context that the Sentry layer reads.
     #[cfg(feature = "sentry")]
     let sentry = |reporter| crate::sentry::layers(reporter, &config.traces_filter);
@@ -131,7 +132,7 @@ where
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_target(true) // the exporter derives the instrumentation scope from it
-        .with_filter(exported(filter).and(spans))
+        .with_filter(without_exporters(filter).and(spans))
 }
 
 /// The layer that exports events as log records.
@@ -140,11 +141,11 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     OpenTelemetryTracingBridge::new(provider)
-        .with_filter(exported(filter).and(always_evaluated(|_| true)))
+        .with_filter(without_exporters(filter).and(always_evaluated(|_| true)))
 }
 
-/// Adds to `filter` that the exporters' own spans and events are off.
-pub(crate) fn exported(filter: &Targets) -> Targets {
+/// Returns `filter` with the exporters' own spans and events disabled.
+pub(crate) fn without_exporters(filter: &Targets) -> Targets {
     filter
         .clone()
         .with_targets(EXPORTERS.map(|target| (target, LevelFilter::OFF)))

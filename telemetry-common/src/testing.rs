@@ -38,7 +38,7 @@ use crate::{
     Propagator,
     normalize::{CountingMetricExporter, NormalizingLogProcessor, NormalizingSpanExporter},
     panics,
-    pipeline_stats::{PipelineStats, SPANS},
+    pipeline_stats::{Components, PipelineStats, SPANS},
     propagation, subscriber,
 };
 
@@ -68,7 +68,7 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
     let traces = SdkTracerProvider::builder()
         .with_simple_exporter(NormalizingSpanExporter {
             exporter: spans.clone(),
-            stats: PipelineStats::new(&SPANS, usize::MAX, ""),
+            stats: PipelineStats::new(&SPANS, usize::MAX, Components::default()),
             length_limit: None,
         })
         .build();

@@ -1,5 +1,5 @@
-//! Sends messages that cannot be processed to the dead-letter topic. From there, an operator can inspect
-//! and replay them.
+//! Sends messages that cannot be processed to the dead-letter topic. From there, an operator can
+//! inspect and replay them.
 
 use anyhow::{Context, Result};
 use book_events::BOOK_ADDED_DEAD_LETTER;
@@ -43,8 +43,8 @@ impl DeadLetters {
 
     /// Sends the message to the dead-letter topic. Returns whether the broker has acknowledged it.
     ///
-    /// The dead letter carries the trace context in which the message was created. The send span links
-    /// to that context and to the current span, which is the failed attempt.
+    /// The dead letter carries the trace context in which the message was created. The send span
+    /// links to that context and to the current span, which is the failed attempt.
     pub(super) async fn send(
         &self,
         message: &OwnedMessage,
@@ -95,6 +95,6 @@ impl DeadLetters {
 pub(super) fn original_headers(message: &OwnedMessage) -> OwnedHeaders {
     let context = Headers::carrying(&kafka::extract(message));
     let own = message.headers().into_iter().flat_map(OwnedHeaders::iter);
-    let own = own.filter(|header| !header.key.starts_with(PREFIX) && !context.names(header.key));
+    let own = own.filter(|header| !header.key.starts_with(PREFIX) && !context.contains(header.key));
     own.fold(OwnedHeaders::from(&context), OwnedHeaders::insert)
 }

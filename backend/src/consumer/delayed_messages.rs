@@ -29,7 +29,8 @@ impl DelayedMessage {
     }
 }
 
-/// The delayed messages, at most one of each partition: a partition is paused while its message waits.
+/// The delayed messages, at most one of each partition: a partition is paused while its message
+/// waits.
 #[derive(Debug, Default)]
 pub(super) struct DelayedMessages(Vec<DelayedMessage>);
 
@@ -44,7 +45,8 @@ impl DelayedMessages {
         });
     }
 
-    /// Removes the message of a partition, because it was delivered again and starts with its first attempt.
+    /// Removes the message of a partition, because it was delivered again and starts with its first
+    /// attempt.
     pub(super) fn remove(&mut self, topic: &str, partition: i32) {
         self.0.retain(|delayed| {
             (delayed.message.topic(), delayed.message.partition()) != (topic, partition)
@@ -63,8 +65,8 @@ impl DelayedMessages {
     }
 }
 
-/// Returns the delay after an attempt: exponential backoff up to a limit, with a jitter of ±50 %. The
-/// jitter prevents that workers which failed at the same time also retry at the same time.
+/// Returns the delay after an attempt: exponential backoff up to a limit, with a jitter of ±50 %.
+/// The jitter prevents that workers which failed at the same time also retry at the same time.
 fn backoff(attempt: u32) -> Duration {
     let doubled = INITIAL_BACKOFF.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)));
     doubled.min(MAX_BACKOFF).mul_f32(0.5 + fastrand::f32())

@@ -1,4 +1,5 @@
-//! The state of the consumer for the health checks. The consumer loop and librdkafka's callbacks record it.
+//! The state of the consumer for the health checks. The consumer loop and librdkafka's callbacks
+//! record it.
 
 use std::{
     sync::{
@@ -18,7 +19,8 @@ use tracing::info;
 
 use super::lag::Lag;
 
-/// The maximum time between two polls of the consumer loop. It is longer than any statement timeout.
+/// The maximum time between two polls of the consumer loop. It is longer than any statement
+/// timeout.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The state of the consumer. Its clones share the state.
@@ -48,8 +50,8 @@ impl Liveness {
         self.joined.load(Ordering::Relaxed) && self.last_poll.load(Ordering::Relaxed) > 0
     }
 
-    /// Returns whether the consumer loop polls. Before the first poll, it waits for the database and Kafka,
-    /// which counts as polling.
+    /// Returns whether the consumer loop polls. Before the first poll, it waits for the database
+    /// and Kafka, which counts as polling.
     pub fn is_polling(&self) -> bool {
         match self.last_poll.load(Ordering::Relaxed) {
             0 => true,
@@ -70,8 +72,8 @@ impl Liveness {
 
 impl ClientContext for Liveness {
     fn stats(&self, statistics: Statistics) {
-        // "up" means that the coordinator of the group responds. Assigned partitions are no criterion,
-        // because there may be more workers than partitions.
+        // "up" means that the coordinator of the group responds. Assigned partitions are no
+        // criterion, because there may be more workers than partitions.
         self.lag.set(&statistics);
         let joined = statistics.cgrp.is_some_and(|group| group.state == "up");
         self.joined.store(joined, Ordering::Relaxed);

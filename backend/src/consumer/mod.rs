@@ -1,9 +1,10 @@
-//! The Kafka consumer: receives messages, creates their spans, and acknowledges or dead-letters them.
+//! The Kafka consumer: receives messages, creates their spans, and acknowledges or dead-letters
+//! them.
 //!
-//! Delivery is at least once. The offset of a message is stored only after the message is completed: it
-//! was processed, or sent to the dead-letter topic. Stored offsets are committed in the background. A
-//! message that fails with a transient error is retried. Its partition is paused in the meantime; the
-//! other partitions continue.
+//! Delivery is at least once. The offset of a message is stored only after the message is
+//! completed: it was processed, or sent to the dead-letter topic. Stored offsets are committed in
+//! the background. A message that fails with a transient error is retried. Its partition is paused
+//! in the meantime; the other partitions continue.
 
 mod dead_letters;
 mod delayed_messages;
@@ -68,7 +69,8 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Creates a consumer, which joins its group when it runs. Kafka does not have to be reachable yet.
+    /// Creates a consumer, which joins its group when it runs. Kafka does not have to be reachable
+    /// yet.
     pub fn new(config: &Config, db: Database, faults: FaultInjector) -> Result<Self> {
         let liveness = Liveness::default();
         let messages = config
@@ -152,8 +154,8 @@ impl Consumer {
         }
     }
 
-    /// Makes one attempt at a message. If the message is completed, stores its offset. Otherwise pauses its
-    /// partition and delays the message.
+    /// Makes one attempt at a message. If the message is completed, stores its offset. Otherwise
+    /// pauses its partition and delays the message.
     async fn handle(&self, delayed: DelayedMessage, delayed_messages: &mut DelayedMessages) {
         let (message, partition) = (&delayed.message, partition_of(&delayed.message));
         if delayed.attempt > 1 && !self.is_assigned(&partition) {
@@ -179,7 +181,8 @@ impl Consumer {
             Ok(())
         };
         if let Err(error) = stored.and(resumed) {
-            // The partition was revoked in the meantime: Kafka delivers the message to another worker.
+            // The partition was revoked in the meantime: Kafka delivers the message to another
+            // worker.
             exception!(
                 warn,
                 "bookapp.consumer.store.failed",
@@ -198,7 +201,8 @@ impl Consumer {
         })
     }
 
-    /// Makes one attempt, in one span. Returns whether the message is completed: processed or dead-lettered.
+    /// Makes one attempt, in one span. Returns whether the message is completed: processed or
+    /// dead-lettered.
     async fn attempt(&self, message: &OwnedMessage, attempt: u32) -> bool {
         let started = Instant::now();
         let event = BookAdded::decode(message.payload());
@@ -219,14 +223,15 @@ impl Consumer {
                     sent
                 }
             };
-            // Record the metric after the dead letter is sent, so that it covers the same time as the span.
+            // Record the metric after the dead letter is sent, so that it covers the same time as
+            // the span.
             let error_type = failure.as_ref().map(IngestionError::kind);
             self.consuming
                 .processed(message, started.elapsed(), error_type);
             completed
         };
-        // The scope is inside the span, because the request id is added to the context of the span. All log
-        // records of this attempt contain the id.
+        // The scope is inside the span, because the request id is added to the context of the span.
+        // All log records of this attempt contain the id.
         let identified = Box::pin(async {
             match request {
                 Some(id) => id.scope(work).await,

@@ -1,5 +1,5 @@
-//! The command `replay-dead-letters`: sends dead letters to their original topic. The trace context in
-//! their headers stays the same.
+//! The command `replay-dead-letters`: sends dead letters to their original topic. The trace context
+//! in their headers stays the same.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -63,8 +63,8 @@ pub async fn replay(config: Config, dry_run: bool, stop: CancellationToken) -> R
     Ok(())
 }
 
-/// Assigns the partitions, starting after the last replayed dead letter. Returns the number of remaining
-/// dead letters of each partition.
+/// Assigns the partitions, starting after the last replayed dead letter. Returns the number of
+/// remaining dead letters of each partition.
 fn assign(letters: &StreamConsumer) -> Result<HashMap<i32, i64>> {
     let metadata = letters
         .fetch_metadata(Some(BOOK_ADDED_DEAD_LETTER), REQUEST_TIMEOUT)

@@ -87,8 +87,8 @@ impl IngestionError {
     }
 }
 
-/// Ingests one event. The details and the id of the event, in the table `ledger`, are committed in one
-/// transaction.
+/// Ingests one event. The details and the id of the event, in the table `ledger`, are committed in
+/// one transaction.
 #[instrument(name = "ingestion.enrich", skip_all, fields({ BOOK_ID } = event.book_id))]
 pub async fn enrich(db: &Database, event: &BookAdded) -> Result<Ingested, IngestionError> {
     let book_id = event.book_id;

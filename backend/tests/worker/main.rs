@@ -1,5 +1,5 @@
-//! Tests of the worker through its public interfaces: messages on a mock Kafka cluster, PostgreSQL and the
-//! HTTP API.
+//! Tests of the worker through its public interfaces: messages on a mock Kafka cluster, PostgreSQL
+//! and the HTTP API.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod api;

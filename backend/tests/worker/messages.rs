@@ -3,7 +3,7 @@
 use backend::consumer::replay;
 use book_events::{BOOK_ADDED, BookAdded, PARTITIONS};
 use opentelemetry::{
-    Value,
+    KeyValue, Value,
     trace::{Status, TraceContextExt},
 };
 use opentelemetry_sdk::logs::in_memory_exporter::LogDataWithResource;
@@ -95,6 +95,12 @@ async fn what_is_no_event_is_a_dead_letter_and_the_next_one_is_processed() {
             .map(|link| link.span_context.span_id())
             .collect();
         assert_eq!(links, [create.span_id(), process.span_context.span_id()]);
+        let sending = send.end_time.duration_since(send.start_time).unwrap();
+        let failed = KeyValue::new("error.type", reason);
+        assert!(
+            testing::sum("messaging.process.duration", &failed) >= sending.as_secs_f64(),
+            "the duration of {reason} includes the dead letter"
+        );
         let logs = testing::logs_of(process.span_context.trace_id());
         let errors = logs
             .iter()
@@ -176,7 +182,8 @@ async fn while_one_partition_waits_the_others_go_on() {
     let worker = spawn_worker().await;
     reject_details(&worker, "55P03", "1").await;
     worker.publish(&BookAdded::now(1, "waits".to_owned())).await;
-    // The keys are on all partitions. The messages on the partition of book 1 wait behind its message.
+    // The keys are on all partitions. The messages on the partition of book 1 wait behind its
+    // message.
     for id in 2..=30 {
         worker
             .publish(&BookAdded::now(id, "goes on".to_owned()))

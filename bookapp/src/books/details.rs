@@ -45,8 +45,8 @@ pub(super) async fn of_book(backend: &Client, id: i32) -> Result<Option<Details>
     }
 }
 
-/// The reason why the backend returned no details, for the log. The error of the generated client would
-/// log all response headers.
+/// The reason why the backend returned no details, for the log. The error of the generated client
+/// would log all response headers.
 #[derive(Debug, thiserror::Error)]
 enum Unavailable {
     #[error("the backend responded with status {0}")]

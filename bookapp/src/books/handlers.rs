@@ -1,4 +1,5 @@
-//! The HTTP handlers of the books. They validate the input, call the service and build the response.
+//! The HTTP handlers of the books. They validate the input, call the service and build the
+//! response.
 
 use axum::{
     Json,

@@ -30,8 +30,8 @@ pub(crate) enum BookStatus {
     Lost,
 }
 
-/// Deserialization goes through `String`, so that a number or null is a wrong type (status 422). Without
-/// this step, serde reports it as malformed JSON (status 400).
+/// Deserialization goes through `String`, so that a number or null is a wrong type (status 422).
+/// Without this step, serde reports it as malformed JSON (status 400).
 impl TryFrom<String> for BookStatus {
     type Error = &'static str;
 

@@ -79,8 +79,8 @@ fn request_id() -> String {
         .to_string()
 }
 
-/// Returns a page of books with ids greater than `after`, with their details. Also returns the value of
-/// `after` for the next page, if there is one.
+/// Returns a page of books with ids greater than `after`, with their details. Also returns the
+/// value of `after` for the next page, if there is one.
 pub(crate) async fn list(
     app: &AppState,
     after: i32,

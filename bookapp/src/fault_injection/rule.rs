@@ -69,7 +69,8 @@ pub(crate) struct InvalidFault {
 }
 
 impl Fault {
-    /// Validates the rule. Converts `/books/:id`, the syntax of axum before 0.8, to axum's `/books/{id}`.
+    /// Validates the rule. Converts `/books/:id`, the syntax of axum before 0.8, to axum's
+    /// `/books/{id}`.
     pub(super) fn validated(mut self) -> Result<Self, InvalidFault> {
         let invalid = |field, reason| Err(InvalidFault { field, reason });
         if !["bookapp", "backend"].contains(&&*self.service) {

@@ -25,7 +25,8 @@ use repository::NewRow;
 /// The topic that this service writes to, and the dead-letter topic of its messages.
 pub const TOPICS: [&str; 2] = [BOOK_ADDED, BOOK_ADDED_DEAD_LETTER];
 
-/// Notifies the relay of this process of new rows. The relay finds rows of other instances by polling.
+/// Notifies the relay of this process of new rows. The relay finds rows of other instances by
+/// polling.
 #[derive(Clone, Debug, Default)]
 pub struct RelayNotifier(Arc<Notify>);
 

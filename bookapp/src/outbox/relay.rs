@@ -1,9 +1,10 @@
-//! The relay: sends the pending messages of the outbox to Kafka in order, and marks each one as sent
-//! after the broker has acknowledged it.
+//! The relay: sends the pending messages of the outbox to Kafka in order, and marks each one as
+//! sent after the broker has acknowledged it.
 //!
-//! Only one instance relays at a time. This leader holds an advisory lock on a dedicated connection.
-//! It reads and marks rows on the same connection, so it loses the leadership together with the
-//! connection. A message that was sent but not marked is sent again; the worker ignores the duplicate.
+//! Only one instance relays at a time. This leader holds an advisory lock on a dedicated
+//! connection. It reads and marks rows on the same connection, so it loses the leadership together
+//! with the connection. A message that was sent but not marked is sent again; the worker ignores
+//! the duplicate.
 
 use std::{
     collections::HashSet,

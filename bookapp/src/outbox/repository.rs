@@ -112,8 +112,8 @@ pub(super) struct Backlog {
     pub(super) age: f64,
 }
 
-/// Measures the backlog. It runs several times per second, so it creates no span, and the limit bounds
-/// its cost.
+/// Measures the backlog. It runs several times per second, so it creates no span, and the limit
+/// bounds its cost.
 pub(super) async fn backlog(connection: &mut PgConnection) -> sqlx::Result<Backlog> {
     let backlog = query_as!(
         Backlog,
@@ -133,8 +133,8 @@ pub(super) async fn backlog(connection: &mut PgConnection) -> sqlx::Result<Backl
     backlog.fetch_one(connection).await
 }
 
-/// Deletes rows that were sent more than `retention` ago, at most 10,000 per call. Returns the number
-/// of deleted rows.
+/// Deletes rows that were sent more than `retention` ago, at most 10,000 per call. Returns the
+/// number of deleted rows.
 pub(super) async fn prune_published(
     connection: &mut PgConnection,
     retention: Duration,

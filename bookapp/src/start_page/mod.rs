@@ -1,5 +1,5 @@
-//! The start page in the browser: a diagram of the system, a button for each kind of request, and links
-//! to the dashboards. The files are static. Without JavaScript, the page is a list of links.
+//! The start page in the browser: a diagram of the system, a button for each kind of request, and
+//! links to the dashboards. The files are static. Without JavaScript, the page is a list of links.
 
 use axum::{
     Router,

@@ -64,6 +64,11 @@ async fn waiting_for_a_connection_is_seen_and_measured() {
     };
     assert!(*waited >= 0.2, "{waited}");
     drop(held);
+    let timed_out = KeyValue::new("error.type", "pool_timeout");
+    assert!(
+        testing::sum("db.client.operation.duration", &timed_out) >= 0.2,
+        "the duration includes the wait"
+    );
     let ours = KeyValue::new("db.client.connection.pool.name", "starved");
     assert!(testing::sum("db.client.connection.timeouts", &ours) >= 1.0);
     assert!(
@@ -138,6 +143,21 @@ async fn an_exhausted_pool_is_distinguished_from_a_slow_statement() {
     .await;
     assert_failed(&spans, "SELECT books", "pool_timeout");
     drop(held);
+}
+
+#[tokio::test]
+async fn a_slow_statement_is_a_span_and_no_log_record() {
+    let db = database(PgPoolOptions::new()).await;
+    let (result, spans) = testing::spans_of(async {
+        // sqlx logs a statement that takes more than a second, unless that is switched off.
+        let slow = sqlx::query("select pg_sleep(1.1)");
+        slow.execute(db.on("SELECT", "books")).await
+    })
+    .await;
+    result.unwrap();
+    assert_eq!(spans.names(), ["SELECT books", "test"]);
+    let logs = testing::logs_of(spans.trace_id());
+    assert!(logs.is_empty(), "{logs:?}");
 }
 
 // proves: N4

@@ -1,4 +1,5 @@
-//! Tests of the outbox: the event of each added book is published with its trace, even if Kafka fails.
+//! Tests of the outbox: the event of each added book is published with its trace, even if Kafka
+//! fails.
 
 use std::time::{Duration, Instant};
 

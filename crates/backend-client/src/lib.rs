@@ -1,7 +1,7 @@
 //! Typed client of the API of backend. progenitor generates it from `backend/openapi.json`.
 //!
-//! A hook creates a client span for every request. The span is named after the template of the path, and
-//! its context is sent in the headers of the request.
+//! A hook creates a client span for every request. The span is named after the template of the
+//! path, and its context is sent in the headers of the request.
 
 use std::{collections::HashMap, sync::LazyLock};
 

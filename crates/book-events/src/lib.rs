@@ -1,5 +1,5 @@
-//! The Kafka contract between bookapp and backend: topic names, events, and the telemetry attribute with
-//! the id of a book.
+//! The Kafka contract between bookapp and backend: topic names, events, and the telemetry attribute
+//! with the id of a book.
 
 use std::str;
 
@@ -16,8 +16,8 @@ pub const BOOK_ADDED_DEAD_LETTER: &str = "book.added.v1.dead-letter";
 /// The number of partitions of each topic.
 pub const PARTITIONS: i32 = 3;
 
-/// The attribute with the id of a book, on spans and log records. Metrics must not have it, because of its
-/// cardinality.
+/// The attribute with the id of a book, on spans and log records. Metrics must not have it, because
+/// of its cardinality.
 pub const BOOK_ID: &str = "bookapp.book.id";
 
 /// The version of [`BookAdded`] that this code writes and reads.

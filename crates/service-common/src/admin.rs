@@ -1,5 +1,5 @@
-//! The admin listener: serves the metrics and the log filter of a running process on a separate address.
-//! Its requests create no spans and no access log.
+//! The admin listener: serves the metrics and the log filter of a running process on a separate
+//! address. Its requests create no spans and no access log.
 
 use std::{io, net::SocketAddr};
 

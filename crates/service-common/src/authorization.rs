@@ -14,13 +14,14 @@ use crate::problem::Problem;
 /// The token that authorizes writes: to the admin listener and to the fault rules of the API.
 #[derive(Args, Clone, Debug)]
 pub struct AdminToken {
-    /// Bearer token that writes require. Without this setting, anyone who reaches the address may write.
+    /// Bearer token that writes require. Without this setting, anyone who reaches the address may
+    /// write.
     #[arg(long, env, hide_env_values = true, value_name = "TOKEN")]
     admin_token: Option<SecretString>,
 }
 
-/// Middleware: responds with 401 to a request with an unsafe method and without the token. Passes all
-/// other requests, and every request if no token is set.
+/// Middleware: responds with 401 to a request with an unsafe method and without the token. Passes
+/// all other requests, and every request if no token is set.
 pub async fn authorize(State(token): State<AdminToken>, request: Request, next: Next) -> Response {
     // Docker Compose passes an unset variable as an empty one.
     let expected = token.admin_token.as_ref().map(ExposeSecret::expose_secret);
@@ -41,8 +42,8 @@ pub async fn authorize(State(token): State<AdminToken>, request: Request, next: 
     (challenge, problem).into_response()
 }
 
-/// Compares in constant time: the duration depends only on the length, so it does not reveal how many
-/// leading characters match.
+/// Compares in constant time: the duration depends only on the length, so it does not reveal how
+/// many leading characters match.
 fn is_equal(a: &str, b: &str) -> bool {
     let difference = a
         .bytes()

@@ -1,7 +1,8 @@
-//! Fault injection: rules make requests and messages fail. The rules are stored in PostgreSQL, which
-//! notifies every instance of a change.
+//! Fault injection: rules make requests and messages fail. The rules are stored in PostgreSQL,
+//! which notifies every instance of a change.
 //!
-//! Without rules, a request costs one atomic load. Rules are cached in memory, so they never cost a query.
+//! Without rules, a request costs one atomic load. Rules are cached in memory, so they never cost a
+//! query.
 
 use std::{
     sync::{
@@ -27,7 +28,8 @@ use utoipa::ToSchema;
 const CHANNEL: &str = "fault_rules";
 /// The method of a rule that matches messages of a topic, instead of requests to a route.
 pub const PROCESS: &str = "PROCESS";
-/// The attribute with the kind of an injected fault, on spans, log records, metrics and Sentry events.
+/// The attribute with the kind of an injected fault, on spans, log records, metrics and Sentry
+/// events.
 pub const FAULT_TYPE: &str = "bookapp.fault.type";
 /// The attribute with the id of the rule that injected a fault.
 pub const FAULT_RULE: &str = "bookapp.fault.rule.id";
@@ -48,8 +50,8 @@ pub enum FaultKind {
     Panic,
 }
 
-/// Deserialization goes through `String`, so that a number or null is a wrong type (status 422). Without
-/// this step, serde reports it as malformed JSON (status 400).
+/// Deserialization goes through `String`, so that a number or null is a wrong type (status 422).
+/// Without this step, serde reports it as malformed JSON (status 400).
 impl TryFrom<String> for FaultKind {
     type Error = &'static str;
 
@@ -111,7 +113,8 @@ struct Inner {
 }
 
 impl FaultInjector {
-    /// Creates an injector without rules; [`watch`](Self::watch) loads them. Telemetry must have started.
+    /// Creates an injector without rules; [`watch`](Self::watch) loads them. Telemetry must have
+    /// started.
     pub fn new(service: &'static str) -> Self {
         let injected = meter_of(service!())
             .u64_counter("bookapp.faults.injected")
@@ -152,7 +155,8 @@ impl FaultInjector {
         loop {
             self.load(db).await?;
             *pause = Duration::from_millis(200);
-            // `None` means that the connection was lost, and maybe notifications with it. So load the rules.
+            // `None` means that the connection was lost, and maybe notifications with it. So load
+            // the rules.
             listener.try_recv().await?;
         }
     }
@@ -178,8 +182,9 @@ impl FaultInjector {
         Ok(())
     }
 
-    /// Applies the matching rules of this method and route: waits, returns an error or panics. Records
-    /// each injected fault on the current span, in the metric, in the log and on Sentry events.
+    /// Applies the matching rules of this method and route: waits, returns an error or panics.
+    /// Records each injected fault on the current span, in the metric, in the log and on Sentry
+    /// events.
     pub async fn inject(&self, method: &str, route: &str) -> Result<(), InjectedFault> {
         if !self.0.has_rules.load(Ordering::Relaxed) {
             return Ok(());
@@ -203,8 +208,8 @@ impl FaultInjector {
         Ok(())
     }
 
-    /// Returns the rules that inject a fault into the current request. Latency comes first, because the other
-    /// kinds end the request.
+    /// Returns the rules that inject a fault into the current request. Latency comes first, because
+    /// the other kinds end the request.
     fn matching(&self, method: &str, route: &str) -> Vec<Rule> {
         let rules = self.0.rules.read().unwrap_or_else(PoisonError::into_inner);
         let now = Timestamp::now();

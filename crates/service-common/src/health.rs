@@ -1,5 +1,5 @@
-//! Health checks: a process is alive if it responds, and ready if it can process requests or messages.
-//! Probes create no telemetry.
+//! Health checks: a process is alive if it responds, and ready if it can process requests or
+//! messages. Probes create no telemetry.
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
@@ -26,8 +26,8 @@ pub trait Readiness: Send + Sync + 'static {
     fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
 }
 
-/// Returns the routes `/health`, `/health/live` and `/health/ready`. They must be outside of the layers that
-/// trace and log.
+/// Returns the routes `/health`, `/health/live` and `/health/ready`. They must be outside of the
+/// layers that trace and log.
 pub fn routes<R: Readiness>(readiness: R) -> Router {
     Router::new()
         .route("/health", get(ready::<R>))

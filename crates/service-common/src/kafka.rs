@@ -37,8 +37,8 @@ impl KafkaConfig {
         client
     }
 
-    /// Creates the topics that do not exist. Retries until Kafka is available. Topics that the broker
-    /// creates automatically would have the wrong number of partitions.
+    /// Creates the topics that do not exist. Retries until Kafka is available. Topics that the
+    /// broker creates automatically would have the wrong number of partitions.
     pub async fn create_topics(&self, topics: &[&str], partitions: i32) -> KafkaResult<()> {
         if !self.kafka_create_topics {
             return Ok(());

@@ -106,8 +106,8 @@ async fn handle_signals(stop: CancellationToken, grace: Duration) -> std::io::Re
     exit(1)
 }
 
-/// Waits until `stop` is cancelled or the first task ends. Then stops the other tasks, and waits for them
-/// within their share of `grace`.
+/// Waits until `stop` is cancelled or the first task ends. Then stops the other tasks, and waits
+/// for them within their share of `grace`.
 pub async fn supervise(
     mut tasks: JoinSet<Result<()>>,
     stop: CancellationToken,
@@ -138,7 +138,8 @@ pub async fn supervise(
     result
 }
 
-/// Prints the address of the service to stdout, for the program that started the service, and logs it.
+/// Prints the address of the service to stdout, for the program that started the service, and logs
+/// it.
 pub fn announce(address: SocketAddr, format: LogFormat) {
     let message = format!("listening on {address}");
     print(&message, format);

@@ -14,8 +14,8 @@ use telemetry_common::db::Database;
 /// The time limit for acquiring a connection from the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The idle time from which on a connection is tested before its use. After a restart of the server, at
-/// most one statement per connection fails because the connection was not tested.
+/// The idle time from which on a connection is tested before its use. After a restart of the
+/// server, at most one statement per connection fails because the connection was not tested.
 const MAX_UNTESTED_IDLE: Duration = Duration::from_secs(1);
 
 /// The time limit of a statement, in milliseconds.
@@ -64,14 +64,15 @@ pub struct PostgresConfig {
 impl PostgresConfig {
     /// Parses the connection string.
     ///
-    /// The command line does not parse it, because error messages of clap repeat the rejected value, which
-    /// contains the password.
+    /// The command line does not parse it, because error messages of clap repeat the rejected
+    /// value, which contains the password.
     pub fn options(&self) -> Result<PgConnectOptions> {
         PgConnectOptions::from_str(self.database_url.expose_secret())
             .map_err(|_| anyhow!("DATABASE_URL is not a PostgreSQL connection string"))
     }
 
-    /// Returns a pool that connects at its first use. The server cancels statements that exceed the timeouts.
+    /// Returns a pool that connects at its first use. The server cancels statements that exceed the
+    /// timeouts.
     pub fn connect(&self, application: &str) -> Result<Database> {
         let pool = PgPoolOptions::new()
             .max_connections(self.database_max_connections)
@@ -87,7 +88,8 @@ impl PostgresConfig {
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("lock_timeout", LOCK_TIMEOUT),
             ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
-            // If a client host fails, PostgreSQL ends its sessions and releases its locks within seconds.
+            // If a client host fails, PostgreSQL ends its sessions and releases its locks within
+            // seconds.
             ("tcp_keepalives_idle", "5"),
             ("tcp_keepalives_interval", "2"),
             ("tcp_keepalives_count", "3"),

@@ -37,7 +37,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Creates a problem with this status. `detail` is shown to the client, so it must contain no secrets.
+    /// Creates a problem with this status. `detail` is shown to the client, so it must contain no
+    /// secrets.
     pub fn new(code: StatusCode, detail: impl Into<String>) -> Self {
         let title = code.canonical_reason().unwrap_or("Error");
         Self {
@@ -66,8 +67,8 @@ impl Problem {
 
 /// Returns the response to a request that failed with `error`.
 ///
-/// An error with status 5xx is logged here, once. `fault` is the kind of an injected fault. The problem
-/// document contains the message of the error and not its causes.
+/// An error with status 5xx is logged here, once. `fault` is the kind of an injected fault. The
+/// problem document contains the message of the error and not its causes.
 pub fn respond<E: Error>(error: &E, status: StatusCode, fault: Option<FaultKind>) -> Response {
     if status.is_server_error() {
         exception!(
@@ -94,8 +95,8 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Returns the layer that converts a panic of a handler to a response 500. The panic hook of telemetry logs
-/// and counts the panic.
+/// Returns the layer that converts a panic of a handler to a response 500. The panic hook of
+/// telemetry logs and counts the panic.
 pub fn catch_panic() -> CatchPanicLayer<PanicProblem> {
     CatchPanicLayer::custom(PanicProblem)
 }

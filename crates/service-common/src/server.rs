@@ -64,8 +64,8 @@ impl From<ServerConfig> for Limits {
     }
 }
 
-/// Middleware: rejects a request if there are too many concurrent ones, and cancels a request at its time
-/// limit.
+/// Middleware: rejects a request if there are too many concurrent ones, and cancels a request at
+/// its time limit.
 pub async fn limit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let unavailable =
         |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
@@ -90,8 +90,8 @@ impl<S> Accept<TcpStream, S> for MeasuredAcceptor {
     }
 }
 
-/// Serves until `stop` is cancelled. Then completes the current requests within the share of `grace` that
-/// the tasks get.
+/// Serves until `stop` is cancelled. Then completes the current requests within the share of
+/// `grace` that the tasks get.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -102,7 +102,8 @@ pub async fn serve(
     let server = Server::from_listener(listener)
         .handle(handle.clone())
         .acceptor(MeasuredAcceptor);
-    // Only HTTP/1, because its header timeout starts with the connection. The one of HTTP/2 does not.
+    // Only HTTP/1, because its header timeout starts with the connection. The one of HTTP/2 does
+    // not.
     let mut server = server.http1_only();
     server
         .http_builder()

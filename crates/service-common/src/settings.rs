@@ -69,8 +69,8 @@ impl ServiceConfig {
     }
 }
 
-/// Reads the settings. For an invalid setting, prints one line and exits with code 2. `--help` prints all
-/// settings.
+/// Reads the settings. For an invalid setting, prints one line and exits with code 2. `--help`
+/// prints all settings.
 #[expect(clippy::print_stderr, reason = "telemetry has not started yet")]
 pub fn read<C: Parser>() -> C {
     C::try_parse().unwrap_or_else(|error| {

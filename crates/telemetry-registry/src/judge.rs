@@ -203,8 +203,8 @@ impl Judge {
         self.check_attributes(group, &format!("resource of {what}"), attributes);
     }
 
-    /// Checks that every attribute is declared and has a valid value, and that every required attribute is
-    /// present.
+    /// Checks that every attribute is declared and has a valid value, and that every required
+    /// attribute is present.
     fn check_attributes(&mut self, group: &Group, what: &str, attributes: &Attributes) {
         self.seen.insert(group.id.clone());
         let registry = Arc::clone(&self.registry);

@@ -1,5 +1,5 @@
-//! Compares the registry with the crate opentelemetry-semantic-conventions, and the constants in code with
-//! the registry.
+//! Compares the registry with the crate opentelemetry-semantic-conventions, and the constants in
+//! code with the registry.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};

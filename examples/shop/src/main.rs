@@ -1,4 +1,5 @@
-//! A service whose request runs a query and sends a message: one trace, with log records and metrics.
+//! A service whose request runs a query and sends a message: one trace, with log records and
+//! metrics.
 
 use std::time::Duration;
 

@@ -61,10 +61,7 @@ impl Call {
             target.namespace.clone(),
         ));
         attributes.push(KeyValue::new(semconv::DB_OPERATION_NAME, operation));
-        attributes.push(KeyValue::new(
-            semconv::DB_QUERY_SUMMARY,
-            summary.clone().into_owned(),
-        ));
+        attributes.push(KeyValue::new(semconv::DB_QUERY_SUMMARY, summary));
         attributes.extend(collection.map(|name| KeyValue::new(semconv::DB_COLLECTION_NAME, name)));
         attributes.push(KeyValue::new(
             semconv::SERVER_ADDRESS,
@@ -85,8 +82,9 @@ impl Call {
         }
     }
 
-    /// Records the SQL text of a statement, unless it has literals and no parameters: the literals
-    /// may be values. By convention, only parameterized or sanitized text is recorded.
+    /// Records the SQL text of a statement that has parameters, or neither parameters nor literals.
+    /// In any other text, the literals may be values of users: by convention, only parameterized or
+    /// sanitized text is recorded.
     pub(super) fn record_query_text(&self, sql: &str, parameters: usize) {
         let has_literal = || sql.contains(|c: char| c == '\'' || c.is_ascii_digit());
         if parameters > 0 || !has_literal() {

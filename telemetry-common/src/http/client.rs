@@ -31,7 +31,7 @@ use crate::{RequestId, redact, scope, semconv};
 /// Wraps `client` so that each request creates a client span, propagates the span's context and
 /// records its duration.
 ///
-/// A generated client has the result as its inner type, and its hook calls [`execute`].
+/// A generated client sends its requests with the result, through [`execute`].
 pub fn with_tracing(client: reqwest::Client) -> ClientWithMiddleware {
     // Tracing must be the outer middleware: the propagated context is that of its span.
     ClientBuilder::new(client)
@@ -139,19 +139,12 @@ impl ReqwestOtelSpanBackend for ClientSpan {
         outcome: &reqwest_middleware::Result<Response>,
         extensions: &mut Extensions,
     ) {
-        let status = outcome
-            .as_ref()
-            .ok()
-            .map(|response| i64::from(response.status().as_u16()));
-        if let Some(status) = status {
-            span.record(semconv::HTTP_RESPONSE_STATUS_CODE, status);
-        }
-        let protocol = outcome
-            .as_ref()
-            .ok()
-            .map(|response| protocol_version(response.version()));
+        let response = outcome.as_ref().ok();
+        let status = response.map(|response| i64::from(response.status().as_u16()));
+        let protocol = response.map(|response| protocol_version(response.version()));
+        span.record(semconv::HTTP_RESPONSE_STATUS_CODE, status);
         span.record(semconv::NETWORK_PROTOCOL_VERSION, protocol);
-        if let Some(peer) = outcome.as_ref().ok().and_then(Response::remote_addr) {
+        if let Some(peer) = response.and_then(Response::remote_addr) {
             span.record(semconv::NETWORK_PEER_ADDRESS, peer.ip().to_string());
             span.record(semconv::NETWORK_PEER_PORT, i64::from(peer.port()));
         }

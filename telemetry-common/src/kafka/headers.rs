@@ -35,7 +35,7 @@ impl Headers {
     }
 
     /// Whether there is a header with this key, ignoring case.
-    pub fn names(&self, key: &str) -> bool {
+    pub fn contains(&self, key: &str) -> bool {
         self.0.keys().any(|name| name.eq_ignore_ascii_case(key))
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A message carries the context of its *create* span, which is stored with the message. The *send*
 //! and *process* spans are in traces of their own and link to the create span, so that the time
-//! that a message waits is not part of a trace's duration. [`ConsumerTelemetry::relation`] can change that
-//! for the process span.
+//! that a message waits is not part of a trace's duration. [`ConsumerTelemetry::relation`] can
+//! change that for the process span.
 //!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>,
 //! <https://opentelemetry.io/docs/specs/semconv/messaging/kafka/>.

@@ -19,7 +19,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use super::{attributes, integer, messages, seconds};
 use crate::{failure, semconv};
 
-/// Returns the create span of a message. The message must carry its context: [`Headers::of`].
+/// Returns the create span of a message. The message must carry the context of this span:
+/// [`Headers::of`].
 ///
 /// `key` is the message key, and `id` is `messaging.message.id`.
 ///

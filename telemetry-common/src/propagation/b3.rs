@@ -66,7 +66,7 @@ impl TextMapPropagator for B3Multi {
     }
 
     fn extract_with_context(&self, context: &Context, extractor: &dyn Extractor) -> Context {
-        // Only the debug flag overrides the sampling decision.
+        // The debug flag overrides the sampling state.
         let debug = extractor.get(FLAGS).filter(|flags| *flags == "1");
         let sampled = debug.or(extractor.get(SAMPLED));
         let sampled = is_sampled(sampled.unwrap_or("1"));

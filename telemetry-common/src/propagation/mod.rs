@@ -66,8 +66,9 @@ impl TextMapPropagator for FirstWins {
             .fold(context.clone(), |current, format| {
                 let next = format.extract_with_context(&current, extractor);
                 let (before, after) = (current.span(), next.span());
-                // A later format must not replace the span context, even if it has the same ids: it may
-                // lack the trace state or have another sampling flag. Baggage does not change it.
+                // A later format must not replace the span context, even if it has the same ids: it
+                // may lack the trace state or have another sampling flag. Baggage does not change
+                // it.
                 let replaces = before.span_context().is_valid()
                     && after.span_context() != before.span_context();
                 if replaces {

@@ -44,8 +44,6 @@ impl Visit for EventVisitor {
             EXCEPTION_TYPE => self.kind = Some(value.to_owned()),
             CODE_FILE_PATH => self.file = Some(value.to_owned()),
             EXCEPTION_MESSAGE => self.chain = vec![redact::text(value).into_owned()],
-            // The chain of causes already contains it.
-            EXCEPTION_STACKTRACE => {}
             name => {
                 let value = redact::text(value).into_owned();
                 self.extra.insert(name.to_owned(), value.into());

@@ -18,7 +18,7 @@ use super::{Reporter, event, event::EventVisitor};
 use crate::{
     grafana::GrafanaLinks,
     semconv,
-    subscriber::{always_evaluated, exported},
+    subscriber::{always_evaluated, without_exporters},
 };
 
 /// Returns both layers. The breadcrumb layer is the outer one, so that an event is not one of its
@@ -42,9 +42,10 @@ where
 }
 
 fn filter<S>(traces: &Targets, events: fn(&Metadata<'_>) -> bool) -> impl Filter<S> + use<S> {
-    let spans = exported(traces).and(always_evaluated(|metadata| !metadata.is_event()));
-    let events = exported(&Targets::new().with_default(Level::INFO)).and(always_evaluated(events));
-    spans.or(events)
+    let from_info = Targets::new().with_default(Level::INFO);
+    let events = without_exporters(&from_info).and(always_evaluated(events));
+    let spans = always_evaluated(|metadata| !metadata.is_event());
+    without_exporters(traces).and(spans).or(events)
 }
 
 /// Sends an event for each error, and for each warning if `warnings` is set.

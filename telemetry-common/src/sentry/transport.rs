@@ -26,7 +26,7 @@ use ureq::{
     tls::{RootCerts, TlsConfig},
 };
 
-use crate::pipeline_stats::{PipelineStats, SENTRY_EVENTS};
+use crate::pipeline_stats::{Components, PipelineStats, SENTRY_EVENTS};
 
 /// The maximum number of events in the queue.
 const CAPACITY: usize = 100;
@@ -48,7 +48,7 @@ enum Job {
 impl ThreadTransport {
     /// Starts the thread. Returns the transport and its statistics.
     pub(super) fn start(dsn: &Dsn) -> io::Result<(Arc<Self>, Arc<PipelineStats>)> {
-        let stats = PipelineStats::new(&SENTRY_EVENTS, CAPACITY, "");
+        let stats = PipelineStats::new(&SENTRY_EVENTS, CAPACITY, Components::default());
         let (jobs, queue) = channel();
         let (endpoint, counted) = (Endpoint::new(dsn), Arc::clone(&stats));
         thread::Builder::new()
@@ -78,7 +78,6 @@ fn run(queue: &Receiver<Job>, mut endpoint: Endpoint, stats: &PipelineStats) {
 
 impl Transport for ThreadTransport {
     fn send_envelope(&self, envelope: Envelope) {
-        self.stats.count_created();
         if self.stats.admit() {
             // The thread runs as long as this sender exists.
             let _ = self.jobs.send(Job::Send(Box::new(envelope)));

@@ -1,7 +1,9 @@
 //! Tests of the server span, the server metrics, the access log and the response headers.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
+use axum::{Router, body::Body, extract::Request, middleware::from_fn, routing::get};
+use futures::FutureExt;
 use opentelemetry::{
     Value,
     trace::{SpanKind, Status},
@@ -12,9 +14,11 @@ use opentelemetry_sdk::{
 };
 use reqwest::Method;
 use telemetry_common::{
+    http::server::{observe, span},
     semconv,
     testing::{self, Spans, attribute},
 };
+use tower::ServiceExt;
 
 use crate::helpers::{Shop, client, client_with};
 
@@ -97,9 +101,31 @@ async fn an_unknown_method_cannot_grow_names_or_labels() {
         attribute(span, semconv::HTTP_REQUEST_METHOD_ORIGINAL),
         Some(&"BREW".into())
     );
+    let call = spans.named("HTTP");
+    assert_eq!(
+        attribute(call, semconv::HTTP_REQUEST_METHOD),
+        Some(&"_OTHER".into())
+    );
+    assert_eq!(
+        attribute(call, semconv::HTTP_REQUEST_METHOD_ORIGINAL),
+        Some(&"BREW".into())
+    );
     let methods = duration_attributes(semconv::HTTP_REQUEST_METHOD);
     assert!(methods.contains(&"_OTHER".to_owned()), "{methods:?}");
     assert!(!methods.contains(&"BREW".to_owned()), "{methods:?}");
+}
+
+#[tokio::test]
+async fn query_is_a_known_method() {
+    let shop = Shop::open().await;
+    let (_, spans) = testing::spans_of(send(&shop, "QUERY", "/shelf/7")).await;
+    for span in [server(&spans), spans.named("QUERY")] {
+        assert_eq!(
+            attribute(span, semconv::HTTP_REQUEST_METHOD),
+            Some(&"QUERY".into())
+        );
+        assert_eq!(attribute(span, semconv::HTTP_REQUEST_METHOD_ORIGINAL), None);
+    }
 }
 
 #[tokio::test]
@@ -156,6 +182,26 @@ async fn a_panic_is_one_exception_on_its_request_s_span() {
         testing::sum_of(semconv::PANICS) > before,
         "the panic is counted"
     );
+}
+
+#[tokio::test]
+async fn a_panic_that_no_layer_catches_is_not_a_cancellation() {
+    testing::install();
+    let app = Router::new()
+        .route(
+            "/",
+            get(async || -> String { panic!("the shelf fell over") }),
+        )
+        .layer(from_fn(observe))
+        .layer(span());
+    let (outcome, spans) = testing::spans_of(async {
+        let response = app.oneshot(Request::new(Body::empty()));
+        AssertUnwindSafe(response).catch_unwind().await
+    })
+    .await;
+    assert!(outcome.is_err());
+    let span = spans.named("GET /");
+    assert_eq!(attribute(span, semconv::ERROR_TYPE), Some(&"panic".into()));
 }
 
 #[tokio::test]

@@ -90,7 +90,8 @@ impl Failure {
     }
 }
 
-/// Reads a book until the request fails, because an instance applies a new rule after a short delay.
+/// Reads a book until the request fails, because an instance applies a new rule after a short
+/// delay.
 async fn wait_for_failure(client: &Client, url: &str) -> Result<Value> {
     let url = format!("{url}/books/1");
     let failed = || async {

@@ -1,5 +1,5 @@
-//! `cargo run -p demo`: starts the system, sends one book through it, prints its telemetry, and keeps
-//! running so that you can try the API.
+//! `cargo run -p demo`: starts the system, sends one book through it, prints its telemetry, and
+//! keeps running so that you can try the API.
 #![expect(clippy::print_stdout, reason = "the demo prints for people")]
 
 use std::process::ExitCode;

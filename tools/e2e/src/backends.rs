@@ -70,8 +70,8 @@ pub(crate) async fn labels() -> Result<Vec<Value>> {
     Ok(array(&response["data"]))
 }
 
-/// Tempo or the OTLP sink: returns the spans of a trace that are stored so far. The trace is empty if
-/// the id is unknown.
+/// Tempo or the OTLP sink: returns the spans of a trace that are stored so far. The trace is empty
+/// if the id is unknown.
 pub(crate) async fn trace(stack: &Stack, id: &str) -> Result<Trace> {
     let response = http()?
         .get(format!("{}/api/traces/{id}", stack.traces_url))

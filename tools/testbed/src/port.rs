@@ -1,12 +1,12 @@
-//! Free ports on 127.0.0.1, for servers that need a port number before they start or that restart on
-//! the same port.
+//! Free ports on 127.0.0.1, for servers that need a port number before they start or that restart
+//! on the same port.
 
 use std::net::TcpListener;
 
 use anyhow::{Context, Result};
 
-/// The range of ports to choose from. It is below Linux's ephemeral ports (32768 and above), so that
-/// no outgoing connection takes the port while its server is down.
+/// The range of ports to choose from. It is below Linux's ephemeral ports (32768 and above), so
+/// that no outgoing connection takes the port while its server is down.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 
 /// Returns a port that is free now.

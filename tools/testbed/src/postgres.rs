@@ -1,8 +1,8 @@
 //! A real PostgreSQL server from the installed binaries, with a fresh migrated database for each
 //! test.
 //!
-//! The name of the server's folder contains the id of the process that owns it, so that the next run
-//! can remove the folders of killed runs. Committed data survives a crash of the server, which
+//! The name of the server's folder contains the id of the process that owns it, so that the next
+//! run can remove the folders of killed runs. Committed data survives a crash of the server, which
 //! `cargo xtask chaos` relies on. It does not survive a crash of the machine: `fsync` is off.
 
 use std::{

@@ -1,8 +1,8 @@
 //! Child processes: starts them, records their output and stops them.
 //!
-//! No child outlives this process, even if this process is killed: `setpriv --pdeathsig` starts each
-//! child. The kernel sends that signal when the *thread* that started the child exits. Therefore one
-//! thread, which lives as long as this process, starts all children.
+//! No child outlives this process, even if this process is killed: `setpriv --pdeathsig` starts
+//! each child. The kernel sends that signal when the *thread* that started the child exits.
+//! Therefore one thread, which lives as long as this process, starts all children.
 
 use std::{
     ffi::OsString,

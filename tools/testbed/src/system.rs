@@ -1,7 +1,7 @@
 //! Both services as processes, with a database, a Kafka cluster and an OTLP sink for each test.
 //!
-//! This module does not import the services. It builds their binaries with cargo, as a user does, and
-//! uses them over HTTP.
+//! This module does not import the services. It builds their binaries with cargo, as a user does,
+//! and uses them over HTTP.
 
 use std::{
     collections::HashMap,
@@ -157,8 +157,8 @@ impl Dependencies {
         })
     }
 
-    /// Returns the specification that starts a service, with all settings except the URL of the other
-    /// service.
+    /// Returns the specification that starts a service, with all settings except the URL of the
+    /// other service.
     pub fn service_spec(&self, name: &str, program: &Path, sink: &Sink) -> Spec {
         // A fixed port that stays free while the service is down, so that it can restart on it.
         let listen_addr = format!("127.0.0.1:{}", port::free().unwrap_or(0));

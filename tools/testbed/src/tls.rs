@@ -12,8 +12,8 @@ use tokio_rustls::{
     server::TlsStream,
 };
 
-/// Creates an acceptor with a self-signed certificate for 127.0.0.1. Also returns the certificate as
-/// PEM, which clients need as their certificate authority.
+/// Creates an acceptor with a self-signed certificate for 127.0.0.1. Also returns the certificate
+/// as PEM, which clients need as their certificate authority.
 pub(crate) fn self_signed() -> Result<(TlsAcceptor, String)> {
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
@@ -44,7 +44,8 @@ impl serve::Listener for Listener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let (stream, peer) = serve::Listener::accept(&mut self.tcp).await;
-            // A client that does not trust the certificate fails its handshake; accept the next one.
+            // A client that does not trust the certificate fails its handshake; accept the next
+            // one.
             if let Ok(stream) = self.tls.accept(stream).await {
                 return (stream, peer);
             }

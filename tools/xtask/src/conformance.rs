@@ -1,7 +1,7 @@
 //! Writes `docs/conformance.md`: every behaviour with its state and the tests that prove it.
 //!
-//! `conformance.txt` contains the rows. A comment `proves: B1 B4` above a test lists the rows that the
-//! test proves. The third column of a row describes what is not proven.
+//! `conformance.txt` contains the rows. A comment `proves: B1 B4` above a test lists the rows that
+//! the test proves. The third column of a row describes what is not proven.
 
 use std::{
     collections::BTreeMap,

@@ -32,7 +32,8 @@ struct Args {
 enum Command {
     /// Measure the cost of telemetry against a baseline: CPU time, memory and bytes.
     Bench(bench::Args),
-    /// Run all checks that CI runs before the tests: format, lints, docs, queries, API, dependencies.
+    /// Run all checks that CI runs before the tests: format, lints, docs, queries, API,
+    /// dependencies.
     Check,
     /// Inject faults under load; no acknowledged book may be lost or duplicated.
     Chaos(chaos::Args),
@@ -49,7 +50,8 @@ enum Command {
     Stack(stack::Action),
     /// Write the openapi.json of both services.
     Openapi,
-    /// Copy telemetry-common into an empty folder, build an example with it, and check its telemetry.
+    /// Copy telemetry-common into an empty folder, build an example with it, and check its
+    /// telemetry.
     TakeHome,
     /// Install what the tests need, and run all of them.
     Test,

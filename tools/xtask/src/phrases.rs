@@ -1,4 +1,5 @@
-//! Refuses phrases that the project has replaced by standard terms, in code, documents and dashboards.
+//! Refuses phrases that the project has replaced by standard terms, in code, documents and
+//! dashboards.
 
 use std::{fs, process::Command};
 

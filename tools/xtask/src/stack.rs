@@ -1,4 +1,5 @@
-//! Manages the native stack: the components and configuration files of docker compose, as processes.
+//! Manages the native stack: the components and configuration files of docker compose, as
+//! processes.
 #![expect(
     clippy::print_stdout,
     reason = "the command prints the URLs of the components"

@@ -1,5 +1,5 @@
-//! Checks that telemetry-common works outside this repository: copies it with an example, builds the
-//! example, runs it and checks its telemetry.
+//! Checks that telemetry-common works outside this repository: copies it with an example, builds
+//! the example, runs it and checks its telemetry.
 #![expect(clippy::print_stdout, reason = "the command prints what it found")]
 
 use std::{

@@ -1,5 +1,5 @@
-//! The programs that the stack and its checks run. An option or an environment variable sets the path
-//! of each program. Otherwise the program is installed into a cache outside the checkout.
+//! The programs that the stack and its checks run. An option or an environment variable sets the
+//! path of each program. Otherwise the program is installed into a cache outside the checkout.
 
 use std::{
     env, fs,
@@ -16,8 +16,8 @@ use crate::step;
 /// The paths of the programs. A program without a path is built or installed first.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Programs {
-    /// The folder with `otelcol-bookapp`, `prometheus`, `promtool` and `loki` [default: built from the
-    /// Go module proxy, which takes 20 minutes on two cores].
+    /// The folder with `otelcol-bookapp`, `prometheus`, `promtool` and `loki` [default: built from
+    /// the Go module proxy, which takes 20 minutes on two cores].
     #[arg(long, env, value_name = "FOLDER")]
     stack_bin: Option<PathBuf>,
 

@@ -1,13 +1,18 @@
 //! Tests of the environment variables that docs/configuration.md describes.
 
 use demo::tour::Tour;
+use reqwest::Method;
 use testbed::{
     System, eventually,
     process::{Process, Signal, Spec},
     sink::Sink,
     system::{Service, http},
+    trace::Trace,
 };
-use tokio::{io::AsyncReadExt, net::TcpListener};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::TcpListener,
+};
 
 use crate::helpers::{self, SOON};
 
@@ -41,16 +46,22 @@ async fn headers_and_compression_are_sent_as_configured() {
     })
     .await;
     get(&system).await;
-    let (mut stream, _) = listener.accept().await.unwrap();
-    let mut head = vec![0; 4096];
-    let read = stream.read(&mut head).await.unwrap();
-    let head = String::from_utf8_lossy(&head[..read]).to_lowercase();
-    assert!(head.starts_with("post /v1/traces http/1.1\r\n"), "{head}");
-    assert!(
-        head.contains("x-tracing-service-header: a token\r\n"),
-        "{head}"
-    );
-    assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    let mut head = Vec::new();
+    // The head ends at an empty line. The body is not text.
+    while let Some(line) = lines.next_line().await.unwrap()
+        && !line.is_empty()
+    {
+        head.push(line.to_lowercase());
+    }
+    assert_eq!(head[0], "post /v1/traces http/1.1");
+    for line in [
+        "x-tracing-service-header: a token",
+        "content-encoding: gzip",
+    ] {
+        assert!(head.iter().any(|sent| sent == line), "{head:?}");
+    }
 }
 
 // proves: L33 L35
@@ -152,9 +163,14 @@ async fn the_sampler_can_be_chosen_and_unsampled_requests_are_still_logged() {
         let counted = points
             .iter()
             .any(|point| point.name == "http.server.request.duration");
-        (counted && logs.iter().any(|log| log.body.starts_with("GET /books/"))).then_some(())
+        let started = points.iter().any(|point| {
+            point.name == "otel.sdk.span.started"
+                && point.attributes["otel.span.sampling_result"] == "DROP"
+        });
+        (counted && started && logs.iter().any(|log| log.body.starts_with("GET /books/")))
+            .then_some(())
     };
-    eventually(SOON, "the log record and the metric", recorded)
+    eventually(SOON, "the log record and the metrics", recorded)
         .await
         .unwrap();
     assert!(system.sink.spans().is_empty());
@@ -201,6 +217,29 @@ async fn another_format_continues_the_caller_s_trace_through_both_services() {
                 .then_some(())
         };
         eventually(SOON, service, continued).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_known_http_methods_can_be_chosen() {
+    let system = helpers::start_with(|spec| {
+        spec.env("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "POST, BREW")
+    })
+    .await;
+    let url = format!("{}/books/1", system.bookapp.url);
+    for (sent, recorded) in [("BREW", "BREW"), ("GET", "_OTHER")] {
+        let method = Method::from_bytes(sent.as_bytes()).unwrap();
+        let request = http().unwrap().request(method, &url);
+        let response = request.send().await.unwrap();
+        let id = response.headers()["traceparent"].to_str().unwrap();
+        let id = id.split('-').nth(1).unwrap();
+        let server = || async {
+            let trace = Trace::of(&system.sink.spans(), id);
+            let mut spans = trace.spans().iter();
+            spans.find(|span| span.kind == "SERVER").cloned()
+        };
+        let span = eventually(SOON, "the server span", server).await.unwrap();
+        assert_eq!(span.attributes["http.request.method"], recorded, "{sent}");
     }
 }
 

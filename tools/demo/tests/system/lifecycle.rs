@@ -161,7 +161,8 @@ async fn health_and_idleness_leave_no_trace_and_no_access_log() {
         service.process.signal(Signal::SIGTERM);
         service.process.wait(SOON).await.unwrap();
     }
-    // The shutdown has flushed all telemetry: neither the probes nor the relay's idle polls left any.
+    // The shutdown has flushed all telemetry: neither the probes nor the relay's idle polls left
+    // any.
     assert_eq!(system.sink.spans(), []);
     let logs = system.sink.logs();
     assert!(!logs.is_empty());

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testbed::{eventually, process::Signal, system::http, trace::Trace};
+use testbed::{System, eventually, process::Signal, sink::Span, system::http, trace::Trace};
 
 use crate::helpers::{self, SOON};
 
@@ -11,22 +11,9 @@ use crate::helpers::{self, SOON};
 #[tokio::test]
 async fn listing_92_books_is_one_query_one_call_one_query() {
     let system = helpers::start().await;
-    let response = http()
-        .unwrap()
-        .get(format!("{}/books", system.bookapp.url))
-        .send()
-        .await
-        .unwrap();
-    let traceparent = response.headers()["traceparent"]
-        .to_str()
-        .unwrap()
-        .to_owned();
-    let books: Vec<Value> = response.json().await.unwrap();
-    assert_eq!(books.len(), 92);
-
-    let id = traceparent.split('-').nth(1).unwrap();
+    let (id, _) = list(&system).await;
     let trace = eventually(SOON, "both services export their spans", || async {
-        let trace = Trace::of(&system.sink.spans(), id);
+        let trace = Trace::of(&system.sink.spans(), &id);
         let server = |service| {
             trace
                 .spans()
@@ -96,25 +83,25 @@ async fn a_call_to_a_slow_backend_times_out() {
 }
 
 /// Lists the books and checks that none has details. Returns the trace id.
-async fn list_without_details(system: &testbed::System) -> String {
-    let response = http()
-        .unwrap()
-        .get(format!("{}/books", system.bookapp.url))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(response.status(), 200);
-    let traceparent = response.headers()["traceparent"]
-        .to_str()
-        .unwrap()
-        .to_owned();
-    let books: Vec<Value> = response.json().await.unwrap();
-    assert_eq!(books.len(), 92);
+async fn list_without_details(system: &System) -> String {
+    let (id, books) = list(system).await;
     assert!(books.iter().all(|book| book["details"].is_null()));
-    traceparent.split('-').nth(1).unwrap().to_owned()
+    id
 }
 
-async fn call_to_backend(system: &testbed::System, id: &str) -> testbed::sink::Span {
+/// Lists the books, all 92. Returns the trace id and the books.
+async fn list(system: &System) -> (String, Vec<Value>) {
+    let url = format!("{}/books", system.bookapp.url);
+    let response = http().unwrap().get(url).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let traceparent = response.headers()["traceparent"].to_str().unwrap();
+    let id = traceparent.split('-').nth(1).unwrap().to_owned();
+    let books: Vec<Value> = response.json().await.unwrap();
+    assert_eq!(books.len(), 92);
+    (id, books)
+}
+
+async fn call_to_backend(system: &System, id: &str) -> Span {
     eventually(SOON, "the spans of the call arrive", || async {
         let trace = Trace::of(&system.sink.spans(), id);
         // The request itself succeeds.

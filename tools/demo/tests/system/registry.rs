@@ -55,48 +55,35 @@ async fn what_is_emitted_is_declared_and_what_is_declared_is_emitted() {
 /// Sends each kind of API request, valid and invalid.
 async fn requests(system: &System) {
     let emma = json!({"title": "Emma", "author": "Jane Austen"});
-    call(system, Method::POST, "/books/add", Some(&emma), 201).await;
-    call(
-        system,
-        Method::POST,
-        "/books/bulk_add",
-        Some(&json!([emma, emma])),
-        201,
-    )
-    .await;
-    call(system, Method::GET, "/books?limit=5", None, 200).await;
-    call(system, Method::GET, "/books/1", None, 200).await;
-    call(
-        system,
-        Method::PATCH,
-        "/books/1",
-        Some(&json!({"title": "Persuasion"})),
-        200,
-    )
-    .await;
-    call(system, Method::DELETE, "/books/2", None, 200).await;
-    call(system, Method::GET, "/books/2", None, 404).await;
-    call(system, Method::GET, "/nowhere", None, 404).await;
-    call(
-        system,
-        Method::POST,
-        "/books/add",
-        Some(&json!({"title": 7})),
-        422,
-    )
-    .await;
+    let two = json!([emma, emma]);
+    let title = json!({"title": "Persuasion"});
+    let invalid = json!({"title": 7});
     let brew = Method::from_bytes(b"BREW").unwrap();
-    call(system, brew, "/books", None, 405).await;
+    for (method, path, body, status) in [
+        (Method::POST, "/books/add", Some(&emma), 201),
+        (Method::POST, "/books/bulk_add", Some(&two), 201),
+        (Method::GET, "/books?limit=5", None, 200),
+        (Method::GET, "/books/1", None, 200),
+        (Method::PATCH, "/books/1", Some(&title), 200),
+        (Method::DELETE, "/books/2", None, 200),
+        (Method::GET, "/books/2", None, 404),
+        (Method::GET, "/nowhere", None, 404),
+        (Method::POST, "/books/add", Some(&invalid), 422),
+        (brew, "/books", None, 405),
+    ] {
+        call(system, method, path, body, status).await;
+    }
     let filter = format!("{}/log-filter", system.bookapp.admin_url);
     let changed = http().unwrap().put(filter).body("warn").send().await;
     changed.unwrap().error_for_status().unwrap();
-    // The client closes the connection while its request waits for a lock.
+    // The client closes the connection while its request waits for a lock. Its timeout is shorter
+    // than PostgreSQL's lock timeout of 2 s.
     let lock = Session::open(&system.database_url, "begin; lock table books");
     let lock = lock.await.unwrap();
     let request = http()
         .unwrap()
         .get(format!("{}/books/1", system.bookapp.url));
-    let result = request.timeout(Duration::from_millis(500)).send().await;
+    let result = request.timeout(Duration::from_millis(1500)).send().await;
     assert!(result.unwrap_err().is_timeout());
     // PostgreSQL's lock timeout ends the next one.
     call(system, Method::GET, "/books/1", None, 503).await;
@@ -124,7 +111,8 @@ async fn injected_panic(system: &System) {
         .unwrap();
 }
 
-/// Sends a valid message, a duplicate, a message for a deleted book, an undecodable one and one without a value.
+/// Sends a valid message, a duplicate, a message for a deleted book, an undecodable one and one
+/// without a value.
 async fn messages(system: &System) {
     let event = BookAdded::now(1, "req-1".to_owned());
     let event = serde_json::to_vec(&event).unwrap();

@@ -75,7 +75,8 @@ async fn a_failed_request_is_one_event_that_links_to_its_trace_and_back() {
     assert_link(grafana, trace);
 }
 
-/// Checks that the link opens this trace and its logs in Grafana, in a time range that contains now.
+/// Checks that the link opens this trace and its logs in Grafana, in a time range that contains
+/// now.
 fn assert_link(link: &str, trace: &str) {
     let link = Url::parse(link).unwrap();
     assert_eq!(link.host_str(), Some("grafana.example"));

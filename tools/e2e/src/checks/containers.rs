@@ -21,18 +21,17 @@ const CLOSEST: &str = "topk(1, 100 * max by (container_name) (container_memory_u
 const MOST: f64 = 95.0;
 
 pub(super) async fn check(stack: &Stack, table: &mut Table) {
-    let what = "memory of each container, by container name";
+    let names = "memory of each container, by container name";
+    let limits = "each container stays below its memory limit";
     if stack.is_compose() {
-        table.check("Prometheus", what, memory_by_name().await);
-        table.check("Prometheus", LIMITS, below_limits().await);
+        table.check("Prometheus", names, memory_by_name().await);
+        table.check("Prometheus", limits, below_limits().await);
     } else {
-        for what in [what, LIMITS] {
+        for what in [names, limits] {
             table.not_run("Prometheus", what, "the native stack has no containers");
         }
     }
 }
-
-const LIMITS: &str = "each container stays below its memory limit";
 
 // proves: N17
 async fn below_limits() -> Result<String> {

@@ -106,7 +106,8 @@ async fn inject_latency(stack: &Stack) -> Result<()> {
     Ok(())
 }
 
-/// Returns every value of every variable of a dashboard, as pairs such as `("$service", "bookapp")`.
+/// Returns every value of every variable of a dashboard, as pairs such as `("$service",
+/// "bookapp")`.
 async fn variable_values(dashboard: &Dashboard) -> Result<Vec<(String, String)>> {
     let mut pairs = Vec::new();
     for (name, query) in dashboard.variables() {
@@ -147,8 +148,8 @@ async fn rows(stack: &Stack, queries: &[Query], values: &[(String, String)]) -> 
     Ok(format!("{} rows of {source}", rows.join(" + ")))
 }
 
-/// Returns whether a query may return no rows: the collector creates these series only when it drops
-/// data.
+/// Returns whether a query may return no rows: the collector creates these series only when it
+/// drops data.
 fn may_be_empty(query: &Query) -> bool {
     let failures = [
         "otelcol_exporter_send_failed_",

@@ -139,7 +139,8 @@ async fn inject(stack: &Stack, failure: &Failure) -> Result<BTreeSet<String>> {
     }
 }
 
-/// Finds the issue that contains all of the `reported` events. Returns its id and all of its events.
+/// Finds the issue that contains all of the `reported` events. Returns its id and all of its
+/// events.
 async fn issue_of(reported: &BTreeSet<String>) -> Result<(String, Vec<Value>)> {
     for issue in backends::issues().await? {
         let events = backends::events_of(&issue).await?;

@@ -1,5 +1,5 @@
-//! Queue drill: the collector's persistent queue overflows while the trace store is down. Checks that
-//! the services still respond, and that the collector counts every dropped span.
+//! Queue drill: the collector's persistent queue overflows while the trace store is down. Checks
+//! that the services still respond, and that the collector counts every dropped span.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Sampling drill: sets the baseline of tail sampling to 0 %. Checks that important traces are kept,
-//! and that span metrics count every span.
+//! Sampling drill: sets the baseline of tail sampling to 0 %. Checks that important traces are
+//! kept, and that span metrics count every span.
 
 use anyhow::Result;
 use serde_json::{Value, json};

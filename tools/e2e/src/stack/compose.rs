@@ -10,7 +10,8 @@ use super::{
 };
 
 impl Stack {
-    /// Starts the stack and waits until every health check succeeds. The stack keeps running on drop.
+    /// Starts the stack and waits until every health check succeeds. The stack keeps running on
+    /// drop.
     ///
     /// Runs `docker compose down --volumes` first, because the checks need an empty database.
     /// `is_tempo` is false if the image with Tempo's name contains the testbed's replacement.

@@ -1,5 +1,5 @@
-//! The components of the stack, as child processes ([`native`]) or in containers (`docker compose`).
-//! Checks and drills work the same way for both.
+//! The components of the stack, as child processes ([`native`]) or in containers (`docker
+//! compose`). Checks and drills work the same way for both.
 
 mod compose;
 mod kafka;

@@ -19,7 +19,8 @@ use testbed::{
 
 use super::{BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Part, Stack, kafka::Kafka};
 
-/// The user and password of the monitoring role, the same as in docker compose. They protect nothing.
+/// The user and password of the monitoring role, the same as in docker compose. They protect
+/// nothing.
 const MONITOR: (&str, &str) = ("otel_monitor", "monitor");
 const HMAC_KEY: &str = "0123456789abcdef0123456789abcdef";
 /// The URL of Tempo.
@@ -91,7 +92,8 @@ impl Stack {
             start_trace_store(tools, &path("tempo")).await?;
         let prometheus = start_prometheus(tools, &path("prometheus")).await?;
         let loki = Part::start(loki(tools, &path("loki")), format!("{LOKI}/ready")).await?;
-        // Start the services before the collector, because they migrate the database that it queries.
+        // Start the services before the collector, because they migrate the database that it
+        // queries.
         let with_settings = |spec: Spec| {
             spec.env("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR)
                 .env("OTEL_METRIC_EXPORT_INTERVAL", "2000")

@@ -1,28 +1,20 @@
-//! An OTLP sink: receives spans, log records and metrics over HTTP and gRPC on one port, stores them
-//! and returns them.
+//! An OTLP sink: receives spans, log records and metrics over HTTP and gRPC on one port, stores
+//! them and returns them.
 
 mod read;
+mod received;
 mod server;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use opentelemetry_proto::tonic::{
-    collector::{
-        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
-        trace::v1::ExportTraceServiceRequest,
-    },
-    trace::v1::{ResourceSpans, ScopeSpans},
-};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use serde_json::Value;
 use tokio::{
@@ -36,6 +28,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{port, tls};
+use received::Received;
 
 /// A running sink. It stops on drop.
 pub struct Sink {
@@ -167,84 +160,14 @@ macro_rules! service_name {
 }
 service_name!(Span, Log, Point);
 
-/// All received export requests, by signal.
-#[derive(Debug, Default)]
-struct Received {
-    traces: Requests<ExportTraceServiceRequest>,
-    logs: Requests<ExportLogsServiceRequest>,
-    metrics: Requests<ExportMetricsServiceRequest>,
-    /// Whether what arrives is rejected.
-    rejects: AtomicBool,
-}
-
-impl Received {
-    fn is_rejecting(&self) -> bool {
-        self.rejects.load(Ordering::Relaxed)
-    }
-
-    /// Returns the spans of one trace, grouped by resource and scope.
-    fn trace(&self, id: &str) -> ExportTraceServiceRequest {
-        let id = hex::decode(id).unwrap_or_default();
-        let of_scope = |scope: &ScopeSpans| {
-            let spans = scope.spans.iter().filter(|span| span.trace_id == id);
-            let spans: Vec<_> = spans.cloned().collect();
-            (!spans.is_empty()).then(|| ScopeSpans {
-                scope: scope.scope.clone(),
-                spans,
-                schema_url: scope.schema_url.clone(),
-            })
-        };
-        let of_group = |group: &ResourceSpans| {
-            let scope_spans: Vec<_> = group.scope_spans.iter().filter_map(of_scope).collect();
-            (!scope_spans.is_empty()).then(|| ResourceSpans {
-                resource: group.resource.clone(),
-                scope_spans,
-                schema_url: group.schema_url.clone(),
-            })
-        };
-        let requests = self.traces.requests();
-        let groups = requests.iter().flat_map(|request| &request.resource_spans);
-        ExportTraceServiceRequest {
-            resource_spans: groups.filter_map(of_group).collect(),
-        }
-    }
-}
-
-/// The export requests of one signal, in the order of arrival.
-#[derive(Debug, Default)]
-struct Requests<T>(Mutex<VecDeque<T>>);
-
-impl<T: Message> Requests<T> {
-    fn push(&self, request: T) {
-        self.requests().push_back(request);
-    }
-
-    /// Removes the oldest requests until at most `limit` are left. Returns the number of the remaining
-    /// requests.
-    fn truncate_to_newest(&self, limit: usize) -> usize {
-        let mut requests = self.requests();
-        let excess = requests.len().saturating_sub(limit);
-        requests.drain(..excess);
-        requests.len()
-    }
-
-    fn bytes(&self) -> usize {
-        self.requests().iter().map(Message::encoded_len).sum()
-    }
-
-    fn requests(&self) -> MutexGuard<'_, VecDeque<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Sink {
     /// Starts a sink on a free port of 127.0.0.1.
     pub async fn start() -> Result<Self> {
         Self::start_with(None).await
     }
 
-    /// Starts a sink with TLS on a free port of 127.0.0.1. Also returns the certificate authority as
-    /// PEM.
+    /// Starts a sink with TLS on a free port of 127.0.0.1. Also returns the certificate authority
+    /// as PEM.
     pub async fn start_tls() -> Result<(Self, String)> {
         let (tls, authority) = tls::self_signed()?;
         Ok((Self::start_with(Some(tls)).await?, authority))

@@ -14,15 +14,15 @@ use axum::{
 };
 use opentelemetry_proto::tonic::collector::{
     logs::v1::{
-        ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
+        ExportLogsServiceRequest, ExportLogsServiceResponse,
         logs_service_server::{LogsService, LogsServiceServer},
     },
     metrics::v1::{
-        ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
         metrics_service_server::{MetricsService, MetricsServiceServer},
     },
     trace::v1::{
-        ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
         trace_service_server::{TraceService, TraceServiceServer},
     },
 };
@@ -30,7 +30,7 @@ use prost::Message;
 use tonic::{Request, Response, Status, codec::CompressionEncoding::Gzip, service::Routes};
 use tower_http::decompression::RequestDecompressionLayer;
 
-use super::Received;
+use super::received::Received;
 
 pub(super) async fn serve(listener: impl Listener<Addr: Debug>, received: Arc<Received>) {
     let grpc = |received: &Arc<Received>| Grpc(Arc::clone(received));
@@ -65,56 +65,6 @@ async fn metrics(State(received): State<Arc<Received>>, body: Bytes) -> impl Int
     let request = ExportMetricsServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
     Ok::<_, StatusCode>(received.take_metrics(request).encode_to_vec())
 }
-
-impl Received {
-    /// Keeps the spans, or rejects all of them in a response of partial success.
-    fn take_traces(&self, request: ExportTraceServiceRequest) -> ExportTraceServiceResponse {
-        if !self.is_rejecting() {
-            self.traces.push(request);
-            return ExportTraceServiceResponse::default();
-        }
-        let scopes = request.resource_spans.iter().flat_map(|it| &it.scope_spans);
-        let rejected = scopes.map(|scope| count(&scope.spans)).sum();
-        ExportTraceServiceResponse {
-            partial_success: Some(ExportTracePartialSuccess {
-                rejected_spans: rejected,
-                error_message: REJECTED.to_owned(),
-            }),
-        }
-    }
-
-    /// As [`take_traces`](Self::take_traces), for log records.
-    fn take_logs(&self, request: ExportLogsServiceRequest) -> ExportLogsServiceResponse {
-        if !self.is_rejecting() {
-            self.logs.push(request);
-            return ExportLogsServiceResponse::default();
-        }
-        let scopes = request.resource_logs.iter().flat_map(|it| &it.scope_logs);
-        let rejected = scopes.map(|scope| count(&scope.log_records)).sum();
-        ExportLogsServiceResponse {
-            partial_success: Some(ExportLogsPartialSuccess {
-                rejected_log_records: rejected,
-                error_message: REJECTED.to_owned(),
-            }),
-        }
-    }
-
-    /// As [`take_traces`](Self::take_traces), for metrics. It rejects one data point, which is enough.
-    fn take_metrics(&self, request: ExportMetricsServiceRequest) -> ExportMetricsServiceResponse {
-        let partial_success = self.is_rejecting().then(|| ExportMetricsPartialSuccess {
-            rejected_data_points: 1,
-            error_message: REJECTED.to_owned(),
-        });
-        self.metrics.push(request);
-        ExportMetricsServiceResponse { partial_success }
-    }
-}
-
-fn count<T>(items: &[T]) -> i64 {
-    i64::try_from(items.len()).unwrap_or(i64::MAX)
-}
-
-const REJECTED: &str = "this sink rejects";
 
 /// Returns the spans of a trace as Tempo does for `Accept: application/protobuf`, or 404.
 async fn trace(State(received): State<Arc<Received>>, Path(id): Path<String>) -> impl IntoResponse {

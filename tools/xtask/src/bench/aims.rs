@@ -29,7 +29,7 @@ pub(super) fn print(report: &Report) {
     println!("\n| target | measured | result |\n|---|---|---|");
     for (call, of, to, max) in RATIOS {
         if let Some(ratio) = report.ratio(call, of, to) {
-            let verdict = verdict(ratio.median / max);
+            let verdict = verdict(ratio.median / max - 1.0);
             let call = call.name();
             println!("| `{call}`, {of}: ≤ {max} × {to} | {ratio} | {verdict} |");
         }
@@ -43,7 +43,7 @@ pub(super) fn print(report: &Report) {
             ..
         } = relayed;
         for (part, rate) in [("relay", relay_rate), ("worker", worker_rate)] {
-            let verdict = verdict(MIN_MESSAGE_RATE / rate);
+            let verdict = verdict(1.0 - rate / MIN_MESSAGE_RATE);
             println!(
                 "| {part}, {setting}: ≥ {MIN_MESSAGE_RATE} messages/s | {rate:.0} | {verdict} |"
             );
@@ -69,20 +69,21 @@ fn memory(report: &Report) {
         return;
     };
     let largest = last.iter().copied().max().map_or(0.0, to_f64) / MIB;
-    let size = verdict(largest / MAX_MEMORY);
+    let size = verdict(largest / MAX_MEMORY - 1.0);
     println!("| RSS of a service, 100 %: ≤ {MAX_MEMORY} MiB | {largest:.1} | {size} |");
     let both = first.iter().zip(last);
     let growth = both.map(|(first, last)| to_f64(*last) / to_f64(*first));
     let growth = growth.fold(0.0, f64::max);
-    let result = verdict(growth / MAX_GROWTH);
+    let result = verdict(growth / MAX_GROWTH - 1.0);
     println!("| RSS growth: last round ≤ {MAX_GROWTH} × first | {growth:.2} | {result} |");
 }
 
-/// Returns `met` for a ratio of at most 1, or else by how much the target is missed.
-fn verdict(ratio: f64) -> String {
-    if ratio <= 1.0 {
+/// Returns `met`, or by how much the target is missed. `excess` is the distance from the target, as
+/// a share of the target; it is not positive if the target is met.
+fn verdict(excess: f64) -> String {
+    if excess <= 0.0 {
         "met".to_owned()
     } else {
-        format!("missed by {:.0} %", (ratio - 1.0) * 100.0)
+        format!("missed by {:.0} %", excess * 100.0)
     }
 }

@@ -1,5 +1,6 @@
-//! The instruction budget of `GET /books/1`: runs bookapp under callgrind, with telemetry off, at 1 %
-//! and at 100 % sampling. Other load on the machine changes CPU times, but not instruction counts.
+//! The instruction budget of `GET /books/1`: runs bookapp under callgrind with telemetry off, with
+//! 1 % sampling and with 100 % sampling. Other load on the machine changes CPU times, but not
+//! instruction counts.
 #![expect(
     clippy::print_stdout,
     reason = "the table is the output of the command"

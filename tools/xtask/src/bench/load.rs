@@ -1,9 +1,9 @@
-//! The load generator of the benchmark. It has two modes: a closed loop, in which each connection sends
-//! the next request after a response, and a paced load with a fixed request rate.
+//! The load generator of the benchmark. It has two modes: a closed loop, in which each connection
+//! sends the next request after a response, and a paced load with a fixed request rate.
 //!
 //! The benchmark needs a fixed number of requests between two readings of a process's CPU time. No
-//! published load generator fits: rewrk-core measures for a fixed time, goose takes over the command
-//! line, and rlt takes over the terminal.
+//! published load generator fits: rewrk-core measures for a fixed time, goose takes over the
+//! command line, and rlt takes over the terminal.
 
 use std::{
     collections::HashMap,

@@ -1,7 +1,7 @@
 //! Measures the throughput of relay and worker with a backlog.
 //!
-//! The benchmark adds books while Kafka and the worker are down, then starts one after the other. The
-//! database columns `published_at` and `processed_at` contain the times.
+//! The benchmark adds books while Kafka and the worker are down, then starts one after the other.
+//! The database columns `published_at` and `processed_at` contain the times.
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 

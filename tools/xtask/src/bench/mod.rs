@@ -1,9 +1,9 @@
 //! Measures the cost of telemetry: compares bookapp with different telemetry settings with the
 //! program in `tools/baseline`, in one run.
 //!
-//! Each program has its own database, Kafka cluster and OTLP sink, and runs during the complete run.
-//! Each round sends the same requests to each program, one after the other. Other load on the machine
-//! therefore affects all programs, and the report compares measurements of the same round.
+//! Each program has its own database, Kafka cluster and OTLP sink, and runs during the complete
+//! run. Each round sends the same requests to each program, one after the other. Other load on the
+//! machine therefore affects all programs, and the report compares measurements of the same round.
 
 mod aims;
 mod budget;

@@ -169,8 +169,8 @@ impl Program {
         &self.idle
     }
 
-    /// Sends the requests and waits until their messages are processed and their telemetry is exported.
-    /// The CPU time in the result excludes that of the idle processes.
+    /// Sends the requests and waits until their messages are processed and their telemetry is
+    /// exported. The CPU time in the result excludes that of the idle processes.
     pub(super) async fn measure(
         &self,
         client: &Client,

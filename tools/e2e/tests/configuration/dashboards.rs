@@ -1,15 +1,12 @@
 //! Tests of the dashboard and data source files without Grafana. `cargo xtask e2e` checks that each
 //! query returns data.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
 
 use e2e::dashboards::{Dashboard, data_sources, links};
 use serde_json::Value;
 
-fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-}
+use crate::helpers::root;
 
 fn dashboards() -> Vec<Dashboard> {
     let dashboards = Dashboard::all(root()).unwrap();

@@ -1,5 +1,4 @@
 //! Tests of docker-compose.yaml without a Docker engine.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,43 +11,13 @@ use e2e::stack::{
     BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Tools,
     native::{self, Addresses},
 };
-use serde_json::Value;
 use testbed::process::Spec;
 
-/// Services without a health check: the collector's image has no shell. `otel-collector-probe` checks
-/// it instead.
+use crate::helpers::{environment, root, services, strings, yaml};
+
+/// Services without a health check: the collector's image has no shell. `otel-collector-probe`
+/// checks it instead.
 const WITHOUT_HEALTH: [&str; 2] = ["otel-collector", "otel-collector-containers"];
-
-fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-}
-
-fn yaml(file: &str) -> Value {
-    let text = fs::read_to_string(root().join(file)).unwrap();
-    let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text).unwrap();
-    // A merged mapping can itself contain a merge key, so resolve merge keys twice.
-    value.apply_merge().unwrap();
-    value.apply_merge().unwrap();
-    serde_json::to_value(value).unwrap()
-}
-
-fn services() -> Vec<(String, Value)> {
-    let compose = yaml("docker-compose.yaml");
-    let services = compose["services"].as_object().unwrap();
-    services
-        .iter()
-        .map(|(name, service)| (name.clone(), service.clone()))
-        .collect()
-}
-
-fn strings(value: &Value) -> Vec<&str> {
-    value
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect()
-}
 
 /// Copies the files of the Dockerfile's `COPY . .` to `context`: the paths that `.dockerignore`
 /// allows.
@@ -116,7 +85,7 @@ fn every_service_is_limited_logged_and_watched() {
             "{name}: no health check"
         );
     }
-    let limits = [("", 3328), ("containers", 96), ("load", 192)];
+    let limits = [("", 3072), ("containers", 80), ("load", 192)];
     for (profile, sum) in sums {
         let limit = limits.iter().find(|(name, _)| *name == profile);
         let (_, limit) = limit.unwrap_or_else(|| panic!("profile {profile}: no memory limit"));
@@ -193,7 +162,7 @@ fn configuration_files<'a>(args: impl Iterator<Item = &'a str>) -> BTreeSet<&'a 
 
 #[test]
 fn both_stacks_read_the_same_files() {
-    let services: BTreeMap<_, _> = services().into_iter().collect();
+    let services = services();
     for (name, spec) in native() {
         let native = spec.args.iter().filter_map(|arg| arg.to_str());
         let native = configuration_files(native);
@@ -205,7 +174,7 @@ fn both_stacks_read_the_same_files() {
 
 #[test]
 fn both_stacks_publish_the_same_ports() {
-    let services: BTreeMap<_, _> = services().into_iter().collect();
+    let services = services();
     for (name, url) in [
         ("prometheus", PROMETHEUS),
         ("loki", LOKI),
@@ -229,7 +198,7 @@ fn errors_go_to_the_stack_s_own_bugsink_by_default() {
     let project = fs::read_to_string(root().join("stack/bugsink/project.py")).unwrap();
     let key = project.split("KEY = \"").nth(1).unwrap();
     let key = key.split('"').next().unwrap();
-    let services: BTreeMap<_, _> = services().into_iter().collect();
+    let services = services();
     for service in ["bookapp", "backend"] {
         let dsn = services[service]["environment"]["SENTRY_DSN"].as_str();
         let default = format!("${{SENTRY_DSN-http://{key}@bugsink:8002/1}}");
@@ -245,18 +214,18 @@ fn errors_go_to_the_stack_s_own_bugsink_by_default() {
     );
 }
 
-/// Both stacks set the same variables, except for bind addresses in containers and short intervals in
-/// tests.
+/// Both stacks set the same variables, except for bind addresses in containers and short intervals
+/// in tests.
 #[test]
 fn both_stacks_set_the_same_environment() {
-    let services: BTreeMap<_, _> = services().into_iter().collect();
+    let services = services();
     let (_, collector) = &native()[0];
     let native: BTreeSet<_> = collector
         .env
         .iter()
         .map(|(name, _)| name.as_str())
         .collect();
-    let compose: BTreeSet<_> = environment(&services["otel-collector"]);
+    let compose = BTreeSet::from_iter(environment(&services["otel-collector"]));
     let only = |a: &BTreeSet<&str>, b: &BTreeSet<&str>| {
         a.difference(b)
             .map(|name| (*name).to_owned())
@@ -286,8 +255,8 @@ fn both_stacks_set_the_same_environment() {
         ]
     );
     let sources = [
-        include_str!("../../testbed/src/system.rs"),
-        include_str!("../src/stack/native.rs"),
+        include_str!("../../../testbed/src/system.rs"),
+        include_str!("../../src/stack/native.rs"),
     ]
     .concat();
     for service in ["bookapp", "backend"] {
@@ -298,11 +267,6 @@ fn both_stacks_set_the_same_environment() {
             );
         }
     }
-}
-
-fn environment(service: &Value) -> BTreeSet<&str> {
-    let names = service["environment"].as_object().unwrap().keys();
-    names.map(String::as_str).collect()
 }
 
 /// Without the label, all containers would write one series.
@@ -322,116 +286,5 @@ fn every_mounted_file_exists() {
             assert!(!is_file || root().join(source).exists(), "{name}: {volume}");
             assert!(!is_file || volume.ends_with(":ro"), "{name}: {volume}");
         }
-    }
-}
-
-#[test]
-fn required_collector_variables_are_set_and_set_ones_are_used() {
-    let files = [
-        "otel-collector/core.yaml",
-        "otel-collector/infrastructure.yaml",
-    ];
-    let text = files
-        .map(|file| fs::read_to_string(root().join(file)).unwrap())
-        .concat();
-    let mut known = BTreeSet::new();
-    let mut needed = BTreeSet::new();
-    for variable in text.split("${env:").skip(1) {
-        let variable = variable.split('}').next().unwrap();
-        known.insert(variable.split(":-").next().unwrap());
-        if !variable.contains(":-") {
-            needed.insert(variable);
-        }
-    }
-    let services = services();
-    let (_, collector) = services
-        .iter()
-        .find(|(name, _)| name == "otel-collector")
-        .unwrap();
-    let set: BTreeSet<_> = collector["environment"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
-    assert!(needed.is_subset(&set), "{needed:?}");
-    let unknown: Vec<_> = set
-        .difference(&known)
-        .filter(|name| **name != "GOMEMLIMIT")
-        .collect();
-    assert!(unknown.is_empty(), "{unknown:?}");
-}
-
-#[test]
-fn the_image_and_the_native_collector_are_one_version() {
-    let builder = yaml("otel-collector/builder.yaml");
-    let native = builder["dist"]["version"].as_str().unwrap();
-    let services = services();
-    let (_, collector) = services
-        .iter()
-        .find(|(name, _)| name == "otel-collector")
-        .unwrap();
-    assert!(
-        collector["image"]
-            .as_str()
-            .unwrap()
-            .ends_with(&format!(":{native}"))
-    );
-}
-
-#[test]
-fn the_collector_s_files_share_no_list_and_use_all_they_declare() {
-    let core = yaml("otel-collector/core.yaml");
-    let infrastructure = yaml("otel-collector/infrastructure.yaml");
-    let mut pipelines = BTreeSet::new();
-    let mut declared = BTreeSet::new();
-    let mut used = BTreeSet::new();
-    for file in [&core, &infrastructure] {
-        for kind in [
-            "receivers",
-            "processors",
-            "connectors",
-            "exporters",
-            "extensions",
-        ] {
-            for name in file[kind]
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(|(name, _)| name)
-            {
-                assert!(
-                    declared.insert((kind, name.clone())),
-                    "{name} is declared twice"
-                );
-            }
-        }
-        for name in strings(&file["service"]["extensions"]) {
-            used.insert(name.to_owned());
-        }
-        for (pipeline, components) in file["service"]["pipelines"].as_object().unwrap() {
-            assert!(
-                pipelines.insert(pipeline.clone()),
-                "{pipeline} is in both files"
-            );
-            for component in ["receivers", "processors", "exporters"] {
-                used.extend(
-                    strings(&components[component])
-                        .into_iter()
-                        .map(str::to_owned),
-                );
-            }
-            let first = strings(&components["processors"])[0];
-            assert!(
-                first == "memory_limiter" || first == "tail_sampling",
-                "{pipeline}: {first}"
-            );
-        }
-    }
-    for (kind, name) in declared {
-        assert!(
-            used.contains(&name),
-            "{kind}: {name} is declared and not used"
-        );
     }
 }

@@ -1,0 +1,7 @@
+//! Tests of the configuration files, without the programs that read them.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod collector;
+mod compose;
+mod dashboards;
+mod helpers;
