@@ -2,7 +2,7 @@
 # docker build --build-arg SERVICE=bookapp .
 ARG RUST_VERSION=1.95.0
 
-FROM rust:${RUST_VERSION}-slim-bookworm AS chef
+FROM rust:${RUST_VERSION}-slim-bookworm AS base
 ARG RUST_VERSION
 # Uses the toolchain of the image and skips the components of rust-toolchain.toml (rustfmt, clippy).
 ENV RUSTUP_TOOLCHAIN=${RUST_VERSION}
@@ -11,19 +11,22 @@ ENV RUSTUP_TOOLCHAIN=${RUST_VERSION}
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends make g++ zlib1g-dev \
     && rm -rf /var/lib/apt/lists/*
-RUN cargo install cargo-chef --version 0.1.78 --locked
 WORKDIR /build
 
-FROM chef AS plan
+# The manifests, with an empty program as the source of each crate: what determines the dependencies.
+FROM base AS manifests
 COPY . .
-RUN cargo chef prepare --recipe-path recipe.json
+RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -name lib.rs ! -name main.rs -delete \
+    && find . -name '*.rs' -exec sh -c 'echo "fn main() {}" > "$1"' sh {} \;
 
 # Dependencies are a separate layer, so a code change recompiles only the crates of this project.
-FROM chef AS build
-COPY --from=plan /build/recipe.json recipe.json
-RUN cargo chef cook --release --locked --package bookapp --package backend --recipe-path recipe.json
+FROM base AS build
+COPY --from=manifests /build .
+RUN cargo build --release --locked --package bookapp --package backend
 COPY . .
-RUN cargo build --release --locked --package bookapp --package backend \
+# cargo compares times: the sources must be newer than the empty programs.
+RUN find . -name '*.rs' -exec touch {} + \
+    && cargo build --release --locked --package bookapp --package backend \
     && strip target/release/bookapp target/release/backend
 
 # Runtime image with glibc and zlib only: no shell, no package manager, not root.

@@ -5,6 +5,7 @@
 mod backends;
 pub mod checks;
 pub mod dashboards;
+pub mod diagrams;
 pub mod drills;
 mod otlp;
 pub mod stack;

@@ -134,6 +134,12 @@ fn check() -> Result<()> {
     )?;
     step("one version of opentelemetry");
     cargo::run(&["tree", "--invert", "opentelemetry", "--depth", "0"], &[])?;
+    step("licences, bans and sources of dependencies");
+    let path = tools::path()?;
+    cargo::run(
+        &["deny", "check", "licenses", "bans", "sources"],
+        &[("PATH", &path)],
+    )?;
     step("dependencies between crates");
     arrows::check()?;
     step("phrases and paths in documents");

@@ -1,4 +1,5 @@
-//! Checks that every path and link in the documents leads to a file of this checkout.
+//! Checks that every path and link in the documents leads to a file of this checkout, and to a
+//! heading that exists.
 
 use std::{fs, path::Path, process::Command};
 
@@ -13,27 +14,52 @@ pub(crate) fn check() -> Result<()> {
             continue; // deleted and not yet committed
         };
         let folder = Path::new(file).parent().unwrap_or(Path::new(""));
-        let links = links(&text).map(|link| (link, folder.join(link)));
-        let paths = paths(&text).map(|path| (path, Path::new(path).to_owned()));
-        let absent = links.chain(paths).filter(|(_, path)| !path.exists());
-        missing.extend(absent.map(|(named, _)| format!("{file}: {named}")));
+        let broken_links = links(&text).filter(|link| !leads_somewhere(link, file, folder));
+        let missing_paths = paths(&text).filter(|path| !Path::new(path).exists());
+        let named = broken_links.chain(missing_paths);
+        missing.extend(named.map(|named| format!("{file}: {named}")));
     }
     ensure!(
         missing.is_empty(),
-        "paths that do not exist:\n{}",
+        "paths and headings that do not exist:\n{}",
         missing.join("\n")
     );
     Ok(())
 }
 
-/// The targets of relative links, without their fragments.
+/// Returns whether the target of a link in `file` exists: the file, and its heading if one is named.
+fn leads_somewhere(link: &str, file: &str, folder: &Path) -> bool {
+    let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+    let target = if path.is_empty() {
+        file.into()
+    } else {
+        folder.join(path)
+    };
+    if heading.is_empty() {
+        return target.exists();
+    }
+    fs::read_to_string(target).is_ok_and(|text| headings(&text).any(|slug| slug == heading))
+}
+
+/// The fragments by which GitHub addresses the headings of a document.
+fn headings(text: &str) -> impl Iterator<Item = String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = title
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
+}
+
+/// The targets of relative links.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     let targets = text
         .split("](")
         .skip(1)
         .filter_map(|rest| rest.split(')').next());
-    let targets = targets.filter(|target| !target.contains("://") && !target.starts_with('#'));
-    targets.filter_map(|target| target.split('#').next())
+    targets.filter(|target| !target.contains("://"))
 }
 
 /// Paths between backticks that begin with a folder of the checkout.
@@ -65,7 +91,14 @@ mod tests {
     #[test]
     fn links_and_paths_are_found() {
         let text = "see [it](docs/a.md#part), `tools/x.rs`, `cargo run`, [web](https://a.example)";
-        assert_eq!(links(text).collect::<Vec<_>>(), ["docs/a.md"]);
+        assert_eq!(links(text).collect::<Vec<_>>(), ["docs/a.md#part"]);
         assert_eq!(paths(text).collect::<Vec<_>>(), ["tools/x.rs"]);
+    }
+
+    #[test]
+    fn a_heading_is_addressed_as_on_github() {
+        let text = "# `http/protobuf` by default\ntext\n### The subscriber, and its layers";
+        let expected = ["httpprotobuf-by-default", "the-subscriber-and-its-layers"];
+        assert_eq!(headings(text).collect::<Vec<_>>(), expected);
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use testbed::postgres::Postgres;
 use tokio::runtime::Runtime;
 
-use crate::cargo;
+use crate::{cargo, tools};
 
 /// Writes `.sqlx/` with a temporary migrated database, or checks that `.sqlx/` is up to date.
 // proves: B21
@@ -16,9 +16,10 @@ pub(crate) fn prepare(check: bool) -> Result<()> {
     if check {
         args.push("--check");
     }
-    let env = [("DATABASE_URL", &*database_url), ("SQLX_OFFLINE", "false")];
-    cargo::run(&args, &env).context(
-        "sqlx-cli is missing (`cargo install sqlx-cli --version 0.9.0 --locked \
-         --no-default-features --features postgres`), or .sqlx/ is stale (`cargo xtask sqlx-prepare`)",
-    )
+    let env = [
+        ("DATABASE_URL", &*database_url),
+        ("SQLX_OFFLINE", "false"),
+        ("PATH", &tools::path()?),
+    ];
+    cargo::run(&args, &env).context("if .sqlx/ is stale: `cargo xtask sqlx-prepare`")
 }

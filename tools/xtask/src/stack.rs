@@ -138,15 +138,23 @@ fn check(programs: &Programs) -> Result<()> {
         &programs.hadolint()?,
         &["Dockerfile", "requests/Dockerfile"],
     )?;
+    step(".github/workflows/");
+    execute(
+        Path::new("go"),
+        &["run", "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"],
+    )?;
     step("otel-collector/");
     let files = [
         "--config=otel-collector/core.yaml",
         "--config=otel-collector/infrastructure.yaml",
+        "--config=otel-collector/vendor.yaml",
     ];
     let mut validate = Command::new(binary("otelcol-bookapp"));
     validate.arg("validate").args(files);
     validate.env("REDACTION_HMAC_KEY", "0123456789abcdef0123456789abcdef");
     validate.env("PG_MONITOR_PASSWORD", "monitor");
+    validate.env("VENDOR_OTLP_ENDPOINT", "https://vendor.example");
+    validate.env("VENDOR_OTLP_HEADERS", "{x-api-key: key}");
     run_command(&mut validate)?;
     execute(
         &binary("otelcol-bookapp"),

@@ -154,6 +154,16 @@ pub(crate) fn install() -> Result<PathBuf> {
     Ok(TOOLS.get_or_init(|| tools).clone())
 }
 
+/// Installs the tools that are missing, and returns `PATH` with their folder in front.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "PATH is not a setting of a service"
+)]
+pub(crate) fn path() -> Result<String> {
+    let tools = install()?.join("bin");
+    Ok(format!("{}:{}", tools.display(), env::var("PATH")?))
+}
+
 /// Returns `$XDG_CACHE_HOME/bookapp`, or `.cache/bookapp` in the home folder.
 #[expect(
     clippy::disallowed_methods,

@@ -218,6 +218,7 @@ async fn another_format_continues_the_caller_s_trace_through_both_services() {
         };
         eventually(SOON, service, continued).await.unwrap();
     }
+    helpers::assert_declared(&system);
 }
 
 #[tokio::test]

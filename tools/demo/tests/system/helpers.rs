@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use telemetry_registry::Judge;
 use testbed::{
     System,
     process::Spec,
@@ -26,4 +27,13 @@ pub(crate) async fn start_with(adjust: impl Fn(Spec) -> Spec) -> System {
     System::start_with(binaries().await, dependencies, adjust)
         .await
         .unwrap()
+}
+
+/// Fails if the registry does not declare what both services have sent to the sink.
+pub(crate) fn assert_declared(system: &System) {
+    let mut judge = Judge::new().unwrap();
+    judge.judge(&system.sink, &["bookapp", "backend"]);
+    if let Err(problems) = judge.finish_partial() {
+        panic!("{problems}");
+    }
 }

@@ -97,6 +97,7 @@ async fn what_a_receiver_rejects_counts_as_lost() {
         }
         let (created, lost) = stop(&system).await;
         assert_eq!(lost, created, "{protocol}: all spans are rejected");
+        helpers::assert_declared(&system);
         let lines = system.bookapp.process.lines();
         let reported = |line: &String| line.ends_with(" metric data points were rejected");
         assert!(lines.iter().any(reported), "{protocol}: {lines:?}");

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded};
+use futures::future::join_all;
 use rdkafka::{
     ClientConfig,
     producer::{FutureProducer, FutureRecord},
@@ -29,10 +30,10 @@ async fn what_is_emitted_is_declared_and_what_is_declared_is_emitted() {
     let dependencies = Dependencies::start(None).await.unwrap();
     let sentry = SentrySink::start().await.unwrap();
     let with_sentry = |spec: Spec| {
-        spec.env("SENTRY_DSN", sentry.dsn()).env(
-            "OTEL_RESOURCE_ATTRIBUTES",
-            "service.namespace=bookapp,deployment.environment.name=test",
-        )
+        let resource = "service.namespace=bookapp,deployment.environment.name=test";
+        spec.env("SENTRY_DSN", sentry.dsn())
+            .env("OTEL_RESOURCE_ATTRIBUTES", resource)
+            .env("DATABASE_MAX_CONNECTIONS", "3")
     };
     let binaries = helpers::binaries().await;
     let started = System::start_with(binaries, dependencies, with_sentry).await;
@@ -87,6 +88,20 @@ async fn requests(system: &System) {
     assert!(result.unwrap_err().is_timeout());
     // PostgreSQL's lock timeout ends the next one.
     call(system, Method::GET, "/books/1", None, 503).await;
+    // The relay has one of three connections. Two requests at a time wait 2 s for the lock, so the
+    // pool's time limit of 3 s ends the last ones.
+    let requests = (0..8).map(|_| call(system, Method::GET, "/books/1", None, 503));
+    join_all(requests).await;
+    let starved = || async {
+        let spans = system.sink.spans();
+        let mut errors = spans
+            .iter()
+            .filter_map(|span| span.attributes.get("error.type"));
+        errors.any(|error| error == "pool_timeout").then_some(())
+    };
+    eventually(SOON, "a span without connection", starved)
+        .await
+        .unwrap();
     drop(lock);
 }
 

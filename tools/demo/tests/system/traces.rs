@@ -114,6 +114,7 @@ async fn the_worker_s_trace_can_continue_the_request_s() {
         process.links,
         [(create.trace_id.clone(), create.span_id.clone())]
     );
+    helpers::assert_declared(&system);
 }
 
 /// Writes a trace as an indented tree, ordered by start time.

@@ -1,15 +1,16 @@
 //! Checks the metrics of the services, the metrics derived from spans, and the metrics of the other
 //! components.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
-use anyhow::{Result, ensure};
-use serde_json::json;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 use testbed::eventually;
 
 use crate::{
     Stack,
     backends::{self, TIMEOUT},
+    diagrams::Diagram,
     otlp,
     table::Table,
 };
@@ -77,6 +78,11 @@ pub(super) async fn check(stack: &Stack, table: &mut Table) {
     );
     table.check(
         "Prometheus",
+        "the service graph has the calls of the diagram in README.md",
+        service_graph(stack).await,
+    );
+    table.check(
+        "Prometheus",
         "health probes create no span",
         no_probes().await,
     );
@@ -104,6 +110,40 @@ async fn exemplars(stack: &Stack) -> Result<String> {
         (!ids.is_empty()).then(|| format!("{0} of {0}", ids.len()))
     };
     eventually(TIMEOUT, "every exemplar's trace is stored", all_stored).await
+}
+
+/// Checks that the services call each other and their parts as the architecture diagram in README.md
+/// shows. The service graph has an edge from a consumer to its topic, so directions are not compared.
+// proves: B23
+async fn service_graph(stack: &Stack) -> Result<String> {
+    let readme = fs::read_to_string(stack.root().join("README.md"))?;
+    let diagrams = Diagram::all(&readme)?;
+    let architecture = diagrams.first().context("README.md has no diagram")?;
+    let arrows = architecture.arrows.iter();
+    let drawn: BTreeSet<_> = arrows.map(|(from, to)| pair(from, to)).collect();
+    let compare = async || {
+        let edges = backends::series("traces_service_graph_request_total").await;
+        let edges = edges.unwrap_or_default();
+        let node = |edge: &Value, label| part(edge["metric"][label].as_str().unwrap_or_default());
+        let seen = edges.iter();
+        let seen = seen.map(|edge| pair(&node(edge, "client"), &node(edge, "server")));
+        (seen.collect::<BTreeSet<_>>() == drawn).then(|| format!("{} pairs", drawn.len()))
+    };
+    eventually(TIMEOUT, &format!("the service graph is {drawn:?}"), compare).await
+}
+
+/// Returns the part of the diagram that a node of the service graph represents.
+fn part(node: &str) -> String {
+    match node {
+        "locust" => "user".to_owned(),
+        topic if topic.starts_with("book.added.") => "kafka".to_owned(),
+        namespace if namespace.contains('|') => "postgres".to_owned(),
+        service => service.to_owned(),
+    }
+}
+
+fn pair(one: &str, other: &str) -> BTreeSet<String> {
+    [one, other].map(str::to_owned).into()
 }
 
 /// Sends a metric with the overflow attribute, which the SDK sets on the series that aggregates all

@@ -88,3 +88,14 @@ fn the_collector_s_files_share_no_list_and_use_all_they_declare() {
         );
     }
 }
+
+#[test]
+fn a_vendor_receives_the_signals_in_addition_to_the_stack() {
+    let core = yaml("otel-collector/core.yaml");
+    let vendor = yaml("otel-collector/vendor.yaml");
+    for (pipeline, components) in vendor["service"]["pipelines"].as_object().unwrap() {
+        let mut exporters = strings(&core["service"]["pipelines"][pipeline]["exporters"]);
+        exporters.push("otlp_http/vendor");
+        assert_eq!(strings(&components["exporters"]), exporters, "{pipeline}");
+    }
+}

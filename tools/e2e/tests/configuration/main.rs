@@ -3,5 +3,7 @@
 
 mod collector;
 mod compose;
+mod concepts;
 mod dashboards;
+mod diagrams;
 mod helpers;
