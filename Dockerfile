@@ -13,18 +13,18 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 
-# The manifests, with an empty program as the source of each crate: what determines the dependencies.
+# The manifests, and an empty source file for each crate: what determines the dependencies.
 FROM base AS manifests
 COPY . .
 RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -name lib.rs ! -name main.rs -delete \
-    && find . -name '*.rs' -exec sh -c 'echo "fn main() {}" > "$1"' sh {} \;
+    && find . -name '*.rs' -exec truncate --size 0 {} +
 
 # Dependencies are a separate layer, so a code change recompiles only the crates of this project.
 FROM base AS build
 COPY --from=manifests /build .
-RUN cargo build --release --locked --package bookapp --package backend
+RUN cargo build --release --locked --lib --package bookapp --package backend
 COPY . .
-# cargo compares times: the sources must be newer than the empty programs.
+# cargo compares times: the sources must be newer than what was built from the empty files.
 RUN find . -name '*.rs' -exec touch {} + \
     && cargo build --release --locked --package bookapp --package backend \
     && strip target/release/bookapp target/release/backend
