@@ -5,7 +5,7 @@ ARG RUST_VERSION=1.95.0
 FROM rust:${RUST_VERSION}-slim-bookworm AS base
 ARG RUST_VERSION
 # Uses the toolchain of the image and skips the components of rust-toolchain.toml (rustfmt, clippy).
-ENV RUSTUP_TOOLCHAIN=${RUST_VERSION}
+ENV RUSTUP_TOOLCHAIN=${RUST_VERSION} CARGO_TARGET_DIR=/target
 # Build dependencies of librdkafka, which is compiled from source.
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -27,13 +27,13 @@ COPY . .
 # cargo compares times: the sources must be newer than what was built from the empty files.
 RUN find . -name '*.rs' -exec touch {} + \
     && cargo build --release --locked --package bookapp --package backend \
-    && strip target/release/bookapp target/release/backend
+    && strip /target/release/bookapp /target/release/backend
 
 # Runtime image with glibc and zlib only: no shell, no package manager, not root.
 FROM gcr.io/distroless/cc-debian12:nonroot
 ARG SERVICE
 COPY --from=build /usr/lib/*-linux-gnu/libz.so.1 /usr/lib/
-COPY --from=build /build/target/release/${SERVICE} /service
+COPY --from=build /target/release/${SERVICE} /service
 ENV LISTEN_ADDR=0.0.0.0:8000
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["/service", "healthcheck"]
