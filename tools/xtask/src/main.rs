@@ -18,6 +18,8 @@ mod take_home;
 mod telemetry;
 mod tools;
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -94,7 +96,8 @@ const FEATURES: [&str; 9] = [
 ];
 
 fn test() -> Result<()> {
-    tools::install()?;
+    step("installing missing Debian packages");
+    tools::execute(Path::new(".ci/install-packages"), &[])?;
     step("tests");
     cargo::run(&["test", "--workspace"], &[])
 }
