@@ -9,7 +9,7 @@ ENV RUSTUP_TOOLCHAIN=${RUST_VERSION} CARGO_TARGET_DIR=/target
 # Build dependencies of librdkafka, which is compiled from source.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends make g++ zlib1g-dev \
+    && apt-get install --yes --no-install-recommends make g++ \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 
@@ -29,10 +29,9 @@ RUN find . -name '*.rs' -exec touch {} + \
     && cargo build --release --locked --package bookapp --package backend \
     && strip /target/release/bookapp /target/release/backend
 
-# Runtime image with glibc and zlib only: no shell, no package manager, not root.
+# Runtime image with glibc only: no shell, no package manager, not root.
 FROM gcr.io/distroless/cc-debian12:nonroot
 ARG SERVICE
-COPY --from=build /usr/lib/*-linux-gnu/libz.so.1 /usr/lib/
 COPY --from=build /target/release/${SERVICE} /service
 ENV LISTEN_ADDR=0.0.0.0:8000
 EXPOSE 8000

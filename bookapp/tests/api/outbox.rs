@@ -112,6 +112,9 @@ async fn a_row_waits_until_the_broker_has_acknowledged_it() {
         attribute(send, "error.type"),
         Some(&"MessageTimedOut".into())
     );
+    let batch = spans.named("outbox.relay");
+    assert!(matches!(batch.status, Status::Error { .. }));
+    assert_eq!(attribute(batch, "error.type"), Some(&"unsent".into()));
     assert_eq!(app.count("outbox where published_at is null").await, 1);
     app.kafka.restart_broker().unwrap();
     app.published(1).await;
