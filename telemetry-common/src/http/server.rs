@@ -7,6 +7,9 @@
 //! `CatchPanicLayer` → routes. In this order a panic becomes a response with status 500 on its
 //! span, and all inner layers and handlers have the request id.
 //!
+//! `url.scheme` and `client.address` describe the immediate peer. `Forwarded` and `X-Forwarded-*`
+//! are not read, because any client can send them.
+//!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>,
 //! <https://opentelemetry.io/docs/specs/semconv/http/http-metrics/>.
 
