@@ -96,7 +96,12 @@ pub struct TelemetryConfig {
 
     /// Filter of the log records that are exported, as `target=level` pairs. By default without the
     /// warnings of sqlx's pool, whose fields have no namespace; spans record the same failures.
-    #[arg(long, env, default_value = "info,sqlx_core::pool=error", value_name = "FILTER")]
+    #[arg(
+        long,
+        env,
+        default_value = "info,sqlx_core::pool=error",
+        value_name = "FILTER"
+    )]
     pub logs_filter: Targets,
 }
 
