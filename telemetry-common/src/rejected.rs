@@ -1,24 +1,20 @@
 //! Counts the items that a receiver rejected although it accepted the request: the partial success
 //! of OTLP, <https://opentelemetry.io/docs/specs/otlp/#partial-success>.
 //!
-//! The OTLP exporters log the number of rejected items and return `Ok`. [`RejectedLayer`] reads the
+//! The OTLP exporters log the number of rejected items and return `Ok`. [`ReadRejections`] reads the
 //! number from that log event, on the thread of the export. The exporter that wraps the OTLP
 //! exporter reads it with [`take`].
 
 use std::{cell::Cell, fmt};
 
 use tracing::{
-    Event, Level, Subscriber,
+    Event, Subscriber,
     field::{Field, Visit},
 };
-use tracing_subscriber::{
-    Layer,
-    filter::{FilterExt, Targets},
-    layer::Context,
-    registry::LookupSpan,
-};
+use tracing_subscriber::{Layer, layer::Context};
 
-use crate::subscriber::always_evaluated;
+/// The target of the log events of the OTLP exporters.
+pub(crate) const OTLP_EXPORTER: &str = "opentelemetry-otlp";
 
 thread_local! {
     static REJECTED: Cell<u64> = const { Cell::new(0) };
@@ -29,21 +25,20 @@ pub(crate) fn take() -> u64 {
     REJECTED.take()
 }
 
-/// Returns the layer that reads the log events of the OTLP exporters.
-pub(crate) fn layer<S>() -> impl Layer<S>
-where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-{
-    let exporters = Targets::new().with_target("opentelemetry-otlp", Level::WARN);
-    RejectedLayer.with_filter(exporters.and(always_evaluated(|_| true)))
-}
+/// A layer that reads the log events of the OTLP exporters, and passes all others to the layer that
+/// exports log records, if there is one.
+///
+/// It is not a layer of its own: each layer with a filter looks up the span at every poll.
+pub(crate) struct ReadRejections<L>(pub(crate) Option<L>);
 
-struct RejectedLayer;
-
-impl<S: Subscriber> Layer<S> for RejectedLayer {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if event.metadata().name().ends_with(".PartialSuccess") {
-            event.record(&mut Visitor);
+impl<S: Subscriber, L: Layer<S>> Layer<S> for ReadRejections<L> {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        if event.metadata().target() == OTLP_EXPORTER {
+            if event.metadata().name().ends_with(".PartialSuccess") {
+                event.record(&mut Visitor);
+            }
+        } else if let Some(logs) = &self.0 {
+            logs.on_event(event, context);
         }
     }
 }

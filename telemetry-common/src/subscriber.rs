@@ -5,9 +5,11 @@
 //! | console            | events                           | `RUST_LOG`                |
 //! | traces             | spans                            | `TRACES_FILTER`           |
 //! | logs               | events                           | `LOGS_FILTER`             |
-//! | rejected           | warnings of the OTLP exporters   | –                         |
 //! | Sentry events      | spans, and warnings and errors   | `TRACES_FILTER` for spans |
 //! | Sentry breadcrumbs | spans, and events from INFO      | `TRACES_FILTER` for spans |
+//!
+//! The layer of log records also reads the warnings of the OTLP exporters, which name the number of
+//! rejected items. It does not export them.
 //!
 //! [`ConsoleFilter`] changes the filter of the console at run time. Instruments record metrics
 //! without a layer, so no filter applies to them.
@@ -34,7 +36,11 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::{InitError, Telemetry, TelemetryConfig, console, rejected, scope::scope};
+use crate::{
+    InitError, Telemetry, TelemetryConfig, console,
+    rejected::{OTLP_EXPORTER, ReadRejections},
+    scope::scope,
+};
 
 /// The crates that the exporters use. Targets match by prefix: `opentelemetry` includes the SDK and
 /// the OTLP exporter, whose targets start with that word.
@@ -49,13 +55,13 @@ pub(crate) fn install(
     let (filter, handle) = reload::Layer::new(filter);
     telemetry.console = ConsoleFilter(Some(handle));
     let spans = |provider| traces(provider, &config.traces_filter);
-    let events = |provider| logs(provider, &config.logs_filter);
+    let exported = telemetry.metrics.is_some() || telemetry.logs.is_some();
+    let events = || logs(telemetry.logs.as_ref(), &config.logs_filter);
     let subscriber = registry()
         // Must be the innermost layer: `reload::Handle` is generic over the subscriber beneath it.
         .with(console::layer(format).with_filter(filter.and(always_evaluated(|_| true))))
         .with(telemetry.traces.as_ref().map(spans))
-        .with(telemetry.logs.as_ref().map(events))
-        .with(telemetry.metrics.as_ref().map(|_| rejected::layer()));
+        .with(exported.then(events));
     // After the trace layer, which stores the span context that the Sentry layer reads.
     #[cfg(feature = "sentry")]
     let sentry = |reporter| crate::sentry::layers(reporter, &config.traces_filter);
@@ -135,13 +141,18 @@ where
         .with_filter(without_exporters(filter).and(spans))
 }
 
-/// The layer that exports events as log records.
-pub(crate) fn logs<S>(provider: &SdkLoggerProvider, filter: &Targets) -> impl Layer<S> + use<S>
+/// The layer that exports events as log records, if there is a provider, and counts rejected items.
+pub(crate) fn logs<S>(
+    provider: Option<&SdkLoggerProvider>,
+    filter: &Targets,
+) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    OpenTelemetryTracingBridge::new(provider)
-        .with_filter(without_exporters(filter).and(always_evaluated(|_| true)))
+    let filter = provider.map_or_else(Targets::new, |_| without_exporters(filter));
+    let filter = filter.with_target(OTLP_EXPORTER, LevelFilter::WARN);
+    ReadRejections(provider.map(OpenTelemetryTracingBridge::new))
+        .with_filter(filter.and(always_evaluated(|_| true)))
 }
 
 /// Returns `filter` with the exporters' own spans and events disabled.

@@ -79,7 +79,7 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
     let filter = Targets::new().with_default(LevelFilter::INFO);
     registry()
         .with(subscriber::traces(&traces, &filter))
-        .with(subscriber::logs(&records, &filter))
+        .with(subscriber::logs(Some(&records), &filter))
         .try_init()
         .expect("no other subscriber is installed in a test");
     panics::observe_and_print();
