@@ -94,8 +94,8 @@ pub struct TelemetryConfig {
     #[arg(long, env, default_value = "info", value_name = "FILTER")]
     pub traces_filter: Targets,
 
-    /// Filter of the log records that are exported, as `target=level` pairs. By default without the
-    /// warnings of sqlx's pool, whose fields have no namespace; spans record the same failures.
+    /// Filter of the log records that are exported, as `target=level` pairs. The default omits
+    /// the warnings of sqlx's pool, because their field `error` has no namespace.
     #[arg(
         long,
         env,

@@ -55,13 +55,13 @@ pub(crate) fn install(
     let (filter, handle) = reload::Layer::new(filter);
     telemetry.console = ConsoleFilter(Some(handle));
     let spans = |provider| traces(provider, &config.traces_filter);
-    let exported = telemetry.metrics.is_some() || telemetry.logs.is_some();
-    let events = || logs(telemetry.logs.as_ref(), &config.logs_filter);
+    // Without a meter provider the SDK is disabled, and nothing is exported that could be rejected.
+    let events = |_| logs(telemetry.logs.as_ref(), &config.logs_filter);
     let subscriber = registry()
         // Must be the innermost layer: `reload::Handle` is generic over the subscriber beneath it.
         .with(console::layer(format).with_filter(filter.and(always_evaluated(|_| true))))
         .with(telemetry.traces.as_ref().map(spans))
-        .with(exported.then(events));
+        .with(telemetry.metrics.as_ref().map(events));
     // After the trace layer, which stores the span context that the Sentry layer reads.
     #[cfg(feature = "sentry")]
     let sentry = |reporter| crate::sentry::layers(reporter, &config.traces_filter);
@@ -141,7 +141,8 @@ where
         .with_filter(without_exporters(filter).and(spans))
 }
 
-/// The layer that exports events as log records, if there is a provider, and counts rejected items.
+/// The layer that exports events as log records, if there is a provider, and that reads how many
+/// items a receiver rejected.
 pub(crate) fn logs<S>(
     provider: Option<&SdkLoggerProvider>,
     filter: &Targets,

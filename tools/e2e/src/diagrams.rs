@@ -42,9 +42,9 @@ impl Diagram {
         Ok(diagram)
     }
 
-    /// Reads `a->>b: text`, `a-->>b: text`, `actor a`, `participant a` or `Note over a, b: text`.
+    /// Reads `a->>b: text`, `a-->>b: text`, `actor a` or `Note over a, b: text`.
     fn message(&mut self, line: &str) -> Result<()> {
-        for keyword in ["actor ", "participant ", "Note over "] {
+        for keyword in ["actor ", "Note over "] {
             if let Some(parts) = line.strip_prefix(keyword) {
                 let parts = parts.split(':').next().unwrap_or_default().split(',');
                 self.parts.extend(parts.map(identifier));
@@ -61,14 +61,9 @@ impl Diagram {
         Ok(())
     }
 
-    /// Reads `a & b -- text --> c & d`, with a solid or a dotted arrow with or without a text.
+    /// Reads `a & b -- text --> c & d`, `a --> b` or `a -.-> b`.
     fn edges(&mut self, line: &str) -> Result<()> {
-        for (begin, end) in [
-            (" -- ", " --> "),
-            (" -. ", " .-> "),
-            (" -->", " "),
-            (" -.->", " "),
-        ] {
+        for (begin, end) in [(" -- ", " --> "), (" -->", " "), (" -.->", " ")] {
             let Some((from, rest)) = line.split_once(begin) else {
                 continue;
             };

@@ -1,4 +1,5 @@
-//! Tests of the configuration files, without the programs that read them.
+//! Tests of the configuration files, without the programs that read them, and of the documents that
+//! show the configuration.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod collector;
