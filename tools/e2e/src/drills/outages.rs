@@ -1,7 +1,7 @@
 //! Outage drills: kill a component while books are added, restart it, and check that all accepted
 //! telemetry is stored.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -38,24 +38,23 @@ pub(super) async fn run(stack: &mut Stack, table: &mut Table) -> Result<()> {
     let what = format!("Loki was killed while {BOOKS} books were added");
     table.check(PART, what, logs(&sent).await);
 
+    let before = count_now().await?;
     stack.prometheus.kill().await?;
     add_books(stack, "no-prometheus").await?;
     sleep(OUTAGE).await;
     stack.prometheus.restart().await?;
     let what = format!("Prometheus was killed while {BOOKS} books were added");
-    table.check(PART, what, count(stack).await);
+    table.check(PART, what, counted(before + BOOKS as u64).await);
 
+    let before = count_now().await?;
     let sent = add_books(stack, "collector").await?;
     // The services export logs every second: after two seconds, the collector has accepted them.
     sleep(Duration::from_secs(2)).await;
     stack.collector.kill().await?;
     stack.collector.restart().await?;
     table.check(PART, "the collector was killed: logs", logs(&sent).await);
-    table.check(
-        PART,
-        "the collector was killed: metrics",
-        count(stack).await,
-    );
+    let what = "the collector was killed: metrics";
+    table.check(PART, what, counted(before + BOOKS as u64).await);
     let lost = sent.len() - stored(stack, &sent).await?;
     table.check(
         "outage (reported only)",
@@ -115,15 +114,29 @@ async fn logs(sent: &Sent) -> Result<String> {
     Ok(format!("{0} of {0} requests", sent.len()))
 }
 
-/// Checks that Prometheus counts as many added books as the database.
-async fn count(stack: &Stack) -> Result<String> {
-    let added = "select last_value - 92 from books_id_seq";
-    let added = testbed::postgres::query_number(&stack.database_url, added).await?;
-    let query = "bookapp_books_added_total";
-    let all = async || {
-        let counted = backends::sum(query).await.ok()?;
-        (i64::try_from(counted) == Ok(added)).then_some(counted)
+/// The application's counter of added books.
+const ADDED: &str = "bookapp_books_added_total";
+
+/// Returns how many books bookapp has added until now, from a sample that it exported after now.
+async fn count_now() -> Result<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+    let query = format!("{ADDED} and timestamp({ADDED}) > {now}");
+    let newer = async || {
+        let newer = backends::series(&query).await.ok()?;
+        (!newer.is_empty()).then_some(())
     };
-    let counted = eventually(TIMEOUT, "Prometheus counts every book", all).await?;
-    Ok(format!("{counted} of {added} books"))
+    eventually(TIMEOUT, "Prometheus has a newer sample", newer).await?;
+    backends::sum(ADDED).await
+}
+
+/// Waits until Prometheus counts exactly this many added books.
+async fn counted(expected: u64) -> Result<String> {
+    let all = async || (backends::sum(ADDED).await.ok()? == expected).then_some(());
+    match eventually(TIMEOUT, "Prometheus counts every book", all).await {
+        Ok(()) => Ok(format!("{expected} of {expected} books")),
+        Err(error) => {
+            let counted = backends::sum(ADDED).await?;
+            Err(error.context(format!("{counted} of {expected} books")))
+        }
+    }
 }
