@@ -1,111 +1,171 @@
-//! Telemetry settings, which each service flattens into its own settings.
+//! The telemetry settings of a process: [`TelemetryConfig`], from environment variables, from a
+//! file, or from command-line options (feature `clap`).
 //!
-//! The SDK itself reads `OTEL_EXPORTER_OTLP_*`, `OTEL_BSP_*`, `OTEL_BLRP_*`, `OTEL_TRACES_SAMPLER*`
-//! and `OTEL_RESOURCE_ATTRIBUTES`. This module declares the settings that this crate applies. A
-//! setting has its standard name if there is one:
-//! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>.
+//! `variables` has the name and the meaning of each setting.
 
-use std::io::{IsTerminal, stderr};
+use std::{
+    env,
+    io::{IsTerminal, stderr},
+    num::NonZeroU32,
+};
 
-use clap::{ArgAction, Args, ValueEnum};
+use serde::{Deserialize, Deserializer, de::Error as _};
 use tracing_subscriber::filter::Targets;
 
+use crate::variables::{Apply, Reader, VARIABLES, Variable};
+
 /// The telemetry settings of a process.
-#[derive(Args, Clone, Debug)]
-#[command(
-    next_help_heading = "Telemetry (in addition to OTEL_EXPORTER_OTLP_* and the SDK's other variables)"
-)]
+///
+/// [`from_env`](Self::from_env) reads them from the environment. With the feature `clap`, they are
+/// also a group of command-line options. The OTLP exporters, the samplers and the batch processors
+/// read further variables themselves: [`VARIABLES`] lists all of them.
+///
+/// ```
+/// let mut config = telemetry_common::TelemetryConfig::from_env()?;
+/// config.service_name = Some("shop".to_owned());
+/// # Ok::<(), telemetry_common::InvalidSetting>(())
+/// ```
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TelemetryConfig {
     /// Disables the export of traces, metrics and log records. Console logs continue.
-    #[arg(long, env, action = ArgAction::Set, default_value_t = false, value_name = "BOOL")]
-    pub otel_sdk_disabled: bool,
-
-    /// The resource attribute `service.name` [default: the name of the package].
-    #[arg(long, env, value_name = "NAME")]
-    pub otel_service_name: Option<String>,
-
-    /// The exporter of spans.
-    #[arg(long, env, default_value = "otlp", value_name = "EXPORTER")]
-    pub otel_traces_exporter: Exporter,
-
-    /// Maximum number of ended spans in the export queue. If the queue is full, spans are dropped.
-    /// The default is enough for several concurrent bulk requests of 1,000 spans each.
-    #[arg(long, env, default_value_t = 8192, value_name = "N")]
-    pub otel_bsp_max_queue_size: usize,
-
-    /// Maximum number of log records in the export queue. If the queue is full, records are
-    /// dropped.
-    #[arg(long, env, default_value_t = 2048, value_name = "N")]
-    pub otel_blrp_max_queue_size: usize,
-
-    /// Span processor: exports ended spans in batches, or each one immediately. `simple` is
-    /// supported only with the console exporter.
-    #[arg(long, env, default_value = "batch", value_name = "PROCESSOR")]
+    pub sdk_disabled: bool,
+    /// The resource attribute `service.name`. `None`: the name of the [`Service`](crate::Service).
+    pub service_name: Option<String>,
+    /// The exporters of spans. Empty: spans are not exported.
+    pub traces_exporters: Vec<Exporter>,
+    /// The exporters of metrics. Empty: metrics are not exported.
+    pub metrics_exporters: Vec<Exporter>,
+    /// The exporters of log records, in addition to the console logs. Empty: log records are not
+    /// exported.
+    pub logs_exporters: Vec<Exporter>,
+    /// The formats in which trace context and baggage are propagated. If a request has several
+    /// trace contexts, the first format wins.
+    pub propagators: Vec<Propagator>,
+    /// The sampler of spans.
+    pub traces_sampler: TracesSampler,
+    /// The share of traces that a `traceidratio` sampler samples, from 0 to 1.
+    pub traces_sampler_ratio: f64,
+    /// The span processor of each exporter.
     pub traces_processor: Processor,
-
-    /// Maximum length of string attributes of a span, in characters. Longer values are truncated
-    /// [default: no limit].
-    #[arg(long, env, value_name = "N")]
-    pub otel_attribute_value_length_limit: Option<usize>,
-
-    /// The exporter of metrics.
-    #[arg(long, env, default_value = "otlp", value_name = "EXPORTER")]
-    pub otel_metrics_exporter: Exporter,
-
-    /// The exporter of log records. Console logs are written in addition.
-    #[arg(long, env, default_value = "otlp", value_name = "EXPORTER")]
-    pub otel_logs_exporter: Exporter,
-
-    /// The formats in which trace context and baggage are propagated, separated by commas.
-    #[arg(
-        long,
-        env,
-        value_delimiter = ',',
-        default_value = "tracecontext,baggage",
-        value_name = "LIST"
-    )]
-    pub otel_propagators: Vec<Propagator>,
-
-    /// The HTTP methods that are recorded by name, separated by commas. Every other method is
-    /// recorded as `_OTHER` [default: the list of the HTTP semantic conventions].
-    #[arg(long, env, value_delimiter = ',', value_name = "LIST")]
-    pub otel_instrumentation_http_known_methods: Option<Vec<String>>,
-
-    /// Format of the console logs [default: text if stderr is a terminal, else json].
-    #[arg(long, env, value_name = "FORMAT")]
+    /// Maximum number of ended spans in the queue of an exporter. If it is full, spans are dropped.
+    pub span_queue_size: usize,
+    /// Maximum number of log records in the queue of an exporter. If it is full, log records are
+    /// dropped.
+    pub log_queue_size: usize,
+    /// Maximum length of a string attribute of a span, in characters. `None`: no limit.
+    pub attribute_value_length_limit: Option<usize>,
+    /// The HTTP methods that are recorded by name. `None`: those of the HTTP conventions.
+    pub http_known_methods: Option<Vec<String>>,
+    /// Format of the console logs. `None`: text if stderr is a terminal, else JSON.
     pub log_format: Option<LogFormat>,
-
-    /// Filter of the console logs, as `EnvFilter` directives. It does not affect what is exported.
-    #[arg(long, env, default_value = "info", value_name = "FILTER")]
-    pub rust_log: String,
-
-    /// Settings of Sentry.
-    #[cfg(feature = "sentry")]
-    #[command(flatten)]
-    pub sentry: crate::sentry::SentryConfig,
-
-    /// Base URL of Grafana. Each Sentry event links to its trace and logs in Grafana [default: no
-    /// links].
-    #[cfg(feature = "sentry")]
-    #[arg(long, env, value_name = "URL")]
-    pub grafana_url: Option<url::Url>,
-
+    /// Maximum number of log events of one call site per second, on all outputs. `None`: no limit.
+    pub log_rate_limit: Option<NonZeroU32>,
+    /// Filter of the console logs, as `EnvFilter` directives.
+    pub console_filter: String,
     /// Filter of the spans that are created, as `target=level` pairs.
-    #[arg(long, env, default_value = "info", value_name = "FILTER")]
+    #[serde(deserialize_with = "targets")]
     pub traces_filter: Targets,
-
-    /// Filter of the log records that are exported, as `target=level` pairs. The default omits
-    /// the warnings of sqlx's pool, because their field `error` has no namespace.
-    #[arg(
-        long,
-        env,
-        default_value = "info,sqlx_core::pool=error",
-        value_name = "FILTER"
-    )]
+    /// Filter of the log records that are exported, as `target=level` pairs.
+    #[serde(deserialize_with = "targets")]
     pub logs_filter: Targets,
+    /// The DSN of the Sentry project. `None`: errors are not reported.
+    #[cfg(feature = "sentry")]
+    pub sentry_dsn: Option<Secret>,
+    /// Whether warnings are reported to Sentry as events. Otherwise they are only breadcrumbs.
+    #[cfg(feature = "sentry")]
+    pub sentry_warnings: bool,
+    /// Base URL of Grafana. Each Sentry event links to its trace and its logs there.
+    #[cfg(feature = "sentry")]
+    #[serde(deserialize_with = "url")]
+    pub grafana_url: Option<url::Url>,
+    /// What [`from_env`](Self::from_env) ignored, in one sentence each. They are logged at start.
+    #[serde(skip)]
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        let info = Targets::new().with_default(tracing::Level::INFO);
+        Self {
+            sdk_disabled: false,
+            service_name: None,
+            traces_exporters: vec![Exporter::Otlp],
+            metrics_exporters: vec![Exporter::Otlp],
+            logs_exporters: vec![Exporter::Otlp],
+            propagators: vec![Propagator::TraceContext, Propagator::Baggage],
+            traces_sampler: TracesSampler::ParentBasedAlwaysOn,
+            traces_sampler_ratio: 1.0,
+            traces_processor: Processor::Batch,
+            // Enough for several concurrent bulk requests of 1,000 spans each.
+            span_queue_size: 8192,
+            log_queue_size: 2048,
+            attribute_value_length_limit: None,
+            http_known_methods: None,
+            log_format: None,
+            log_rate_limit: None,
+            console_filter: "info".to_owned(),
+            traces_filter: info.clone(),
+            // The warnings of sqlx's pool have a field `error`, which has no namespace.
+            logs_filter: info.with_target("sqlx_core::pool", tracing::Level::ERROR),
+            #[cfg(feature = "sentry")]
+            sentry_dsn: None,
+            #[cfg(feature = "sentry")]
+            sentry_warnings: false,
+            #[cfg(feature = "sentry")]
+            grafana_url: None,
+            warnings: Vec::new(),
+        }
+    }
 }
 
 impl TelemetryConfig {
+    /// Reads the settings from the environment variables of the process.
+    ///
+    /// An empty variable counts as not set. As the specification of OpenTelemetry demands, an
+    /// invalid value of a variable of OpenTelemetry is ignored, and a warning is logged at start.
+    ///
+    /// # Errors
+    ///
+    /// An invalid value of a variable of this crate, such as `LOG_FORMAT`.
+    pub fn from_env() -> Result<Self, InvalidSetting> {
+        Self::from_variables(|name| Some(env::var_os(name)?.to_string_lossy().into_owned()))
+    }
+
+    fn from_variables(read: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSetting> {
+        let mut config = Self::default();
+        for (variable, apply) in own_variables() {
+            if let Some(value) = read(variable.name) {
+                config.read(variable, apply, &value)?;
+            }
+        }
+        Ok(config)
+    }
+
+    /// Applies the value of an environment variable.
+    pub(crate) fn read(
+        &mut self,
+        variable: &Variable,
+        apply: Apply,
+        value: &str,
+    ) -> Result<(), InvalidSetting> {
+        if value.is_empty() {
+            return Ok(());
+        }
+        match apply(self, value) {
+            Err(reason) if variable.is_standard() => {
+                let name = variable.name;
+                self.warnings.push(format!("ignored {name}: {reason}"));
+                Ok(())
+            }
+            applied => applied.map_err(|reason| InvalidSetting {
+                name: variable.name,
+                reason,
+            }),
+        }
+    }
+
     /// Returns the format of the console logs: `log_format` if it is set, else text if stderr is a
     /// terminal, else JSON.
     pub fn console_format(&self) -> LogFormat {
@@ -119,50 +179,300 @@ impl TelemetryConfig {
     }
 }
 
-/// The exporter of a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Exporter {
-    /// OTLP, to `OTEL_EXPORTER_OTLP_ENDPOINT` by `OTEL_EXPORTER_OTLP_PROTOCOL`.
-    Otlp,
-    /// Complete data on stdout, for debugging.
-    Console,
-    /// No export.
-    None,
+/// Returns the variables that this crate applies, and how.
+pub(crate) fn own_variables() -> impl Iterator<Item = (&'static Variable, Apply)> {
+    VARIABLES
+        .iter()
+        .filter_map(|variable| match variable.reader {
+            Reader::Crate(apply) => Some((variable, apply)),
+            _ => None,
+        })
 }
 
-/// The span processor, which passes ended spans to the exporter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Processor {
-    /// Exports batches of spans on a separate thread.
-    Batch,
-    /// Exports each span on the thread that ends it, which waits for the export.
-    Simple,
+/// The value of a setting is invalid.
+#[derive(Debug, thiserror::Error)]
+#[error("invalid value for {name}: {reason}")]
+#[non_exhaustive]
+pub struct InvalidSetting {
+    /// The environment variable, such as `LOG_FORMAT`.
+    pub name: &'static str,
+    /// What is wrong, and what would be right.
+    pub reason: String,
 }
 
-/// A format in which context is propagated between processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Propagator {
-    /// W3C Trace Context: `traceparent`, `tracestate`.
-    #[value(name = "tracecontext")]
-    TraceContext,
-    /// W3C Baggage.
-    Baggage,
-    /// Zipkin's B3 in one header: `b3`.
-    B3,
-    /// Zipkin's B3 in multiple headers: `x-b3-traceid`, `x-b3-spanid`, `x-b3-sampled`.
-    #[value(name = "b3multi")]
-    B3Multi,
-    /// Jaeger: `uber-trace-id`.
-    Jaeger,
-    /// No propagation.
-    None,
+/// Declares an enum whose variants have names in settings.
+macro_rules! choices {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)*
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text.trim().to_ascii_lowercase().as_str() {
+                    $($text => Ok(Self::$variant),)*
+                    _ => Err(format!("{text:?} is not one of {}", [$($text),*].join(", "))),
+                }
+            }
+        }
+    };
 }
 
-/// The format of the console logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Human-readable text, one line per log record.
-    Text,
-    /// One JSON object per line.
-    Json,
+choices! {
+    /// The exporter of a signal.
+    Exporter {
+        /// OTLP, to `OTEL_EXPORTER_OTLP_ENDPOINT` by `OTEL_EXPORTER_OTLP_PROTOCOL`.
+        Otlp = "otlp",
+        /// Complete data on stdout, for debugging.
+        Console = "console",
+        /// Metrics only: [`Telemetry::scrape`](crate::Telemetry::scrape) returns them in the text
+        /// format of Prometheus. Needs the feature `prometheus`.
+        Prometheus = "prometheus",
+    }
+}
+
+choices! {
+    /// The sampler of spans.
+    TracesSampler {
+        /// Samples every span.
+        AlwaysOn = "always_on",
+        /// Samples no span.
+        AlwaysOff = "always_off",
+        /// Samples a share of the traces, by their ids.
+        TraceIdRatio = "traceidratio",
+        /// As the parent span; `AlwaysOn` for a span without parent.
+        ParentBasedAlwaysOn = "parentbased_always_on",
+        /// As the parent span; `AlwaysOff` for a span without parent.
+        ParentBasedAlwaysOff = "parentbased_always_off",
+        /// As the parent span; `TraceIdRatio` for a span without parent.
+        ParentBasedTraceIdRatio = "parentbased_traceidratio",
+    }
+}
+
+choices! {
+    /// The span processor, which passes ended spans to the exporter.
+    Processor {
+        /// Exports batches of spans on a separate thread.
+        Batch = "batch",
+        /// Exports each span on the thread that ends it, which waits for the export.
+        Simple = "simple",
+    }
+}
+
+choices! {
+    /// A format in which context is propagated between processes.
+    Propagator {
+        /// W3C Trace Context: `traceparent`, `tracestate`.
+        TraceContext = "tracecontext",
+        /// W3C Baggage.
+        Baggage = "baggage",
+        /// Zipkin's B3 in one header: `b3`.
+        B3 = "b3",
+        /// Zipkin's B3 in multiple headers: `x-b3-traceid`, `x-b3-spanid`, `x-b3-sampled`.
+        B3Multi = "b3multi",
+        /// Jaeger: `uber-trace-id`.
+        Jaeger = "jaeger",
+    }
+}
+
+choices! {
+    /// The format of the console logs.
+    LogFormat {
+        /// Human-readable text, one line per log record.
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+    }
+}
+
+/// A string that `Debug` does not print.
+#[cfg(feature = "sentry")]
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub(crate) String);
+
+#[cfg(feature = "sentry")]
+impl From<String> for Secret {
+    fn from(secret: String) -> Self {
+        Self(secret)
+    }
+}
+
+#[cfg(feature = "sentry")]
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+fn targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Targets, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(D::Error::custom)
+}
+
+#[cfg(feature = "sentry")]
+fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<url::Url>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let url = text.map(|text| text.parse()).transpose();
+    url.map_err(D::Error::custom)
+}
+
+/// The command-line options, one for each variable that this crate applies: `--otel-service-name`
+/// is `OTEL_SERVICE_NAME`. On the command line, every invalid value is an error.
+#[cfg(feature = "clap")]
+mod options {
+    use std::ffi::OsString;
+
+    use clap::{
+        Arg, ArgMatches, Args, Command, Error, FromArgMatches, error::ErrorKind,
+        parser::ValueSource,
+    };
+
+    use super::{InvalidSetting, TelemetryConfig, own_variables};
+
+    const HEADING: &str = "Telemetry (the OTLP exporters and the SDK read further variables)";
+
+    impl Args for TelemetryConfig {
+        fn augment_args(command: Command) -> Command {
+            let options = own_variables().map(|(variable, _)| {
+                let name = variable.name;
+                let default = match variable.default {
+                    "" => String::new(),
+                    default => format!(" [default: {default}]"),
+                };
+                Arg::new(name)
+                    .long(name.to_ascii_lowercase().replace('_', "-"))
+                    .env(name)
+                    .hide_env_values(true)
+                    .value_name(variable.value)
+                    .value_parser(clap::value_parser!(OsString))
+                    .help(format!("{}{default}", variable.effect))
+                    .help_heading(HEADING)
+            });
+            command.args(options)
+        }
+
+        fn augment_args_for_update(command: Command) -> Command {
+            Self::augment_args(command)
+        }
+    }
+
+    impl FromArgMatches for TelemetryConfig {
+        fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+            let mut config = Self::default();
+            config.update_from_arg_matches(matches)?;
+            Ok(config)
+        }
+
+        fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+            for (variable, apply) in own_variables() {
+                let name = variable.name;
+                let Some(value) = matches.get_one::<OsString>(name) else {
+                    continue;
+                };
+                let value = value.to_string_lossy();
+                let applied = if matches.value_source(name) == Some(ValueSource::CommandLine) {
+                    apply(self, &value).map_err(|reason| InvalidSetting { name, reason })
+                } else {
+                    self.read(variable, apply, &value)
+                };
+                applied.map_err(|error| {
+                    Error::raw(ErrorKind::ValueValidation, format!("{error}\n"))
+                })?;
+            }
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &'static str, value: &str) -> Result<TelemetryConfig, InvalidSetting> {
+        TelemetryConfig::from_variables(|read| (read == name).then(|| value.to_owned()))
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_set() {
+        let unset = format!("{:?}", TelemetryConfig::default());
+        let empty = TelemetryConfig::from_variables(|_| Some(String::new())).unwrap();
+        assert_eq!(format!("{empty:?}"), unset);
+    }
+
+    #[test]
+    fn an_invalid_standard_variable_is_ignored_with_a_warning() {
+        for name in [
+            "OTEL_SDK_DISABLED",
+            "OTEL_BSP_MAX_QUEUE_SIZE",
+            "OTEL_TRACES_EXPORTER",
+        ] {
+            let config = read(name, "?").unwrap();
+            let [warning] = &config.warnings[..] else {
+                panic!("{name}: {:?}", config.warnings)
+            };
+            assert!(
+                warning.starts_with(&format!("ignored {name}: \"?\"")),
+                "{warning}"
+            );
+            let ignored = TelemetryConfig {
+                warnings: Vec::new(),
+                ..config
+            };
+            let unset = TelemetryConfig::default();
+            assert_eq!(format!("{ignored:?}"), format!("{unset:?}"));
+        }
+    }
+
+    #[test]
+    fn an_invalid_variable_of_this_crate_is_an_error() {
+        for name in ["LOG_FORMAT", "TRACES_PROCESSOR", "LOG_RATE_LIMIT"] {
+            let error = read(name, "?").unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("invalid value for {name}: ")),
+                "{error}"
+            );
+        }
+        assert!(read("TRACES_FILTER", "shop=loud").is_err());
+        assert!(read("RUST_LOG", "a=b=c").is_err());
+    }
+
+    #[test]
+    fn a_list_keeps_its_valid_items() {
+        let config = read("OTEL_PROPAGATORS", "xray, B3,baggage").unwrap();
+        assert_eq!(config.propagators, [Propagator::B3, Propagator::Baggage]);
+        assert_eq!(config.warnings.len(), 1);
+        let config = read("OTEL_METRICS_EXPORTER", "otlp,otlp,console").unwrap();
+        assert_eq!(
+            config.metrics_exporters,
+            [Exporter::Otlp, Exporter::Console]
+        );
+        let config = read("OTEL_LOGS_EXPORTER", "none").unwrap();
+        assert_eq!((config.logs_exporters, config.warnings), (vec![], vec![]));
+    }
+
+    #[test]
+    fn booleans_may_have_any_case() {
+        for (value, expected) in [("TRUE", true), ("True", true), ("False", false)] {
+            let config = read("OTEL_SDK_DISABLED", value).unwrap();
+            assert_eq!((config.sdk_disabled, config.warnings.len()), (expected, 0));
+        }
+    }
+
+    #[test]
+    fn settings_can_be_deserialized() {
+        let config = r#"{"service_name": "shop", "logs_exporters": ["console"],
+            "traces_filter": "shop=debug", "log_format": "json"}"#;
+        let config: TelemetryConfig = serde_json::from_str(config).unwrap();
+        assert_eq!(config.service_name.as_deref(), Some("shop"));
+        assert_eq!(config.logs_exporters, [Exporter::Console]);
+        assert_eq!(config.log_format, Some(LogFormat::Json));
+        let unknown = serde_json::from_str::<TelemetryConfig>(r#"{"servce_name": "shop"}"#);
+        assert!(unknown.unwrap_err().to_string().contains("servce_name"));
+    }
 }

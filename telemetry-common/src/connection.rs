@@ -116,7 +116,7 @@ struct Metrics {
     io: Counter<u64>,
 }
 
-/// Created at the first connection, because instruments must be created after `init`.
+/// Created at the first connection, because instruments must be created after telemetry is installed.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     let meter = scope::meter();
     Metrics {

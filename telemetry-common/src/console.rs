@@ -4,10 +4,11 @@
 
 use std::{
     borrow::Cow,
+    cell::RefCell,
     collections::BTreeMap,
     error::Error,
-    fmt::{self, Write as _},
-    io::IsTerminal,
+    fmt::{self, Write},
+    io::{self, IsTerminal, stderr},
     sync::OnceLock,
 };
 
@@ -21,28 +22,59 @@ use tracing::{
 };
 use tracing_log::NormalizeEvent;
 use tracing_opentelemetry::get_otel_context;
-use tracing_subscriber::{
-    Layer,
-    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
-    registry::LookupSpan,
-};
+use tracing_subscriber::{Layer, layer};
 
 use crate::{
-    LogFormat, RequestId, error_chain,
+    LogFormat, RequestId,
+    console_writer::ConsoleWriter,
+    error_chain,
     semconv::{EXCEPTION_STACKTRACE, EXCEPTION_TYPE},
 };
 
-/// Returns the layer that writes console logs in `format`.
-pub(crate) fn layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
-where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-{
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => layer.event_format(Text).boxed(),
-        LogFormat::Json => layer.event_format(Json).boxed(),
+/// The layer that formats events and passes them to the writer. It does not record spans.
+pub(crate) struct ConsoleLayer {
+    format: LogFormat,
+    /// Whether text has colours.
+    is_coloured: bool,
+    writer: ConsoleWriter,
+}
+
+impl ConsoleLayer {
+    /// Returns the layer, which writes to stderr.
+    pub(crate) fn new(format: LogFormat) -> io::Result<Self> {
+        Ok(Self {
+            format,
+            is_coloured: stderr().is_terminal(),
+            writer: ConsoleWriter::start(stderr())?,
+        })
+    }
+
+    pub(crate) fn writer(&self) -> ConsoleWriter {
+        self.writer.clone()
+    }
+}
+
+impl<S: Subscriber> Layer<S> for ConsoleLayer {
+    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+        thread_local! {
+            static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+        }
+        let write = |line: &mut String| {
+            line.clear();
+            let formatted = match self.format {
+                LogFormat::Text => write_text(line, event, self.is_coloured),
+                LogFormat::Json => write_json(line, event),
+            };
+            // Writing to a string fails only if the `Display` of a field does.
+            if formatted.is_ok() {
+                self.writer.write(line);
+            }
+        };
+        LINE.with(|line| match line.try_borrow_mut() {
+            Ok(mut line) => write(&mut line),
+            // The `Display` of a field logs an event.
+            Err(_) => write(&mut String::new()),
+        });
     }
 }
 
@@ -95,51 +127,34 @@ fn target(event: &Event<'_>) -> Cow<'static, str> {
     }
 }
 
-/// Formats an event as one line of text.
-struct Text;
-
-impl<S, N> FormatEvent<S, N> for Text
-where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-    N: for<'writer> FormatFields<'writer> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut out: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let colour = out.has_ansi_escapes();
-        let paint = move |code: &'static str| if colour { code } else { "" };
-        let (dim, plain) = (paint("\x1b[2m"), paint("\x1b[0m"));
-        let level = *event.metadata().level();
-        let tint = paint(match level {
-            Level::ERROR => "\x1b[31m",
-            Level::WARN => "\x1b[33m",
-            Level::INFO => "\x1b[32m",
-            _ => "\x1b[34m",
-        });
-        write!(
-            out,
-            "{dim}{:.3}{plain} {tint}{level:>5}{plain} ",
-            Timestamp::now()
-        )?;
-        write!(out, "{dim}{}:{plain} ", target(event))?;
-        event.record(&mut TextFields(&mut out));
-        for (name, id) in ids(event) {
-            write!(out, " {dim}{name}={id}{plain}")?;
-        }
-        writeln!(out)
+/// Writes an event as one line of text.
+fn write_text(out: &mut String, event: &Event<'_>, is_coloured: bool) -> fmt::Result {
+    let paint = move |code: &'static str| if is_coloured { code } else { "" };
+    let (dim, plain) = (paint("\x1b[2m"), paint("\x1b[0m"));
+    let level = *event.metadata().level();
+    let tint = paint(match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        _ => "\x1b[34m",
+    });
+    let now = Timestamp::now();
+    write!(out, "{dim}{now:.3}{plain} {tint}{level:>5}{plain} ")?;
+    write!(out, "{dim}{}:{plain} ", target(event))?;
+    event.record(&mut TextFields(out));
+    for (name, id) in ids(event) {
+        write!(out, " {dim}{name}={id}{plain}")?;
     }
+    writeln!(out)
 }
 
 /// Writes the message of an event, and its fields as `name=value`. `exception.type` and stack
 /// traces are omitted, because the messages of the error already describe the failure in one line.
-struct TextFields<'out, 'writer>(&'out mut Writer<'writer>);
+struct TextFields<'out>(&'out mut String);
 
-impl TextFields<'_, '_> {
+impl TextFields<'_> {
     fn write(&mut self, field: &Field, value: impl fmt::Display) {
-        // A failed write cannot be reported, because errors are reported on the console.
+        // Writing to a string fails only if the `Display` of the value does.
         let _ = match field.name() {
             "message" => write!(Escape(self.0), "{value}"),
             EXCEPTION_TYPE | EXCEPTION_STACKTRACE => Ok(()),
@@ -150,25 +165,22 @@ impl TextFields<'_, '_> {
 }
 
 /// Escapes control characters, which could move a terminal's cursor or forge a log record.
-struct Escape<'out, 'writer>(&'out mut Writer<'writer>);
+struct Escape<'out>(&'out mut String);
 
-impl fmt::Write for Escape<'_, '_> {
+impl fmt::Write for Escape<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if !text.contains(|c: char| c.is_control() && c != '\t') {
-            return self.0.write_str(text);
-        }
         for c in text.chars() {
             if c.is_control() && c != '\t' {
-                write!(self.0, "{}", c.escape_default())?;
+                self.0.extend(c.escape_default());
             } else {
-                self.0.write_char(c)?;
+                self.0.push(c);
             }
         }
         Ok(())
     }
 }
 
-impl Visit for TextFields<'_, '_> {
+impl Visit for TextFields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.write(field, format_args!("{value:?}"));
     }
@@ -182,35 +194,22 @@ impl Visit for TextFields<'_, '_> {
     }
 }
 
-/// Formats an event as one JSON object.
-struct Json;
-
-impl<S, N> FormatEvent<S, N> for Json
-where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-    N: for<'writer> FormatFields<'writer> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut out: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut fields = JsonFields(BTreeMap::new());
-        event.record(&mut fields);
-        let JsonFields(mut fields) = fields;
-        let name = event.metadata().name();
-        // tracing generates "event file:line", and the bridge from the log crate "log event".
-        if !name.starts_with("event ") && name != "log event" {
-            fields.insert("event", json!(name));
-        }
-        fields.insert("timestamp", json!(format!("{:.3}", Timestamp::now())));
-        fields.insert("level", json!(event.metadata().level().as_str()));
-        fields.insert("target", json!(target(event)));
-        fields.extend(ids(event).into_iter().map(|(name, id)| (name, json!(id))));
-        let line = serde_json::to_string(&fields).map_err(|_| fmt::Error)?;
-        writeln!(out, "{line}")
+/// Writes an event as one JSON object and a line feed.
+fn write_json(out: &mut String, event: &Event<'_>) -> fmt::Result {
+    let mut fields = JsonFields(BTreeMap::new());
+    event.record(&mut fields);
+    let JsonFields(mut fields) = fields;
+    let name = event.metadata().name();
+    // tracing generates "event file:line", and the bridge from the log crate "log event".
+    if !name.starts_with("event ") && name != "log event" {
+        fields.insert("event", json!(name));
     }
+    fields.insert("timestamp", json!(format!("{:.3}", Timestamp::now())));
+    fields.insert("level", json!(event.metadata().level().as_str()));
+    fields.insert("target", json!(target(event)));
+    fields.extend(ids(event).into_iter().map(|(name, id)| (name, json!(id))));
+    let line = serde_json::to_string(&fields).map_err(|_| fmt::Error)?;
+    writeln!(out, "{line}")
 }
 
 /// The fields of an event as JSON values. Numbers stay numbers.
@@ -257,15 +256,15 @@ impl Visit for JsonFields {
 #[cfg(test)]
 mod tests {
     use std::{
-        io,
         sync::{Arc, Mutex},
+        time::Duration,
     };
 
     use opentelemetry::trace::TracerProvider as _;
     use opentelemetry_sdk::trace::SdkTracerProvider;
     use tracing::{error, info, info_span, subscriber::with_default};
     use tracing_opentelemetry::OpenTelemetrySpanExt;
-    use tracing_subscriber::{fmt::layer, layer::SubscriberExt, registry};
+    use tracing_subscriber::{layer::SubscriberExt, registry};
 
     use super::*;
 
@@ -282,38 +281,26 @@ mod tests {
         }
     }
 
-    /// Returns what `format` prints while `work` runs.
-    fn printed<E>(format: E, work: impl FnOnce()) -> String
-    where
-        E: FormatEvent<Spans, tracing_subscriber::fmt::format::DefaultFields>
-            + Send
-            + Sync
-            + 'static,
-    {
+    /// Returns what the layer prints while `work` runs.
+    fn printed(format: LogFormat, work: impl FnOnce()) -> String {
         let output = Output::default();
-        let written = output.clone();
+        let writer = ConsoleWriter::start(output.clone()).unwrap();
         let tracer = SdkTracerProvider::builder().build().tracer("test");
-        let spans: Spans = registry().with(tracing_opentelemetry::layer().with_tracer(tracer));
-        let console = layer()
-            .with_writer(move || output.clone())
-            .with_ansi(false)
-            .event_format(format);
+        let spans = registry().with(tracing_opentelemetry::layer().with_tracer(tracer));
+        let console = ConsoleLayer {
+            format,
+            is_coloured: false,
+            writer: writer.clone(),
+        };
         with_default(spans.with(console), work);
-        let written = written.0.lock().unwrap();
+        writer.flush(Duration::from_mins(1));
+        let written = output.0.lock().unwrap();
         String::from_utf8(written.clone()).unwrap()
     }
 
-    type Spans = tracing_subscriber::layer::Layered<
-        tracing_opentelemetry::OpenTelemetryLayer<
-            tracing_subscriber::Registry,
-            opentelemetry_sdk::trace::SdkTracer,
-        >,
-        tracing_subscriber::Registry,
-    >;
-
     #[test]
     fn control_characters_are_escaped() {
-        let line = printed(Text, || {
+        let line = printed(LogFormat::Text, || {
             info!(title = %"\u{1b}[2J", "forged\nERROR: not a record");
         });
         assert_eq!(line.lines().count(), 1, "{line:?}");
@@ -324,7 +311,7 @@ mod tests {
     #[test]
     fn an_event_with_an_explicit_parent_has_the_ids_of_that_span() {
         let mut id = String::new();
-        let line = printed(Json, || {
+        let line = printed(LogFormat::Json, || {
             store_dispatch();
             let parent = info_span!(parent: None, "parent");
             let context = parent.context();
@@ -348,9 +335,9 @@ mod tests {
                 tracing_log::format_trace(&record).unwrap();
             };
             let line = if is_json {
-                printed(Json, log)
+                printed(LogFormat::Json, log)
             } else {
-                printed(Text, log)
+                printed(LogFormat::Text, log)
             };
             assert!(line.contains("other_crate"), "{line}");
             assert!(

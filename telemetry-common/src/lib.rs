@@ -1,35 +1,33 @@
-//! OpenTelemetry for services: one call of [`init`] sets up traces, metrics and logs.
+//! OpenTelemetry for services: one line sets up traces, metrics and logs.
 //!
 //! The crate creates spans and propagates context for HTTP, PostgreSQL and Kafka, adds the trace id
 //! to log records, and flushes all telemetry at shutdown.
 //!
 //! ```no_run
-//! use telemetry_common::{TelemetryConfig, init, service};
-//! # #[derive(clap::Parser)] struct Settings { #[command(flatten)] telemetry: TelemetryConfig }
-//! # fn serve() -> Result<(), std::io::Error> { Ok(()) }
-//! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let settings: Settings = clap::Parser::parse();
-//!     let runtime = tokio::runtime::Runtime::new()?;
-//!     let _entered = runtime.enter(); // the gRPC exporter needs a runtime
-//!     let telemetry = init(&settings.telemetry, service!())?;
-//!     let result = serve();
-//!     telemetry.shutdown(std::time::Duration::from_secs(5)); // also after a failure
-//!     Ok(result?)
-//! }
+//! # async fn serve() -> Result<(), std::io::Error> { Ok(()) }
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let _telemetry = telemetry_common::builder(telemetry_common::service!()).install()?;
+//!     Ok(serve().await?)
+//! } // dropped: exports what is still queued, also after an error
 //! ```
 //!
+//! The settings come from the environment: [`VARIABLES`] lists them. [`Builder`] adds layers,
+//! processors, views, readers and resource attributes of the application.
+//!
 //! Modules, in the order in which a request passes through them: [`http`] (server and client),
-//! [`db`] and [`kafka`]. All of them use [`RequestId`], [`record_failure`] and the names in
-//! [`semconv`]. The private modules `providers`, `subscriber`, `console` and `resource` set up the
-//! SDK. The module `testing` is for tests. A cargo feature enables each integration.
+//! `db` and `kafka`. All of them use [`RequestId`], [`record_failure`] and the names in
+//! [`semconv`]. The private modules `builder`, `providers`, `subscriber`, `console` and `resource`
+//! set up the SDK. The module `testing` is for tests. A cargo feature enables each integration.
 
 mod bounded;
+mod builder;
 mod config;
 pub mod connection;
 mod console;
+mod console_writer;
 #[cfg(feature = "sqlx")]
 pub mod db;
-mod environment;
 mod failure;
 #[cfg(feature = "sentry")]
 mod grafana;
@@ -43,6 +41,7 @@ mod pipeline_stats;
 mod process;
 mod propagation;
 mod providers;
+mod rate_limit;
 #[cfg(any(feature = "axum", feature = "reqwest", feature = "sentry"))]
 mod redact;
 mod rejected;
@@ -58,10 +57,16 @@ pub mod sentry;
 mod subscriber;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod variables;
 
 use opentelemetry::{Context, TraceFlags, trace::TraceContextExt};
 
-pub use config::{Exporter, LogFormat, Processor, Propagator, TelemetryConfig};
+pub use builder::Builder;
+#[cfg(feature = "sentry")]
+pub use config::Secret;
+pub use config::{
+    Exporter, InvalidSetting, LogFormat, Processor, Propagator, TelemetryConfig, TracesSampler,
+};
 #[doc(hidden)]
 pub use failure::ExceptionType;
 pub use failure::{ErrorChain, error_chain, record_failure};
@@ -75,28 +80,31 @@ pub use scrape::Scrape;
 pub use subscriber::{BadFilter, ConsoleFilter};
 #[doc(hidden)]
 pub use tracing;
+pub use variables::{Reader, VARIABLES, Variable};
 
-/// Sets up traces, metrics and logs for this process.
+/// Starts telemetry for `service`, with the settings from the environment.
 ///
-/// Call it once, inside a tokio runtime, before the first instrument is created. An instrument that
-/// is created earlier never exports. Returns an error if a setting is invalid, or if a global
-/// tracing subscriber is already installed.
-pub fn init(config: &TelemetryConfig, service: Service) -> Result<Telemetry, InitError> {
-    let mut telemetry = subscriber::while_starting(|| Telemetry::build(config, service))?;
-    #[cfg(any(feature = "axum", feature = "reqwest"))]
-    if let Some(methods) = &config.otel_instrumentation_http_known_methods {
-        http::method::set_known(methods);
-    }
-    subscriber::install(config, &mut telemetry)?;
-    environment::warn_about_ignored();
-    panics::observe();
-    process::observe();
-    Ok(telemetry)
+/// ```
+/// use telemetry_common::{opentelemetry::KeyValue, service};
+///
+/// let telemetry = telemetry_common::builder(service!())
+///     .resource([KeyValue::new("team", "books")])
+///     .install()?;
+/// tracing::info!("started");
+/// drop(telemetry); // exports what is still queued
+/// # Ok::<(), telemetry_common::InitError>(())
+/// ```
+pub fn builder(service: Service) -> Builder {
+    Builder::new(service)
 }
 
-/// The reason why [`init`] could not set up telemetry.
+/// The reason why [`Builder::install`] could not set up telemetry.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum InitError {
+    /// The value of a setting is invalid.
+    #[error(transparent)]
+    Setting(#[from] InvalidSetting),
     /// An exporter rejected its settings (`OTEL_EXPORTER_OTLP_*`).
     #[error("could not build the {signal} exporter")]
     Exporter {
@@ -107,7 +115,6 @@ pub enum InitError {
         source: opentelemetry_otlp::ExporterBuildError,
     },
     /// The CA certificate for an endpoint could not be read or parsed.
-    #[cfg(feature = "tls")]
     #[error("could not load OTEL_EXPORTER_OTLP_CERTIFICATE of {signal}: {reason}")]
     Certificate {
         /// The signal: TRACES, METRICS or LOGS.
@@ -116,7 +123,6 @@ pub enum InitError {
         reason: String,
     },
     /// An endpoint has an `https` URL, but the feature `tls` is disabled.
-    #[cfg(not(feature = "tls"))]
     #[error(
         "the OTLP endpoint of {signal} has an https URL: build telemetry-common with its feature tls"
     )]
@@ -125,17 +131,31 @@ pub enum InitError {
         signal: &'static str,
     },
     /// `SENTRY_DSN` is not a valid DSN. The message omits the value, which is a secret.
-    #[cfg(feature = "sentry")]
     #[error("SENTRY_DSN is not a Sentry DSN")]
     SentryDsn,
     /// The thread that sends events to Sentry could not be started.
-    #[cfg(feature = "sentry")]
     #[error("could not start the Sentry transport thread")]
     Sentry(#[source] std::io::Error),
     /// `TRACES_PROCESSOR=simple` with the OTLP exporter: the end of each span would wait for the
     /// collector.
     #[error("TRACES_PROCESSOR=simple is supported only with OTEL_TRACES_EXPORTER=console")]
     Simple,
+    /// The console thread could not be started.
+    #[error("could not start the thread of the console logs")]
+    Console(#[source] std::io::Error),
+    /// The runtime of the gRPC exporters could not be started.
+    #[cfg(feature = "grpc")]
+    #[error("could not start the runtime of the {signal} exporter")]
+    Runtime {
+        /// The signal: TRACES, METRICS or LOGS.
+        signal: &'static str,
+        /// The error of the runtime.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The Prometheus exporter is for metrics only, and needs the feature `prometheus`.
+    #[error("the exporter prometheus is for metrics only, and needs the feature prometheus")]
+    NoPrometheus,
     /// The Prometheus exporter rejected its registry.
     #[cfg(feature = "prometheus")]
     #[error("could not build the Prometheus exporter")]
@@ -143,9 +163,15 @@ pub enum InitError {
     /// `RUST_LOG` is not a valid filter.
     #[error("RUST_LOG is not a valid filter")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// A global tracing subscriber is already installed.
-    #[error("a global tracing subscriber is already installed")]
-    Subscriber(#[from] tracing_subscriber::util::TryInitError),
+    /// Telemetry has already started, or another global tracing subscriber is installed.
+    #[error("telemetry has already started, or another tracing subscriber is installed")]
+    AlreadyInstalled,
+}
+
+impl From<tracing_subscriber::util::TryInitError> for InitError {
+    fn from(_: tracing_subscriber::util::TryInitError) -> Self {
+        Self::AlreadyInstalled
+    }
 }
 
 /// Returns the id of the current trace as 32 hex digits, or `None` if there is no current span.

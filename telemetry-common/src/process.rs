@@ -131,9 +131,12 @@ mod linux {
     }
 }
 
-/// Creates the instruments of the process, on Linux only, and of the current tokio runtime.
+/// Creates the instruments of the process, on Linux only, and of the current tokio runtime, if
+/// there is one.
 pub(crate) fn observe() {
     #[cfg(target_os = "linux")]
     linux::observe();
-    opentelemetry_instrumentation_tokio::observe_current_runtime();
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        opentelemetry_instrumentation_tokio::observe_runtime(&runtime);
+    }
 }

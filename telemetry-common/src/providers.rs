@@ -2,6 +2,7 @@
 //! flushes and shuts them down within one time budget.
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,14 +16,19 @@ use opentelemetry::global;
 use opentelemetry_sdk::{
     Resource,
     error::{OTelSdkError, OTelSdkResult},
-    logs::{self, BatchLogProcessor, SdkLoggerProvider},
-    metrics::{MeterProviderBuilder, SdkMeterProvider},
-    trace::{self, BatchSpanProcessor, SdkTracerProvider, SimpleSpanProcessor},
+    logs::{self, BatchLogProcessor, LogExporter, LoggerProviderBuilder, SdkLoggerProvider},
+    metrics::{MeterProviderBuilder, SdkMeterProvider, exporter::PushMetricExporter},
+    trace::{
+        self, BatchSpanProcessor, SdkTracerProvider, SimpleSpanProcessor, SpanExporter,
+        TracerProviderBuilder,
+    },
 };
 
 use crate::{
-    Exporter, InitError, Processor, Service, TelemetryConfig,
+    Exporter, InitError, Processor, TelemetryConfig,
     bounded::BoundedProcessor,
+    builder::Builder,
+    console_writer::ConsoleWriter,
     normalize::{
         CountingLogExporter, CountingMetricExporter, NormalizingLogProcessor,
         NormalizingSpanExporter,
@@ -30,16 +36,17 @@ use crate::{
     otlp,
     pipeline_stats::{Components, LOGS, PipelineStats, SPANS},
     propagation, resource,
-    sampler::CountingSampler,
+    sampler::{self, CountingSampler},
     scope::Scopes,
     subscriber::ConsoleFilter,
 };
 
-/// The telemetry of this process, as [`init`](crate::init) started it.
+/// The telemetry of this process, as [`Builder::install`](crate::Builder::install) started it.
 ///
-/// Call [`shutdown`](Self::shutdown) at the end of the process: it exports what is still queued.
+/// When it is dropped, it exports what is still queued, within 5 seconds. It blocks the thread.
+/// [`shutdown`](Self::shutdown) does the same within another budget.
 #[derive(Debug, Default)]
-#[must_use = "without `shutdown` the last spans, logs and metrics are lost"]
+#[must_use = "telemetry ends when this value is dropped"]
 pub struct Telemetry {
     pub(crate) traces: Option<SdkTracerProvider>,
     pub(crate) metrics: Option<SdkMeterProvider>,
@@ -47,11 +54,18 @@ pub struct Telemetry {
     pipeline_stats: Vec<(&'static str, Arc<PipelineStats>)>,
     rejected_points: Arc<AtomicU64>,
     pub(crate) console: ConsoleFilter,
+    pub(crate) console_writer: Option<ConsoleWriter>,
     #[cfg(feature = "sentry")]
     pub(crate) sentry: Option<crate::sentry::Reporter>,
     #[cfg(feature = "prometheus")]
-    pub(crate) registry: prometheus::Registry,
+    registry: Option<prometheus::Registry>,
 }
+
+/// The budget of the shutdown when [`Telemetry`] is dropped.
+const DEFAULT_BUDGET: Duration = Duration::from_secs(5);
+
+/// The time limit for the last console lines, if nobody reads stderr.
+const CONSOLE_BUDGET: Duration = Duration::from_secs(1);
 
 /// Extra capacity of the SDK's queue, in items, beyond the bound of [`BoundedProcessor`]. The SDK's
 /// queue also holds the SDK's control messages.
@@ -62,29 +76,64 @@ const SLACK: usize = 64;
 const FLUSH_SHARE: f32 = 0.7;
 
 impl Telemetry {
-    /// Builds the providers and sets them as the global ones.
-    pub(crate) fn build(config: &TelemetryConfig, service: Service) -> Result<Self, InitError> {
-        global::set_text_map_propagator(propagation::propagator(&config.otel_propagators));
+    /// Builds the providers and sets them as the global ones. After an error, no global is set.
+    pub(crate) fn build(builder: Builder, config: &TelemetryConfig) -> Result<Self, InitError> {
         let is_simple = config.traces_processor == Processor::Simple;
-        if is_simple && config.otel_traces_exporter == Exporter::Otlp {
+        if is_simple && config.traces_exporters.contains(&Exporter::Otlp) {
             return Err(InitError::Simple);
         }
+        let service = builder.service;
+        let resource = resource::detect(&builder, config.service_name.as_deref());
         let mut telemetry = Self::default();
-        let resource = resource::detect(service, config.otel_service_name.as_deref());
-        #[cfg(feature = "sentry")]
-        telemetry.build_sentry(config, &resource)?;
-        if config.otel_sdk_disabled {
+        if config.sdk_disabled {
+            telemetry.build_sentry(config, &resource)?;
+            propagation::install(&config.propagators);
             return Ok(telemetry);
         }
+        let has_spans = builder.has_span_processor || !config.traces_exporters.is_empty();
+        let has_logs = builder.has_log_processor || !config.logs_exporters.is_empty();
+        let metrics = telemetry.add_metric_exporters(builder.metrics, config)?;
+        let traces = telemetry.add_span_exporters(builder.traces, config)?;
+        let logs = builder.logs.with_log_processor(NormalizingLogProcessor);
+        let logs = telemetry.add_log_exporters(logs, config)?;
+        telemetry.build_sentry(config, &resource)?;
+
+        propagation::install(&config.propagators);
         Scopes::set(service);
         // Metrics first: the statistics of the other signals need the meter.
-        telemetry.build_metrics(config, resource.clone())?;
-        telemetry.build_traces(config, resource.clone())?;
-        telemetry.build_logs(config, resource)?;
+        let metrics = MeterProviderBuilder::build(metrics.with_resource(resource.clone()));
+        global::set_meter_provider(metrics.clone());
+        telemetry.metrics = Some(metrics);
+        if has_spans {
+            let sampler = builder
+                .sampler
+                .unwrap_or_else(|| sampler::configured(config));
+            let sampler = CountingSampler::new(sampler);
+            sampler.observe();
+            let traces = traces
+                .with_sampler(sampler)
+                .with_resource(resource.clone())
+                .build();
+            global::set_tracer_provider(traces.clone());
+            telemetry.traces = Some(traces);
+        }
+        if has_logs {
+            telemetry.logs = Some(logs.with_resource(resource).build());
+        }
         for (_, stats) in &telemetry.pipeline_stats {
             stats.observe();
         }
         Ok(telemetry)
+    }
+
+    #[cfg(not(feature = "sentry"))]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "as with the feature sentry"
+    )]
+    fn build_sentry(&self, _: &TelemetryConfig, _: &Resource) -> Result<(), InitError> {
+        Ok(())
     }
 
     #[cfg(feature = "sentry")]
@@ -93,92 +142,160 @@ impl Telemetry {
         config: &TelemetryConfig,
         resource: &Resource,
     ) -> Result<(), InitError> {
-        let grafana = config.grafana_url.as_ref();
-        self.sentry = crate::sentry::Reporter::build(&config.sentry, grafana, resource)?;
+        self.sentry = crate::sentry::Reporter::build(config, resource)?;
         let stats = self.sentry.as_ref().map(|sentry| Arc::clone(&sentry.stats));
         let stats = stats.map(|stats| ("Sentry events", stats));
         self.pipeline_stats.extend(stats);
         Ok(())
     }
 
-    fn build_metrics(
+    fn add_metric_exporters(
         &mut self,
+        mut metrics: MeterProviderBuilder,
         config: &TelemetryConfig,
-        resource: Resource,
-    ) -> Result<(), InitError> {
-        let builder = SdkMeterProvider::builder().with_resource(resource);
-        #[cfg(feature = "prometheus")]
-        let builder = builder.with_reader(
-            opentelemetry_prometheus::exporter()
-                .with_registry(self.registry.clone())
-                .build()
-                .map_err(InitError::Prometheus)?,
-        );
+    ) -> Result<MeterProviderBuilder, InitError> {
+        for exporter in &config.metrics_exporters {
+            metrics = match exporter {
+                Exporter::Otlp => {
+                    let types = ("otlp_http_metric_exporter", "otlp_grpc_metric_exporter");
+                    let component = otlp::component("METRICS", types);
+                    self.add_metric_exporter(metrics, otlp::metrics()?, component)
+                }
+                Exporter::Console => {
+                    let exporter = opentelemetry_stdout::MetricExporter::default();
+                    self.add_metric_exporter(metrics, exporter, "console_metric_exporter")
+                }
+                #[cfg(feature = "prometheus")]
+                Exporter::Prometheus => {
+                    let registry = self.registry.insert(prometheus::Registry::new()).clone();
+                    let reader = opentelemetry_prometheus::exporter().with_registry(registry);
+                    metrics.with_reader(reader.build().map_err(InitError::Prometheus)?)
+                }
+                #[cfg(not(feature = "prometheus"))]
+                Exporter::Prometheus => return Err(InitError::NoPrometheus),
+            };
+        }
+        Ok(metrics)
+    }
+
+    /// `component` is the `otel.component.type` of `exporter`.
+    fn add_metric_exporter<E: PushMetricExporter>(
+        &self,
+        metrics: MeterProviderBuilder,
+        exporter: E,
+        component: &'static str,
+    ) -> MeterProviderBuilder {
         let rejected = Arc::clone(&self.rejected_points);
-        let provider = match config.otel_metrics_exporter {
-            Exporter::Otlp => {
-                let types = ("otlp_http_metric_exporter", "otlp_grpc_metric_exporter");
-                let component = otlp::component("METRICS", types);
-                let exporter = CountingMetricExporter::new(otlp::metrics()?, component, rejected);
-                builder.with_periodic_exporter(exporter)
-            }
-            Exporter::Console => {
-                let exporter = opentelemetry_stdout::MetricExporter::default();
-                let exporter =
-                    CountingMetricExporter::new(exporter, "console_metric_exporter", rejected);
-                builder.with_periodic_exporter(exporter)
-            }
-            Exporter::None => builder,
-        };
-        let provider = MeterProviderBuilder::build(provider);
-        global::set_meter_provider(provider.clone());
-        self.metrics = Some(provider);
-        Ok(())
+        let exporter = CountingMetricExporter::new(exporter, component, rejected);
+        metrics.with_periodic_exporter(exporter)
     }
 
-    fn build_traces(
+    fn add_span_exporters(
         &mut self,
+        mut traces: TracerProviderBuilder,
         config: &TelemetryConfig,
-        resource: Resource,
-    ) -> Result<(), InitError> {
-        let (provider, stats) = match config.otel_traces_exporter {
-            Exporter::Otlp => {
-                let types = ("otlp_http_span_exporter", "otlp_grpc_span_exporter");
-                let component = otlp::component("TRACES", types);
-                tracer_provider(config, resource, otlp::spans()?, component)
-            }
-            Exporter::Console => {
-                let exporter = opentelemetry_stdout::SpanExporter::default();
-                tracer_provider(config, resource, exporter, "console_span_exporter")
-            }
-            Exporter::None => return Ok(()),
-        };
-        global::set_tracer_provider(provider.clone());
-        self.traces = Some(provider);
-        self.pipeline_stats.push(("spans", stats));
-        Ok(())
+    ) -> Result<TracerProviderBuilder, InitError> {
+        for exporter in &config.traces_exporters {
+            traces = match exporter {
+                Exporter::Otlp => {
+                    let types = ("otlp_http_span_exporter", "otlp_grpc_span_exporter");
+                    let component = otlp::component("TRACES", types);
+                    self.add_span_exporter(traces, config, otlp::spans()?, component)
+                }
+                Exporter::Console => {
+                    let exporter = opentelemetry_stdout::SpanExporter::default();
+                    self.add_span_exporter(traces, config, exporter, "console_span_exporter")
+                }
+                Exporter::Prometheus => return Err(InitError::NoPrometheus),
+            };
+        }
+        Ok(traces)
     }
 
-    fn build_logs(
+    /// `component` is the `otel.component.type` of `exporter`.
+    fn add_span_exporter<E: SpanExporter + 'static>(
         &mut self,
+        traces: TracerProviderBuilder,
         config: &TelemetryConfig,
-        resource: Resource,
-    ) -> Result<(), InitError> {
-        let (provider, stats) = match config.otel_logs_exporter {
-            Exporter::Otlp => {
-                let types = ("otlp_http_log_exporter", "otlp_grpc_log_exporter");
-                let component = otlp::component("LOGS", types);
-                logger_provider(config, resource, otlp::logs()?, component)
-            }
-            Exporter::Console => {
-                let exporter = opentelemetry_stdout::LogExporter::default();
-                logger_provider(config, resource, exporter, "console_log_exporter")
-            }
-            Exporter::None => return Ok(()),
+        exporter: E,
+        component: &'static str,
+    ) -> TracerProviderBuilder {
+        let components = Components {
+            processor: match config.traces_processor {
+                Processor::Batch => "batching_span_processor",
+                Processor::Simple => "simple_span_processor",
+            },
+            exporter: component,
         };
-        self.logs = Some(provider);
-        self.pipeline_stats.push(("log records", stats));
-        Ok(())
+        let stats = PipelineStats::new(&SPANS, config.span_queue_size, components);
+        self.pipeline_stats.push(("spans", Arc::clone(&stats)));
+        let exporter = NormalizingSpanExporter {
+            exporter,
+            stats: Arc::clone(&stats),
+            length_limit: config.attribute_value_length_limit,
+        };
+        match config.traces_processor {
+            Processor::Batch => {
+                let queue = config.span_queue_size + SLACK;
+                let batches = trace::BatchConfigBuilder::default().with_max_queue_size(queue);
+                let processor =
+                    BatchSpanProcessor::builder(exporter).with_batch_config(batches.build());
+                let processor = processor.build();
+                traces.with_span_processor(BoundedProcessor { processor, stats })
+            }
+            Processor::Simple => {
+                let processor = SimpleSpanProcessor::new(exporter);
+                traces.with_span_processor(BoundedProcessor { processor, stats })
+            }
+        }
+    }
+
+    fn add_log_exporters(
+        &mut self,
+        mut logs: LoggerProviderBuilder,
+        config: &TelemetryConfig,
+    ) -> Result<LoggerProviderBuilder, InitError> {
+        for exporter in &config.logs_exporters {
+            logs = match exporter {
+                Exporter::Otlp => {
+                    let types = ("otlp_http_log_exporter", "otlp_grpc_log_exporter");
+                    let component = otlp::component("LOGS", types);
+                    self.add_log_exporter(logs, config, otlp::logs()?, component)
+                }
+                Exporter::Console => {
+                    let exporter = opentelemetry_stdout::LogExporter::default();
+                    self.add_log_exporter(logs, config, exporter, "console_log_exporter")
+                }
+                Exporter::Prometheus => return Err(InitError::NoPrometheus),
+            };
+        }
+        Ok(logs)
+    }
+
+    /// `component` is the `otel.component.type` of `exporter`.
+    fn add_log_exporter<E: LogExporter + 'static>(
+        &mut self,
+        logs: LoggerProviderBuilder,
+        config: &TelemetryConfig,
+        exporter: E,
+        component: &'static str,
+    ) -> LoggerProviderBuilder {
+        let components = Components {
+            processor: "batching_log_processor",
+            exporter: component,
+        };
+        let stats = PipelineStats::new(&LOGS, config.log_queue_size, components);
+        self.pipeline_stats
+            .push(("log records", Arc::clone(&stats)));
+        let exporter = CountingLogExporter {
+            exporter,
+            stats: Arc::clone(&stats),
+        };
+        let queue = config.log_queue_size + SLACK;
+        let batches = logs::BatchConfigBuilder::default().with_max_queue_size(queue);
+        let processor = BatchLogProcessor::builder(exporter).with_batch_config(batches.build());
+        let processor = processor.build();
+        logs.with_log_processor(BoundedProcessor { processor, stats })
     }
 
     /// Returns the filter of the console logs, which can be changed at run time.
@@ -186,37 +303,75 @@ impl Telemetry {
         self.console.clone()
     }
 
-    /// Returns the metrics of the process for a Prometheus endpoint.
+    /// Returns the metrics of the process for a Prometheus endpoint, or `None` if
+    /// `OTEL_METRICS_EXPORTER` does not list `prometheus`.
     #[cfg(feature = "prometheus")]
-    pub fn scrape(&self) -> crate::Scrape {
-        crate::Scrape(self.registry.clone())
+    pub fn scrape(&self) -> Option<crate::Scrape> {
+        self.registry.clone().map(crate::Scrape)
     }
 
     /// Exports the queued telemetry and shuts the providers down, within `budget`.
     ///
-    /// It blocks the thread: call it outside the runtime or with `spawn_blocking`. It prints to
-    /// stderr what was not delivered, because log records are no longer exported by then.
-    pub fn shutdown(self, budget: Duration) {
+    /// It blocks the thread. On the console it reports what was not delivered, because log records
+    /// are no longer exported by then.
+    pub fn shutdown(mut self, budget: Duration) {
+        self.finish(budget);
+    }
+
+    fn finish(&mut self, budget: Duration) {
         let (deadline, share) = (Instant::now() + budget, budget.mul_f32(FLUSH_SHARE));
+        let (traces, logs) = (self.traces.take(), self.logs.take());
+        #[cfg(feature = "sentry")]
+        let sentry = self.sentry.take();
         thread::scope(|threads| {
-            threads.spawn(|| {
-                self.traces
-                    .map(|traces| traces.shutdown_with_timeout(share))
-            });
-            threads.spawn(|| self.logs.map(|logs| logs.shutdown_with_timeout(share)));
+            threads.spawn(|| traces.map(|traces| traces.shutdown_with_timeout(share)));
+            threads.spawn(|| logs.map(|logs| logs.shutdown_with_timeout(share)));
             #[cfg(feature = "sentry")]
-            threads.spawn(|| self.sentry.map(|sentry| sentry.close(share)));
+            threads.spawn(|| sentry.map(|sentry| sentry.close(share)));
         });
         // The SDK's results do not show losses: a shutdown succeeds if its last batch was exported.
-        for (items, stats) in self.pipeline_stats {
-            report(items, stats.created_and_lost());
+        for (items, stats) in &self.pipeline_stats {
+            if let (created, lost @ 1..) = stats.created_and_lost() {
+                self.report(format_args!(
+                    "{lost} of {created} {items} were not delivered"
+                ));
+            }
         }
+        self.pipeline_stats.clear();
         // Last, so that the losses of the other signals are still counted and exported.
-        let remaining = deadline.saturating_duration_since(Instant::now());
-        let metrics = self
-            .metrics
-            .map(|metrics| shutdown_within(remaining, metrics));
-        report_metrics(metrics, self.rejected_points.load(Ordering::Relaxed));
+        if let Some(metrics) = self.metrics.take() {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if let Err(error) = shutdown_within(remaining, metrics) {
+                self.report(format_args!("the last metrics may be lost: {error}"));
+            }
+            if let rejected @ 1.. = self.rejected_points.load(Ordering::Relaxed) {
+                self.report(format_args!("{rejected} metric data points were rejected"));
+            }
+        }
+        if let Some(console) = self.console_writer.take() {
+            let dropped = console.flush(CONSOLE_BUDGET);
+            if dropped > 0 {
+                console.write(&format!(
+                    "telemetry: {dropped} console lines were dropped\n"
+                ));
+                console.flush(CONSOLE_BUDGET);
+            }
+        }
+    }
+
+    /// Writes a line to the console, because logging has ended.
+    #[expect(clippy::print_stderr, reason = "there are no console logs")]
+    fn report(&self, message: fmt::Arguments<'_>) {
+        match &self.console_writer {
+            Some(console) => console.write(&format!("telemetry: {message}\n")),
+            None => eprintln!("telemetry: {message}"),
+        }
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        self.finish(DEFAULT_BUDGET);
     }
 }
 
@@ -227,92 +382,4 @@ fn shutdown_within(budget: Duration, metrics: SdkMeterProvider) -> OTelSdkResult
     thread::spawn(move || done.send(metrics.shutdown_with_timeout(budget)));
     let in_time = finished.recv_timeout(budget);
     in_time.unwrap_or(Err(OTelSdkError::Timeout(budget)))
-}
-
-#[expect(clippy::print_stderr, reason = "logging has ended")]
-fn report(items: &str, (created, lost): (u64, u64)) {
-    if lost > 0 {
-        eprintln!("telemetry: {lost} of {created} {items} were not delivered");
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "logging has ended")]
-fn report_metrics(result: Option<OTelSdkResult>, rejected: u64) {
-    if rejected > 0 {
-        eprintln!("telemetry: {rejected} metric data points were rejected");
-    }
-    if let Some(Err(error)) = result {
-        eprintln!("telemetry: the last metrics may be lost: {error}");
-    }
-}
-
-/// `component` is the `otel.component.type` of `exporter`.
-fn tracer_provider<E: trace::SpanExporter + 'static>(
-    config: &TelemetryConfig,
-    resource: Resource,
-    exporter: E,
-    component: &'static str,
-) -> (SdkTracerProvider, Arc<PipelineStats>) {
-    let components = Components {
-        processor: match config.traces_processor {
-            Processor::Batch => "batching_span_processor",
-            Processor::Simple => "simple_span_processor",
-        },
-        exporter: component,
-    };
-    let stats = PipelineStats::new(&SPANS, config.otel_bsp_max_queue_size, components);
-    let exporter = NormalizingSpanExporter {
-        exporter,
-        stats: Arc::clone(&stats),
-        length_limit: config.otel_attribute_value_length_limit,
-    };
-    let provider = SdkTracerProvider::builder()
-        .with_sampler(CountingSampler::from_environment())
-        .with_resource(resource);
-    let provider = match config.traces_processor {
-        Processor::Batch => {
-            let queue = config.otel_bsp_max_queue_size + SLACK;
-            let batches = trace::BatchConfigBuilder::default().with_max_queue_size(queue);
-            let processor =
-                BatchSpanProcessor::builder(exporter).with_batch_config(batches.build());
-            provider.with_span_processor(BoundedProcessor {
-                processor: processor.build(),
-                stats: Arc::clone(&stats),
-            })
-        }
-        Processor::Simple => provider.with_span_processor(BoundedProcessor {
-            processor: SimpleSpanProcessor::new(exporter),
-            stats: Arc::clone(&stats),
-        }),
-    };
-    (provider.build(), stats)
-}
-
-/// `component` is the `otel.component.type` of `exporter`.
-fn logger_provider<E: logs::LogExporter + 'static>(
-    config: &TelemetryConfig,
-    resource: Resource,
-    exporter: E,
-    component: &'static str,
-) -> (SdkLoggerProvider, Arc<PipelineStats>) {
-    let components = Components {
-        processor: "batching_log_processor",
-        exporter: component,
-    };
-    let stats = PipelineStats::new(&LOGS, config.otel_blrp_max_queue_size, components);
-    let exporter = CountingLogExporter {
-        exporter,
-        stats: Arc::clone(&stats),
-    };
-    let queue = config.otel_blrp_max_queue_size + SLACK;
-    let batches = logs::BatchConfigBuilder::default().with_max_queue_size(queue);
-    let processor = BatchLogProcessor::builder(exporter).with_batch_config(batches.build());
-    let provider = SdkLoggerProvider::builder()
-        .with_resource(resource)
-        .with_log_processor(NormalizingLogProcessor)
-        .with_log_processor(BoundedProcessor {
-            processor: processor.build(),
-            stats: Arc::clone(&stats),
-        });
-    (provider.build(), stats)
 }

@@ -12,7 +12,7 @@ use opentelemetry_sdk::{
 };
 use ulid::Ulid;
 
-use crate::semconv;
+use crate::{builder::Builder, semconv};
 
 /// The name and version of a crate or program. [`service!`](crate::service) returns those of the
 /// calling crate.
@@ -35,8 +35,10 @@ macro_rules! service {
     };
 }
 
-/// Detects the resource. `name` overrides the service name of `service`.
-pub(crate) fn detect(service: Service, name: Option<&str>) -> Resource {
+/// Detects the resource of `builder`, and adds the application's attributes. `name` overrides the
+/// service name of `service`.
+pub(crate) fn detect(builder: &Builder, name: Option<&str>) -> Resource {
+    let service = builder.service;
     let mut attributes = vec![
         KeyValue::new(semconv::SERVICE_NAME, service.name),
         KeyValue::new(semconv::SERVICE_VERSION, service.version),
@@ -56,10 +58,10 @@ pub(crate) fn detect(service: Service, name: Option<&str>) -> Resource {
     }
     let resource = Resource::builder_empty()
         .with_schema_url(attributes, semconv::SCHEMA_URL)
-        .with_detectors(&[
-            Box::new(TelemetryResourceDetector),
-            Box::new(EnvResourceDetector::new()),
-        ]);
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_detectors(&builder.detectors)
+        .with_detector(Box::new(EnvResourceDetector::new()))
+        .with_attributes(builder.resource.iter().cloned());
     match name {
         Some(name) => resource.with_service_name(name.to_owned()).build(),
         None => resource.build(),
@@ -119,19 +121,29 @@ fn host_arch() -> &'static str {
 #[cfg(test)]
 mod tests {
     use opentelemetry::Key;
+    use opentelemetry_sdk::resource::ResourceDetector;
 
     use super::*;
+
+    struct Region;
+
+    impl ResourceDetector for Region {
+        fn detect(&self) -> Resource {
+            let region = KeyValue::new("cloud.region", "eu-1");
+            Resource::builder_empty().with_attribute(region).build()
+        }
+    }
 
     // proves: T7
     #[test]
     fn the_resource_names_the_service_and_hides_its_arguments() {
-        let resource = detect(
-            Service {
-                name: "shop",
-                version: "1.2.3",
-            },
-            Some("shop-eu"),
-        );
+        let service = Service {
+            name: "shop",
+            version: "1.2.3",
+        };
+        let team = KeyValue::new("team", "books");
+        let builder = Builder::new(service).resource([team]).with_detector(Region);
+        let resource = detect(&builder, Some("shop-eu"));
         let get = |key| {
             resource
                 .get(&Key::from_static_str(key))
@@ -140,6 +152,8 @@ mod tests {
         assert_eq!(get(semconv::SERVICE_NAME).as_deref(), Some("shop-eu"));
         assert_eq!(get(semconv::SERVICE_VERSION).as_deref(), Some("1.2.3"));
         assert_eq!(get("telemetry.sdk.language").as_deref(), Some("rust"));
+        assert_eq!(get("team").as_deref(), Some("books"));
+        assert_eq!(get("cloud.region").as_deref(), Some("eu-1"));
         assert_eq!(get("process.command_args"), None);
         assert_eq!(resource.schema_url(), Some(semconv::SCHEMA_URL));
         let instance = get(semconv::SERVICE_INSTANCE_ID).unwrap();

@@ -13,9 +13,9 @@ use opentelemetry::{
     Context, KeyValue,
     trace::{Link, SpanKind, TraceContextExt, TraceId},
 };
-use opentelemetry_sdk::trace::{Config, SamplingDecision, SamplingResult, ShouldSample};
+use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample};
 
-use crate::{scope, semconv};
+use crate::{TelemetryConfig, TracesSampler, scope, semconv};
 
 /// The values of `otel.span.parent.origin`.
 const ORIGINS: [&str; 3] = ["none", "local", "remote"];
@@ -34,16 +34,30 @@ pub(crate) struct CountingSampler {
 }
 
 impl CountingSampler {
-    /// Creates the sampler that `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` name, and the
-    /// metric of its counts. Call it after the meter provider is set.
-    pub(crate) fn from_environment() -> Self {
-        let started = Arc::<Started>::default();
-        observe(Arc::clone(&started));
+    pub(crate) fn new(sampler: Box<dyn ShouldSample>) -> Self {
         Self {
-            sampler: Config::default().sampler,
-            started,
+            sampler,
+            started: Arc::default(),
         }
     }
+
+    /// Creates the metric of the counts. Call it after the meter provider is set.
+    pub(crate) fn observe(&self) {
+        observe(Arc::clone(&self.started));
+    }
+}
+
+/// Returns the configured sampler.
+pub(crate) fn configured(config: &TelemetryConfig) -> Box<dyn ShouldSample> {
+    let ratio = Sampler::TraceIdRatioBased(config.traces_sampler_ratio);
+    Box::new(match config.traces_sampler {
+        TracesSampler::AlwaysOn => Sampler::AlwaysOn,
+        TracesSampler::AlwaysOff => Sampler::AlwaysOff,
+        TracesSampler::TraceIdRatio => ratio,
+        TracesSampler::ParentBasedAlwaysOn => Sampler::ParentBased(Box::new(Sampler::AlwaysOn)),
+        TracesSampler::ParentBasedAlwaysOff => Sampler::ParentBased(Box::new(Sampler::AlwaysOff)),
+        TracesSampler::ParentBasedTraceIdRatio => Sampler::ParentBased(Box::new(ratio)),
+    })
 }
 
 impl ShouldSample for CountingSampler {

@@ -23,7 +23,7 @@ pub(crate) fn meter() -> Meter {
 /// Returns the meter of a crate, which [`service!`](crate::service) identifies.
 ///
 /// Its scope has the name and version of the crate and the schema URL of the semantic conventions.
-/// Call it after [`init`](crate::init): an instrument that is created earlier never exports.
+/// Call it after [`Builder::install`](crate::Builder::install): an instrument that is created earlier never exports.
 pub fn meter_of(library: Service) -> Meter {
     global::meter_with_scope(of(library))
 }

@@ -73,6 +73,9 @@ pub const CONNECTION_IO: &str = "telemetry_common.connection.io";
 /// Metric: number of panics, caught or not.
 pub const PANICS: &str = "telemetry_common.panics";
 
+/// Metric: number of log events that the rate limit dropped.
+pub const LOG_RATE_LIMITED: &str = "telemetry_common.log.rate_limited";
+
 /// Attribute of a process span: the number of the attempt to process the message, starting at 1.
 pub const MESSAGING_ATTEMPT: &str = "telemetry_common.messaging.attempt";
 

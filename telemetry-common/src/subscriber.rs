@@ -7,6 +7,7 @@
 //! | logs               | events                           | `LOGS_FILTER`             |
 //! | Sentry events      | spans, and warnings and errors   | `TRACES_FILTER` for spans |
 //! | Sentry breadcrumbs | spans, and events from INFO      | `TRACES_FILTER` for spans |
+//! | application        | spans and events                 | of each layer             |
 //!
 //! The layer of log records also reads the warnings of the OTLP exporters, which name the number of
 //! rejected items. It does not export them.
@@ -14,14 +15,14 @@
 //! [`ConsoleFilter`] changes the filter of the console at run time. Instruments record metrics
 //! without a layer, so no filter applies to them.
 //!
-//! The layers of traces, logs and Sentry do not receive the exporters' own spans and events,
-//! because exporting telemetry must not create telemetry. The trace layer receives no events: they
+//! Exporting telemetry must not create telemetry: the SDK suppresses the spans and log records of the
+//! threads that export, and the Sentry layers do the same. The trace layer receives no events: they
 //! are exported as log records with the span's ids. Otherwise an `error!` would set the status of
 //! its span to Error even if the operation succeeded.
 
 use std::io::stderr;
 
-use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{Context, trace::TracerProvider as _};
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::{logs::SdkLoggerProvider, trace::SdkTracerProvider};
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter, warn};
@@ -37,39 +38,64 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    InitError, Telemetry, TelemetryConfig, console,
+    InitError, Telemetry, TelemetryConfig,
+    builder::{BoxedLayer, Console},
+    console::{self, ConsoleLayer},
+    rate_limit::RateLimit,
     rejected::{OTLP_EXPORTER, ReadRejections},
     scope::scope,
 };
 
-/// The crates that the exporters use. Targets match by prefix: `opentelemetry` includes the SDK and
-/// the OTLP exporter, whose targets start with that word.
-const EXPORTERS: [&str; 6] = ["opentelemetry", "hyper", "h2", "tonic", "tower", "reqwest"];
-
+/// Installs the subscriber with the layers of this crate, and then those of the application.
 pub(crate) fn install(
     config: &TelemetryConfig,
     telemetry: &mut Telemetry,
+    console: Console,
+    application: Vec<BoxedLayer>,
 ) -> Result<(), InitError> {
-    let format = config.console_format();
-    let filter = EnvFilter::builder().parse(&config.rust_log)?;
-    let (filter, handle) = reload::Layer::new(filter);
-    telemetry.console = ConsoleFilter(Some(handle));
-    let spans = |provider| traces(provider, &config.traces_filter);
+    let mut layers = Vec::with_capacity(4 + application.len());
+    match console {
+        Console::Own => {
+            let layer = ConsoleLayer::new(config.console_format()).map_err(InitError::Console)?;
+            telemetry.console_writer = Some(layer.writer());
+            let filter = EnvFilter::builder().parse(&config.console_filter)?;
+            let (filter, handle) = reload::Layer::new(filter);
+            telemetry.console = ConsoleFilter(Some(handle));
+            layers.push(
+                layer
+                    .with_filter(filter.and(always_evaluated(|_| true)))
+                    .boxed(),
+            );
+        }
+        Console::Other(layer) => layers.extend(layer.map(receives_all)),
+    }
+    if let Some(provider) = &telemetry.traces {
+        layers.push(traces(provider, &config.traces_filter).boxed());
+    }
     // Without a meter provider the SDK is disabled, and nothing is exported that could be rejected.
-    let events = |_| logs(telemetry.logs.as_ref(), &config.logs_filter);
-    let subscriber = registry()
-        // Must be the innermost layer: `reload::Handle` is generic over the subscriber beneath it.
-        .with(console::layer(format).with_filter(filter.and(always_evaluated(|_| true))))
-        .with(telemetry.traces.as_ref().map(spans))
-        .with(telemetry.metrics.as_ref().map(events));
+    if telemetry.metrics.is_some() {
+        layers.push(logs(telemetry.logs.as_ref(), &config.logs_filter).boxed());
+    }
     // After the trace layer, which stores the span context that the Sentry layer reads.
     #[cfg(feature = "sentry")]
-    let sentry = |reporter| crate::sentry::layers(reporter, &config.traces_filter);
-    #[cfg(feature = "sentry")]
-    let subscriber = subscriber.with(telemetry.sentry.as_ref().map(sentry));
-    subscriber.try_init()?;
+    if let Some(reporter) = &telemetry.sentry {
+        layers.push(crate::sentry::layers(reporter, &config.traces_filter).boxed());
+    }
+    layers.extend(application.into_iter().map(receives_all));
+    if let Some(limit) = config.log_rate_limit {
+        layers.push(RateLimit::new(limit).boxed());
+    }
+    registry().with(layers).try_init()?;
     console::store_dispatch();
     Ok(())
+}
+
+/// Returns a layer of the application that receives all that its own filter accepts, whatever the
+/// filters of the other layers reject.
+fn receives_all(layer: BoxedLayer) -> BoxedLayer {
+    let max_level = layer.max_level_hint().unwrap_or(LevelFilter::TRACE);
+    let all = dynamic_filter_fn(|_, _| true).with_max_level_hint(max_level);
+    layer.with_filter(all).boxed()
 }
 
 /// The filter of the console logs, which can be read and changed while the process runs.
@@ -131,14 +157,14 @@ pub(crate) fn traces<S>(provider: &SdkTracerProvider, filter: &Targets) -> impl 
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let spans = always_evaluated(|metadata| !metadata.is_event());
+    let spans = always_evaluated(|metadata| !metadata.is_event() && !is_exporting());
     tracing_opentelemetry::layer()
         .with_tracer(provider.tracer_with_scope(scope()))
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_target(true) // the exporter derives the instrumentation scope from it
-        .with_filter(without_exporters(filter).and(spans))
+        .with_filter(filter.clone().and(spans))
 }
 
 /// The layer that exports events as log records, if there is a provider, and that reads how many
@@ -150,17 +176,16 @@ pub(crate) fn logs<S>(
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let filter = provider.map_or_else(Targets::new, |_| without_exporters(filter));
+    let filter = provider.map_or_else(Targets::new, |_| filter.clone());
     let filter = filter.with_target(OTLP_EXPORTER, LevelFilter::WARN);
     ReadRejections(provider.map(OpenTelemetryTracingBridge::new))
         .with_filter(filter.and(always_evaluated(|_| true)))
 }
 
-/// Returns `filter` with the exporters' own spans and events disabled.
-pub(crate) fn without_exporters(filter: &Targets) -> Targets {
-    filter
-        .clone()
-        .with_targets(EXPORTERS.map(|target| (target, LevelFilter::OFF)))
+/// Whether this thread exports telemetry. Entering a span there would end the suppression, because
+/// the span has a context of its own.
+pub(crate) fn is_exporting() -> bool {
+    Context::is_current_telemetry_suppressed()
 }
 
 /// A filter that tracing evaluates for every span and event, not once per callsite.
@@ -180,8 +205,8 @@ mod tests {
         atomic::{AtomicU32, Ordering},
     };
 
-    use tracing::{Event, Level, enabled, subscriber::with_default, warn};
-    use tracing_subscriber::layer::Context;
+    use tracing::{Event, Level, debug, enabled, subscriber::with_default, warn};
+    use tracing_subscriber::layer;
 
     use super::*;
 
@@ -190,7 +215,7 @@ mod tests {
     struct CountingLayer(Arc<AtomicU32>);
 
     impl<S: Subscriber> Layer<S> for CountingLayer {
-        fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+        fn on_event(&self, _: &Event<'_>, _: layer::Context<'_, S>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -208,5 +233,29 @@ mod tests {
             warn!("kept");
         });
         assert_eq!(count.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_layer_of_the_application_receives_what_other_layers_reject() {
+        let (warnings, all) = (CountingLayer::default(), CountingLayer::default());
+        let counts = [Arc::clone(&warnings.0), Arc::clone(&all.0)];
+        let warnings = warnings.with_filter(LevelFilter::WARN.and(always_evaluated(|_| true)));
+        let layers: Vec<BoxedLayer> = vec![warnings.boxed(), receives_all(all.boxed())];
+        with_default(registry().with(layers), || {
+            debug!("for the application alone");
+            warn!("for both");
+        });
+        assert_eq!(counts.map(|count| count.load(Ordering::Relaxed)), [1, 2]);
+    }
+
+    #[test]
+    fn a_layer_with_a_filter_does_not_raise_the_level_of_the_process() {
+        let layer = receives_all(
+            CountingLayer::default()
+                .with_filter(LevelFilter::WARN)
+                .boxed(),
+        );
+        let layer: &dyn Layer<Registry> = &*layer;
+        assert_eq!(layer.max_level_hint(), Some(LevelFilter::WARN));
     }
 }

@@ -1,10 +1,19 @@
 //! In-memory exporters for tests, and functions that return the spans, log records and metrics of
 //! the tested code.
 //!
-//! ```text
-//! let (response, spans) = testing::spans_of(app.add_book("Dune")).await;
-//! let insert = spans.named("INSERT books");
-//! assert_eq!(insert.parent_span_id, spans.named("books.add").span_context.span_id());
+//! ```
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! use telemetry_common::testing;
+//! use tracing::{info, info_span};
+//!
+//! let ((), spans) = testing::spans_of(async {
+//!     info_span!("sell").in_scope(|| info!("sold"));
+//! })
+//! .await;
+//! let sell = spans.named("sell");
+//! assert_eq!(sell.parent_span_id, spans.named("test").span_context.span_id());
+//! assert_eq!(testing::logs_of(spans.trace_id()).len(), 1);
+//! # });
 //! ```
 //!
 //! The tests of one process share the subscriber and the providers. Each test reads only the traces
@@ -64,7 +73,7 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
         .build();
     global::set_meter_provider(meter_provider.clone());
     let formats = [Propagator::TraceContext, Propagator::Baggage];
-    global::set_text_map_propagator(propagation::propagator(&formats));
+    propagation::install(&formats);
     let traces = SdkTracerProvider::builder()
         .with_simple_exporter(NormalizingSpanExporter {
             exporter: spans.clone(),

@@ -76,7 +76,7 @@ impl DeadLetters {
         };
         let sent = self
             .0
-            .send(record, None, &[&created, &Trace::current()])
+            .send_created(record, None, &[&created, &Trace::current()])
             .await;
         if let Err(error) = &sent {
             exception!(

@@ -12,10 +12,7 @@ mod lag;
 mod liveness;
 mod replay;
 
-use std::{
-    panic::AssertUnwindSafe,
-    time::{Duration, Instant},
-};
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use anyhow::{Context, Result};
 use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded, DecodeError};
@@ -87,11 +84,7 @@ impl Consumer {
             .create_with_context(liveness.clone())
             .context("could not create the Kafka consumer")?;
         let dead_letters = DeadLetters::new(&config.service.kafka)?;
-        let consuming = ConsumerTelemetry {
-            group: GROUP,
-            client_id: CLIENT,
-            relation: config.kafka_trace_relation,
-        };
+        let consuming = ConsumerTelemetry::new(GROUP, CLIENT).relation(config.kafka_trace_relation);
         Ok(Self {
             messages,
             dead_letters,
@@ -204,7 +197,6 @@ impl Consumer {
     /// Makes one attempt, in one span. Returns whether the message is completed: processed or
     /// dead-lettered.
     async fn attempt(&self, message: &OwnedMessage, attempt: u32) -> bool {
-        let started = Instant::now();
         let event = BookAdded::decode(message.payload());
         let request = event
             .as_ref()
@@ -223,12 +215,7 @@ impl Consumer {
                     sent
                 }
             };
-            // Record the metric after the dead letter is sent, so that it covers the same time as
-            // the span.
-            let error_type = failure.as_ref().map(IngestionError::kind);
-            self.consuming
-                .processed(message, started.elapsed(), error_type);
-            completed
+            (completed, failure.as_ref().map(IngestionError::kind))
         };
         // The scope is inside the span, because the request id is added to the context of the span.
         // All log records of this attempt contain the id.
@@ -238,7 +225,11 @@ impl Consumer {
                 None => work.await,
             }
         });
-        self.consuming.process(message, attempt, identified).await
+        let error_type = |(_, error_type): &(bool, _)| *error_type;
+        let processing = self
+            .consuming
+            .process(message, attempt, identified, error_type);
+        processing.await.0
     }
 
     /// Ingests an event. A failure is recorded on the current span and logged, once.

@@ -106,7 +106,7 @@ async fn send(producer: &Producer, letter: &OwnedMessage) -> Result<()> {
         headers: Some(original_headers(letter)),
     };
     let sent = producer
-        .send(record, None, &[&kafka::extract(letter)])
+        .send_created(record, None, &[&kafka::extract(letter)])
         .await;
     sent.map(drop).context("could not replay a dead letter")
 }

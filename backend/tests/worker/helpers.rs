@@ -79,7 +79,7 @@ impl TestWorker {
 
     /// Publishes an event as bookapp does, with the trace context of the current span.
     pub(crate) async fn publish(&self, event: &BookAdded) {
-        let created = kafka::create_span(BOOK_ADDED, &event.book_id.to_string(), "test");
+        let created = kafka::create_span(BOOK_ADDED, Some(&event.book_id.to_string()), None);
         let headers = OwnedHeaders::from(&kafka::Headers::of(&created));
         let value = serde_json::to_vec(event).unwrap();
         self.send(&event.book_id.to_string(), Some(&value), headers)
@@ -91,7 +91,10 @@ impl TestWorker {
         let mut record = FutureRecord::to(BOOK_ADDED).key(key).headers(headers);
         record.payload = value;
         let context = Span::current().context();
-        self.producer.send(record, None, &[&context]).await.unwrap();
+        self.producer
+            .send_created(record, None, &[&context])
+            .await
+            .unwrap();
     }
 
     /// Sends a value that is not an event, with an additional header.
@@ -100,7 +103,7 @@ impl TestWorker {
             key: "mark",
             value: Some("kept"),
         };
-        let created = kafka::create_span(BOOK_ADDED, "7", "test");
+        let created = kafka::create_span(BOOK_ADDED, Some("7"), None);
         let headers = OwnedHeaders::from(&kafka::Headers::of(&created)).insert(mark);
         self.send("7", value, headers).await;
     }

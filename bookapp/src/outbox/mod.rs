@@ -57,7 +57,7 @@ pub(crate) async fn enqueue_all(tx: &mut Transaction, events: &[BookAdded]) -> s
 fn create(event: &BookAdded) -> (Span, NewRow) {
     let key = event.book_id.to_string();
     let event_id = event.event_id.to_string();
-    let span = kafka::create_span(BOOK_ADDED, &key, &event_id);
+    let span = kafka::create_span(BOOK_ADDED, Some(&key), Some(&event_id));
     let headers = Headers::of(&span).with("content-type", "application/json");
     let payload = serde_json::to_value(event).expect("an event is JSON");
     (

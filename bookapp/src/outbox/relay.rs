@@ -253,7 +253,7 @@ impl Relay {
         let retention = self.config.outbox_retention;
         let pruned = repository::prune_published(connection.untraced(), retention).await?;
         if pruned > 0 {
-            info!(name: "bookapp.outbox.tidied_up", "{pruned} sent messages pruned from the outbox");
+            info!(name: "bookapp.outbox.pruned", "{pruned} sent messages pruned from the outbox");
         }
         Ok(())
     }
@@ -268,7 +268,7 @@ fn send(
         .key(&row.key)
         .payload(&payload)
         .headers(OwnedHeaders::from(&row.headers.0));
-    producer.send(record, Some(&row.event_id), &[&row.headers.context()])
+    producer.send_created(record, Some(&row.event_id), &[&row.headers.context()])
 }
 
 /// Returns whether every retry would fail, because the message itself is invalid.

@@ -7,7 +7,6 @@ use bookapp::{App, config::Config};
 use clap::Parser;
 use rdkafka::message::OwnedMessage;
 use reqwest::{Method, Response};
-use reqwest_middleware::ClientWithMiddleware;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use telemetry_common::{http::client, testing};
@@ -21,7 +20,7 @@ pub(crate) struct TestApp {
     pub(crate) kafka: Rc<Kafka>,
     pub(crate) database_url: String,
     pub(crate) pool: PgPool,
-    client: ClientWithMiddleware,
+    client: client::TracedClient,
     running: InProcess,
 }
 

@@ -6,9 +6,8 @@
 use std::{collections::HashMap, sync::LazyLock};
 
 use progenitor::progenitor_client::{ClientHooks, ClientInfo, OperationInfo};
-use reqwest_middleware::ClientWithMiddleware;
 use serde_json::Value;
-use telemetry_common::http::client;
+use telemetry_common::http::client::{self, TracedClient};
 
 pub use generated::{Client, Error, types};
 
@@ -23,12 +22,12 @@ mod generated {
         clippy::allow_attributes_without_reason,
         reason = "generated"
     )]
-    use reqwest_middleware::ClientWithMiddleware;
+    use telemetry_common::http::client::TracedClient;
 
     progenitor::generate_api!(
         spec = "../../backend/openapi.json",
         hooks = Expected,
-        inner_type = ClientWithMiddleware,
+        inner_type = TracedClient,
         convert = { { type = "string", format = "date-time" } = jiff::Timestamp },
     );
 }
@@ -38,7 +37,7 @@ pub fn new(base_url: &str, http: reqwest::Client) -> Client {
     Client::new_with_client(base_url, http.clone(), client::with_tracing(http))
 }
 
-impl ClientHooks<ClientWithMiddleware> for Client {
+impl ClientHooks<TracedClient> for Client {
     async fn exec(
         &self,
         request: reqwest::Request,

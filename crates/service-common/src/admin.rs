@@ -37,7 +37,7 @@ pub struct Admin {
 
 #[derive(Clone)]
 struct AdminState {
-    scrape: Scrape,
+    scrape: Option<Scrape>,
     console: ConsoleFilter,
 }
 
@@ -87,9 +87,14 @@ impl Listener for MeasuredListener {
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {
-    match state.scrape.text() {
-        Ok(text) => ([(header::CONTENT_TYPE, Scrape::MEDIA_TYPE)], text).into_response(),
-        Err(error) => unavailable(&error).into_response(),
+    match state.scrape.as_ref().map(Scrape::text) {
+        Some(Ok(text)) => ([(header::CONTENT_TYPE, Scrape::MEDIA_TYPE)], text).into_response(),
+        Some(Err(error)) => unavailable(&error).into_response(),
+        None => Problem::new(
+            StatusCode::NOT_FOUND,
+            "OTEL_METRICS_EXPORTER does not list prometheus",
+        )
+        .into_response(),
     }
 }
 

@@ -46,7 +46,8 @@ pub fn main<F: Future<Output = Result<()>>>(
     let ProcessConfig { service, grace, .. } = config;
     let runtime = Runtime::new().expect("the runtime can create its threads");
     let entered = runtime.enter();
-    let telemetry = match telemetry_common::init(config.telemetry, service) {
+    let telemetry = telemetry_common::builder(service).config(config.telemetry.clone());
+    let telemetry = match telemetry.install() {
         Ok(telemetry) => telemetry,
         Err(error) => crate::settings::exit_with(&error.into()),
     };
@@ -154,8 +155,9 @@ pub fn announce(address: SocketAddr, format: LogFormat) {
     reason = "the program that starts the service reads the address"
 )]
 pub(crate) fn print(message: &str, format: LogFormat) {
-    match format {
-        LogFormat::Text => println!("{message}"),
-        LogFormat::Json => println!("{}", json!({ "message": message })),
+    if format == LogFormat::Json {
+        println!("{}", json!({ "message": message }));
+    } else {
+        println!("{message}");
     }
 }

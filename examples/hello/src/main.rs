@@ -1,40 +1,20 @@
-//! A minimal HTTP service: each request creates a span, a log record and a measurement.
+//! A minimal HTTP service: each request creates a span, a log record and measurements.
 
-use std::time::Duration;
+use std::env;
 
-use anyhow::Result;
-use axum::{Router, middleware::from_fn, routing::get};
-use clap::Parser;
-use telemetry_common::{TelemetryConfig, http::server, init, service};
-use tokio::{net::TcpListener, runtime::Runtime, signal::ctrl_c};
+use axum::{Router, routing::get};
+use telemetry_common::{builder, http::server, service};
+use tokio::{net::TcpListener, signal::ctrl_c};
 
-#[derive(Parser)]
-struct Settings {
-    #[arg(long, env, default_value = "127.0.0.1:8080")]
-    listen_addr: String,
-    #[command(flatten)]
-    telemetry: TelemetryConfig,
-}
-
-fn main() -> Result<()> {
-    let settings = Settings::parse();
-    let runtime = Runtime::new()?;
-    let _entered = runtime.enter(); // the gRPC exporter requires a runtime
-    let telemetry = init(&settings.telemetry, service!())?;
-    let result = runtime.block_on(serve(&settings));
-    telemetry.shutdown(Duration::from_secs(5)); // also after a failure
-    result
-}
-
-async fn serve(settings: &Settings) -> Result<()> {
-    let router = Router::new()
-        .route("/hello", get(|| async { "hello" }))
-        .layer(from_fn(server::observe)) // remaining attributes of the span, metrics, access log
-        .layer(server::span()) // the server span around the layers above
-        .layer(from_fn(server::identify)); // the request id, for all layers
-    let listener = TcpListener::bind(&settings.listen_addr).await?;
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let _telemetry = builder(service!()).install()?;
+    let router = Router::new().route("/hello", get(async || "hello"));
+    let router = server::with_tracing(router);
+    let address = env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
+    let listener = TcpListener::bind(address).await?;
     tracing::info!("listening on {}", listener.local_addr()?);
-    let serving = axum::serve(listener, router);
     let interrupted = async { ctrl_c().await.unwrap_or_default() };
-    Ok(serving.with_graceful_shutdown(interrupted).await?)
+    let serving = axum::serve(listener, router).with_graceful_shutdown(interrupted);
+    Ok(serving.await?)
 }

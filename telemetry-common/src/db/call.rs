@@ -150,7 +150,7 @@ fn error_type(error: &Error) -> Cow<'static, str> {
     }
 }
 
-/// Created at the first statement, because instruments must be created after `init`.
+/// Created at the first statement, because instruments must be created after telemetry is installed.
 static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
     scope::meter()
         .f64_histogram(semconv::DB_CLIENT_OPERATION_DURATION)

@@ -3,8 +3,16 @@
 //! sqlx itself emits an event after each statement, and no span. Here each statement runs on an
 //! executor, and the call site passes the operation and the table:
 //!
-//! ```text
-//! query_as!(Book, "select … where id = $1", id).fetch_optional(db.on("SELECT", "books"))
+//! ```no_run
+//! # async fn example() -> sqlx::Result<()> {
+//! use sqlx::{postgres::PgPoolOptions, query_scalar};
+//! use telemetry_common::db::{Database, Session};
+//!
+//! let options = "postgres://localhost/shop".parse()?;
+//! let db = Database::new(PgPoolOptions::new(), options, "shop");
+//! let price = query_scalar("select price from prices where id = $1").bind(7);
+//! let price: Option<i32> = price.fetch_optional(db.on("SELECT", "prices")).await?;
+//! # Ok(()) }
 //! ```
 //!
 //! [`Session::on`] works on a [`Database`] and in a [`Transaction`], so one repository function can

@@ -7,6 +7,7 @@
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client>.
 
 use std::{
+    ops::Deref,
     sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Instant,
 };
@@ -32,12 +33,24 @@ use crate::{RequestId, redact, scope, semconv};
 /// records its duration.
 ///
 /// A generated client sends its requests with the result, through [`execute`].
-pub fn with_tracing(client: reqwest::Client) -> ClientWithMiddleware {
+pub fn with_tracing(client: reqwest::Client) -> TracedClient {
     // Tracing must be the outer middleware: the propagated context is that of its span.
-    ClientBuilder::new(client)
+    let client = ClientBuilder::new(client)
         .with(TracingMiddleware::<ClientSpan>::new())
-        .with(Propagation)
-        .build()
+        .with(Propagation);
+    TracedClient(client.build())
+}
+
+/// A client with the middlewares of [`with_tracing`], and no others. Neither of them fails.
+#[derive(Clone, Debug)]
+pub struct TracedClient(ClientWithMiddleware);
+
+impl Deref for TracedClient {
+    type Target = ClientWithMiddleware;
+
+    fn deref(&self) -> &ClientWithMiddleware {
+        &self.0
+    }
 }
 
 /// Sends the request of a generated client. `template` is the path with placeholders, such as
@@ -45,7 +58,7 @@ pub fn with_tracing(client: reqwest::Client) -> ClientWithMiddleware {
 ///
 /// Returns the error of reqwest if no response arrived.
 pub async fn execute(
-    client: &ClientWithMiddleware,
+    client: &TracedClient,
     request: Request,
     template: Option<&'static str>,
 ) -> reqwest::Result<Response> {
@@ -58,7 +71,7 @@ pub async fn execute(
         .await
         .map_err(|error| match error {
             Error::Reqwest(error) => error,
-            Error::Middleware(_) => unreachable!("neither middleware of `with_tracing` fails"),
+            Error::Middleware(_) => unreachable!("neither middleware of `TracedClient` fails"),
         })
 }
 
@@ -220,7 +233,7 @@ impl Middleware for Propagation {
     }
 }
 
-/// Created at the first request, because instruments must be created after `init`.
+/// Created at the first request, because instruments must be created after telemetry is installed.
 static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
     scope::meter()
         .f64_histogram(semconv::HTTP_CLIENT_REQUEST_DURATION)

@@ -3,7 +3,7 @@
 //! axum-tracing-opentelemetry creates the server span. [`observe`] adds the attributes that the
 //! convention requires and that crate does not set.
 //!
-//! The order of the layers, outermost first, is [`identify`] → [`span`] → [`observe`] →
+//! [`with_tracing`] adds all layers to a router. Their order, outermost first, is [`identify`] → [`span`] → [`observe`] →
 //! `CatchPanicLayer` → routes. In this order a panic becomes a response with status 500 on its
 //! span, and all inner layers and handlers have the request id.
 //!
@@ -16,10 +16,11 @@
 use std::{borrow::Cow, net::SocketAddr, sync::LazyLock, thread, time::Instant};
 
 use axum::{
+    Router,
     body::HttpBody as _,
     extract::{ConnectInfo, MatchedPath, Request},
     http::{HeaderName, HeaderValue, StatusCode},
-    middleware::Next,
+    middleware::{Next, from_fn},
     response::Response,
 };
 use axum_tracing_opentelemetry::middleware::OtelAxumLayer;
@@ -41,6 +42,22 @@ use crate::{RequestId, failure, redact, scope, semconv, traceparent};
 #[cfg(feature = "sentry")]
 const X_SENTRY_EVENT_ID: HeaderName = HeaderName::from_static("x-sentry-event-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Adds the layers of this module to a router. The routes of the router must already be added.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use telemetry_common::http::server;
+///
+/// let router: Router = Router::new().route("/hello", get(async || "hello"));
+/// let router = server::with_tracing(router);
+/// ```
+pub fn with_tracing<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router
+        .layer(from_fn(observe))
+        .layer(span())
+        .layer(from_fn(identify))
+}
 
 /// Sets the [`RequestId`] of the request, and returns it in the response header `x-request-id`.
 ///
@@ -278,7 +295,7 @@ struct Metrics {
     response_size: Histogram<u64>,
 }
 
-/// Created at the first request, because instruments must be created after `init`.
+/// Created at the first request, because instruments must be created after telemetry is installed.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     let meter = scope::meter();
     let size = |name, description| {

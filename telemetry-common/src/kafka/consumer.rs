@@ -1,8 +1,12 @@
 //! The process span and the metrics of received messages.
 
-use std::{str, sync::LazyLock, time::Duration};
+use std::{
+    str,
+    sync::{Arc, LazyLock},
+    thread,
+    time::Instant,
+};
 
-use clap::ValueEnum;
 use opentelemetry::{
     Context, KeyValue,
     baggage::{BaggageExt, KeyValueMetadata},
@@ -18,7 +22,8 @@ use super::{attributes, extract, integer, messages, seconds};
 use crate::semconv;
 
 /// The relation between the process span and the create span of the message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum TraceRelation {
     /// The process span starts a new trace and links to the create span.
     Link,
@@ -29,32 +34,50 @@ pub enum TraceRelation {
 /// A Kafka consumer, as its spans and metrics record it.
 #[derive(Clone, Debug)]
 pub struct ConsumerTelemetry {
-    /// The consumer group.
-    pub group: &'static str,
-    /// The `client.id` of the consumer.
-    pub client_id: &'static str,
-    /// The relation between its process spans and the create spans of the messages.
-    pub relation: TraceRelation,
+    group: Arc<str>,
+    client_id: Arc<str>,
+    relation: TraceRelation,
 }
 
 impl ConsumerTelemetry {
+    /// `group` is the consumer group, and `client_id` the `client.id` of the consumer. Its process
+    /// spans link to the create spans of the messages.
+    pub fn new(group: impl Into<Arc<str>>, client_id: impl Into<Arc<str>>) -> Self {
+        Self {
+            group: group.into(),
+            client_id: client_id.into(),
+            relation: TraceRelation::Link,
+        }
+    }
+
+    /// Sets the relation between the process spans and the create spans of the messages.
+    #[must_use]
+    pub fn relation(mut self, relation: TraceRelation) -> Self {
+        self.relation = relation;
+        self
+    }
+
     /// Runs `work`, one attempt to process a received message, in a process span and with the
     /// baggage of the message. Returns the output of `work`.
     ///
-    /// `attempt` starts at 1. Only the first attempt counts the message as consumed. The duration
-    /// is recorded by [`processed`](Self::processed).
+    /// `attempt` starts at 1. Only the first attempt counts the message as consumed. `error_type`
+    /// returns the low-cardinality value of `error.type` if the attempt failed, else `None`. The
+    /// duration is recorded when `work` ends, panics or is dropped.
     pub fn process<F: Future>(
         &self,
         message: &impl Message,
         attempt: u32,
         work: F,
+        error_type: impl FnOnce(&F::Output) -> Option<&'static str>,
     ) -> impl Future<Output = F::Output> {
         let created = extract(message);
         let span = self.span(message, &created, attempt);
+        let mut processing = Processing {
+            started: Instant::now(),
+            attributes: self.attributes(message),
+        };
         if attempt == 1 {
-            METRICS
-                .consumed
-                .add(1, &self.attributes("process", message));
+            METRICS.consumed.add(1, &processing.attributes);
         }
         #[cfg(feature = "sentry")]
         let topic = message.topic().to_owned();
@@ -72,7 +95,9 @@ impl ConsumerTelemetry {
                 crate::sentry::set_transaction_name(format_args!("process {topic}"));
                 work.await
             });
-            work.await
+            let output = work.await;
+            processing.finish(error_type(&output));
+            output
         }
         .instrument(span)
     }
@@ -91,8 +116,8 @@ impl ConsumerTelemetry {
             { semconv::MESSAGING_DESTINATION_PARTITION_ID } = message.partition().to_string(),
             { semconv::MESSAGING_KAFKA_OFFSET } = message.offset(),
             { semconv::MESSAGING_KAFKA_MESSAGE_KEY } = message.key().and_then(|key| str::from_utf8(key).ok()),
-            { semconv::MESSAGING_CONSUMER_GROUP_NAME } = self.group,
-            { semconv::MESSAGING_CLIENT_ID } = self.client_id,
+            { semconv::MESSAGING_CONSUMER_GROUP_NAME } = &*self.group,
+            { semconv::MESSAGING_CLIENT_ID } = &*self.client_id,
             { semconv::MESSAGING_MESSAGE_BODY_SIZE } = integer(message.payload().map_or(0, <[u8]>::len)),
             { semconv::MESSAGING_KAFKA_MESSAGE_TOMBSTONE } = message.payload().is_none().then_some(true),
             { semconv::MESSAGING_MESSAGE_ID } = Empty,
@@ -108,25 +133,10 @@ impl ConsumerTelemetry {
         span
     }
 
-    /// Records the duration of one attempt. `error_type` is the low-cardinality value of
-    /// `error.type` if the attempt failed, else `None`.
-    pub fn processed(
-        &self,
-        message: &impl Message,
-        duration: Duration,
-        error_type: Option<&'static str>,
-    ) {
-        let mut attributes = self.attributes("process", message);
-        attributes.extend(error_type.map(|name| KeyValue::new(semconv::ERROR_TYPE, name)));
-        METRICS.duration.record(duration.as_secs_f64(), &attributes);
-    }
-
-    fn attributes(&self, operation: &'static str, message: &impl Message) -> Vec<KeyValue> {
-        let mut attributes = attributes(operation, message.topic());
-        attributes.push(KeyValue::new(
-            semconv::MESSAGING_CONSUMER_GROUP_NAME,
-            self.group,
-        ));
+    fn attributes(&self, message: &impl Message) -> Vec<KeyValue> {
+        let mut attributes = attributes("process", message.topic());
+        let group = Arc::clone(&self.group);
+        attributes.push(KeyValue::new(semconv::MESSAGING_CONSUMER_GROUP_NAME, group));
         let partition = message.partition().to_string();
         attributes.push(KeyValue::new(
             semconv::MESSAGING_DESTINATION_PARTITION_ID,
@@ -136,12 +146,35 @@ impl ConsumerTelemetry {
     }
 }
 
+/// An attempt that is being made. Its duration is recorded on drop.
+struct Processing {
+    started: Instant,
+    attributes: Vec<KeyValue>,
+}
+
+impl Processing {
+    fn finish(&mut self, error_type: Option<&'static str>) {
+        let error_type = error_type.map(|name| KeyValue::new(semconv::ERROR_TYPE, name));
+        self.attributes.extend(error_type);
+    }
+}
+
+impl Drop for Processing {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.finish(Some("panic"));
+        }
+        let duration = self.started.elapsed().as_secs_f64();
+        METRICS.duration.record(duration, &self.attributes);
+    }
+}
+
 struct Metrics {
     duration: Histogram<f64>,
     consumed: Counter<u64>,
 }
 
-/// Created at the first message, because instruments must be created after `init`.
+/// Created at the first message, because instruments must be created after telemetry is installed.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     duration: seconds(
         semconv::MESSAGING_PROCESS_DURATION,

@@ -46,6 +46,14 @@ impl Headers {
         self
     }
 
+    /// Adds the headers to those of a message.
+    pub(super) fn add_to(&self, message: OwnedHeaders) -> OwnedHeaders {
+        self.0.iter().fold(message, |headers, (key, value)| {
+            let value = Some(value);
+            headers.insert(Header { key, value })
+        })
+    }
+
     /// Returns the context that the headers carry, or an empty context if they carry none.
     pub fn context(&self) -> Context {
         global::get_text_map_propagator(|propagator| {
@@ -75,12 +83,7 @@ impl Extractor for Headers {
 
 impl From<&Headers> for OwnedHeaders {
     fn from(headers: &Headers) -> Self {
-        headers.0.iter().fold(Self::new(), |headers, (key, value)| {
-            headers.insert(Header {
-                key,
-                value: Some(value),
-            })
-        })
+        headers.add_to(Self::new())
     }
 }
 

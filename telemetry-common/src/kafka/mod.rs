@@ -5,6 +5,17 @@
 //! that a message waits is not part of a trace's duration. [`ConsumerTelemetry::relation`] can
 //! change that for the process span.
 //!
+//! ```no_run
+//! # async fn example() -> rdkafka::error::KafkaResult<()> {
+//! use rdkafka::{ClientConfig, producer::FutureRecord};
+//! use telemetry_common::kafka::Producer;
+//!
+//! let producer = Producer::create(ClientConfig::new().set("bootstrap.servers", "localhost"))?;
+//! let record = FutureRecord::to("sold").key("7").payload("42");
+//! producer.send(record, Some("sale-7")).await?; // a create span and a send span
+//! # Ok(()) }
+//! ```
+//!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>,
 //! <https://opentelemetry.io/docs/specs/semconv/messaging/kafka/>.
 

@@ -16,16 +16,17 @@ use rdkafka::{
 use tracing::{Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{attributes, integer, messages, seconds};
+use super::{Headers, attributes, integer, messages, seconds};
 use crate::{failure, semconv};
 
 /// Returns the create span of a message. The message must carry the context of this span:
 /// [`Headers::of`].
 ///
-/// `key` is the message key, and `id` is `messaging.message.id`.
+/// `key` is the message key, and `id` is `messaging.message.id`. [`Producer::send`] creates this span
+/// itself; call this function if the message is stored before it is sent.
 ///
 /// [`Headers::of`]: super::Headers::of
-pub fn create_span(topic: &str, key: &str, id: &str) -> Span {
+pub fn create_span(topic: &str, key: Option<&str>, id: Option<&str>) -> Span {
     info_span!(
         "kafka.create",
         otel.name = format!("create {topic}"),
@@ -61,14 +62,37 @@ impl Producer {
         self.inner.client().fatal_error()
     }
 
-    /// Sends a message in a new span that links to `causes`, of which the first is the context that
-    /// the message carries. `id` is `messaging.message.id`.
+    /// Creates a message and sends it. `id` is `messaging.message.id`.
+    ///
+    /// The message carries the context of its create span, in addition to the headers of `record`.
+    /// Otherwise it works as [`send_created`](Self::send_created).
+    pub fn send<K, P>(
+        &self,
+        record: FutureRecord<'_, K, P>,
+        id: Option<&str>,
+    ) -> impl Future<Output = KafkaResult<Delivery>> + use<K, P>
+    where
+        K: ToBytes + ?Sized,
+        P: ToBytes + ?Sized,
+    {
+        let key = record
+            .key
+            .and_then(|key| str::from_utf8(key.to_bytes()).ok());
+        let created = create_span(record.topic, key, id).context();
+        let headers = record.headers.clone().unwrap_or_default();
+        let headers = Headers::carrying(&created).add_to(headers);
+        self.send_created(record.headers(headers), id, &[&created])
+    }
+
+    /// Sends a message that already carries the context of its create span, for example one that
+    /// was stored. The send span links to `causes`, of which the first is the context that the
+    /// message carries. `id` is `messaging.message.id`.
     ///
     /// The message is enqueued immediately, so messages are sent in the order of the calls. The
     /// future resolves when the broker has acknowledged the message or the delivery has failed. A
     /// future that is dropped earlier is recorded as cancelled, although its message may still be
     /// sent.
-    pub fn send<K, P>(
+    pub fn send_created<K, P>(
         &self,
         record: FutureRecord<'_, K, P>,
         id: Option<&str>,
@@ -191,7 +215,7 @@ struct Metrics {
     sent: Counter<u64>,
 }
 
-/// Created at the first message, because instruments must be created after `init`.
+/// Created at the first message, because instruments must be created after telemetry is installed.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     duration: seconds(
         semconv::MESSAGING_CLIENT_OPERATION_DURATION,

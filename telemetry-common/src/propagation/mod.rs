@@ -11,7 +11,7 @@ mod b3;
 mod jaeger;
 
 use opentelemetry::{
-    Context, SpanId, TraceFlags, TraceId,
+    Context, SpanId, TraceFlags, TraceId, global,
     propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
     trace::{SpanContext, TraceContextExt, TraceState},
 };
@@ -21,12 +21,14 @@ use crate::Propagator;
 use b3::{B3, B3Multi};
 use jaeger::Jaeger;
 
-/// Returns the propagator of all `formats`, which are in the order of `OTEL_PROPAGATORS`.
-pub(crate) fn propagator(formats: &[Propagator]) -> impl TextMapPropagator + Send + Sync + use<> {
-    let formats: Vec<_> = formats
-        .iter()
-        .filter_map(|format| single(*format))
-        .collect();
+/// Sets the propagator of all `formats` for the process. They are in the order of
+/// `OTEL_PROPAGATORS`.
+pub(crate) fn install(formats: &[Propagator]) {
+    global::set_text_map_propagator(propagator(formats));
+}
+
+fn propagator(formats: &[Propagator]) -> impl TextMapPropagator + Send + Sync + use<> {
+    let formats: Vec<_> = formats.iter().map(|format| single(*format)).collect();
     let fields = formats.iter().flat_map(|format| format.fields());
     let fields = fields.map(str::to_owned).collect();
     FirstWins { formats, fields }
@@ -35,14 +37,13 @@ pub(crate) fn propagator(formats: &[Propagator]) -> impl TextMapPropagator + Sen
 type Format = Box<dyn TextMapPropagator + Send + Sync>;
 
 /// Returns the propagator of one format.
-fn single(format: Propagator) -> Option<Format> {
+fn single(format: Propagator) -> Format {
     match format {
-        Propagator::TraceContext => Some(Box::new(TraceContextPropagator::new())),
-        Propagator::Baggage => Some(Box::new(BaggagePropagator::new())),
-        Propagator::B3 => Some(Box::new(B3)),
-        Propagator::B3Multi => Some(Box::new(B3Multi)),
-        Propagator::Jaeger => Some(Box::new(Jaeger)),
-        Propagator::None => None,
+        Propagator::TraceContext => Box::new(TraceContextPropagator::new()),
+        Propagator::Baggage => Box::new(BaggagePropagator::new()),
+        Propagator::B3 => Box::new(B3),
+        Propagator::B3Multi => Box::new(B3Multi),
+        Propagator::Jaeger => Box::new(Jaeger),
     }
 }
 
@@ -161,7 +162,7 @@ mod tests {
             for (key, value) in headers {
                 assert_eq!(sent.get(key).map(String::as_str), Some(value), "{format:?}");
             }
-            let none = extracted(&[Propagator::None], &[("traceparent", "x")]);
+            let none = extracted(&[], &[("traceparent", "x")]);
             assert!(!none.span().span_context().is_valid());
         }
     }

@@ -18,7 +18,7 @@ use super::{Reporter, event, event::EventVisitor};
 use crate::{
     grafana::GrafanaLinks,
     semconv,
-    subscriber::{always_evaluated, without_exporters},
+    subscriber::{always_evaluated, is_exporting},
 };
 
 /// Returns both layers. The breadcrumb layer is the outer one, so that an event is not one of its
@@ -35,17 +35,19 @@ where
         links: reporter.links.clone(),
         dispatch: OnceLock::new(),
     };
-    let events = |metadata: &Metadata<'_>| metadata.is_event() && *metadata.level() <= Level::WARN;
-    let breadcrumbs = |metadata: &Metadata<'_>| metadata.is_event();
+    let events = |metadata: &Metadata<'_>| {
+        metadata.is_event() && *metadata.level() <= Level::WARN && !is_exporting()
+    };
+    let breadcrumbs = |metadata: &Metadata<'_>| metadata.is_event() && !is_exporting();
     let layer = BreadcrumbLayer::new().with_filter(filter(traces, breadcrumbs));
     errors.with_filter(filter(traces, events)).and_then(layer)
 }
 
 fn filter<S>(traces: &Targets, events: fn(&Metadata<'_>) -> bool) -> impl Filter<S> + use<S> {
     let from_info = Targets::new().with_default(Level::INFO);
-    let events = without_exporters(&from_info).and(always_evaluated(events));
-    let spans = always_evaluated(|metadata| !metadata.is_event());
-    without_exporters(traces).and(spans).or(events)
+    let events = from_info.and(always_evaluated(events));
+    let spans = always_evaluated(|metadata| !metadata.is_event() && !is_exporting());
+    traces.clone().and(spans).or(events)
 }
 
 /// Sends an event for each error, and for each warning if `warnings` is set.

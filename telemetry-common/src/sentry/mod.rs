@@ -22,7 +22,6 @@ use std::{
     time::Duration,
 };
 
-use clap::{ArgAction, Args};
 use opentelemetry::Key;
 use opentelemetry_sdk::Resource;
 use sentry::{
@@ -30,43 +29,14 @@ use sentry::{
     protocol::{Breadcrumb, Value},
     types::Dsn,
 };
-use url::Url;
 
-use crate::{InitError, grafana::GrafanaLinks, pipeline_stats::PipelineStats, redact, semconv};
+use crate::{
+    InitError, Secret, TelemetryConfig, grafana::GrafanaLinks, pipeline_stats::PipelineStats,
+    redact, semconv,
+};
 use event::TRACE_ID;
 pub(crate) use layer::layers;
 use transport::ThreadTransport;
-
-/// The settings of Sentry.
-#[derive(Args, Clone, Debug)]
-pub struct SentryConfig {
-    /// DSN of the Sentry project, or of a server that implements Sentry's protocol [default: errors
-    /// are not reported].
-    #[arg(long, env, hide_env_values = true, value_name = "DSN")]
-    pub sentry_dsn: Option<Secret>,
-
-    /// Whether warnings are reported as events. Otherwise they are only breadcrumbs.
-    #[arg(long, env, action = ArgAction::Set, default_value_t = false, value_name = "BOOL")]
-    pub sentry_warnings: bool,
-}
-
-/// A string that `Debug` does not print.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(secret: &str) -> Result<Self, Self::Err> {
-        Ok(Self(secret.to_owned()))
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
 
 /// The maximum number of breadcrumbs of an event.
 const BREADCRUMBS: usize = 50;
@@ -88,11 +58,10 @@ pub(crate) struct Reporter {
 impl Reporter {
     /// Builds the client and binds it to the main hub. Returns `None` without a DSN.
     pub(crate) fn build(
-        config: &SentryConfig,
-        grafana: Option<&Url>,
+        config: &TelemetryConfig,
         resource: &Resource,
     ) -> Result<Option<Self>, InitError> {
-        let Some(Secret(dsn)) = config.sentry_dsn.as_ref().filter(|dsn| !dsn.0.is_empty()) else {
+        let Some(Secret(dsn)) = &config.sentry_dsn else {
             return Ok(None);
         };
         let parsed = Dsn::from_str(dsn).map_err(|_| InitError::SentryDsn)?;
@@ -119,7 +88,10 @@ impl Reporter {
         ENABLED.store(true, Ordering::Relaxed);
         Ok(Some(Self {
             client,
-            links: grafana.map(|grafana| GrafanaLinks::new(grafana, &name)),
+            links: config
+                .grafana_url
+                .as_ref()
+                .map(|grafana| GrafanaLinks::new(grafana, &name)),
             service: name,
             warnings: config.sentry_warnings,
             stats,

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use opentelemetry::Context;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use sentry::{
     Envelope, Transport,
@@ -64,6 +65,7 @@ impl ThreadTransport {
 
 /// Processes jobs until the transport is dropped.
 fn run(queue: &Receiver<Job>, mut endpoint: Endpoint, stats: &PipelineStats) {
+    let _suppressed = Context::enter_telemetry_suppressed_scope();
     for job in queue {
         match job {
             Job::Send(envelope) => {
@@ -148,4 +150,71 @@ impl Endpoint {
 
 fn failed(reason: impl Into<String>) -> OTelSdkError {
     OTelSdkError::InternalFailure(reason.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Read, Write},
+        net::TcpListener,
+    };
+
+    use sentry::protocol::Event;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_mins(1);
+
+    /// Starts a server that gives one of these responses to each request. Returns its DSN.
+    fn server(responses: &'static [&'static str]) -> Dsn {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let dsn = format!("http://key@{}/1", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            for response in responses {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = BufReader::new(stream.try_clone().unwrap());
+                let (mut line, mut length) = (String::new(), 0);
+                while line != "\r\n" {
+                    line.clear();
+                    request.read_line(&mut line).unwrap();
+                    let header = line.to_ascii_lowercase();
+                    if let Some(value) = header.strip_prefix("content-length:") {
+                        length = value.trim().parse().unwrap();
+                    }
+                }
+                request.read_exact(&mut vec![0; length]).unwrap();
+                let head = format!("HTTP/1.1 {response}\r\nconnection: close\r\n");
+                stream.write_all(head.as_bytes()).unwrap();
+                stream.write_all(b"content-length: 0\r\n\r\n").unwrap();
+            }
+        });
+        dsn.parse().unwrap()
+    }
+
+    fn sent(responses: &'static [&'static str], events: usize) -> (u64, u64) {
+        let (transport, stats) = ThreadTransport::start(&server(responses)).unwrap();
+        for _ in 0..events {
+            transport.send_envelope(Event::default().into());
+        }
+        // Not on the `Arc`, whose `flush` does nothing.
+        assert!((*transport).flush(SOON));
+        stats.created_and_lost()
+    }
+
+    #[test]
+    fn events_that_the_server_rejects_are_lost() {
+        assert_eq!(sent(&["200 OK", "500 Internal Server Error"], 2), (2, 1));
+    }
+
+    #[test]
+    fn a_rate_limit_applies_to_later_events() {
+        // The server would not respond to a second request.
+        assert_eq!(
+            sent(
+                &["200 OK\r\nx-sentry-rate-limits: 60:error:organization"],
+                3
+            ),
+            (3, 2)
+        );
+    }
 }

@@ -9,7 +9,6 @@ use axum::{
     middleware::from_fn,
     routing::{any, get},
 };
-use reqwest_middleware::ClientWithMiddleware;
 use telemetry_common::{
     http::{client, server},
     testing,
@@ -59,11 +58,11 @@ async fn panic() {
     panic!("the shelf fell over");
 }
 
-pub(crate) fn client() -> ClientWithMiddleware {
+pub(crate) fn client() -> client::TracedClient {
     client_with(Duration::from_mins(1))
 }
 
-pub(crate) fn client_with(timeout: Duration) -> ClientWithMiddleware {
+pub(crate) fn client_with(timeout: Duration) -> client::TracedClient {
     let client = reqwest::Client::builder().timeout(timeout).build();
     client::with_tracing(client.unwrap())
 }

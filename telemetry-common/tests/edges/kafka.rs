@@ -1,18 +1,23 @@
 //! Tests of trace context and baggage in Kafka headers, valid and invalid.
 
+use std::time::Duration;
+
 use opentelemetry::{
-    Context,
+    Context, KeyValue,
     baggage::BaggageExt,
     trace::{SpanKind, TraceContextExt},
 };
 use rdkafka::{
-    Timestamp,
+    ClientConfig, Message, Offset, Timestamp, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
     message::{Header, Headers as _, OwnedHeaders, OwnedMessage},
+    producer::FutureRecord,
 };
 use telemetry_common::{
-    kafka::{self, ConsumerTelemetry, Headers, TraceRelation},
+    kafka::{self, ConsumerTelemetry, Headers, Producer, TraceRelation},
     testing,
 };
+use testbed::kafka::Kafka;
 use tracing::Span;
 
 const OLD: &str = "00-11111111111111111111111111111111-2222222222222222-01";
@@ -21,7 +26,7 @@ const NEW: &str = "00-33333333333333333333333333333333-4444444444444444-01";
 #[tokio::test]
 async fn a_message_carries_the_context_of_its_create_span() {
     let (headers, spans) = testing::spans_of(async {
-        let span = kafka::create_span("t", "7", "id");
+        let span = kafka::create_span("t", Some("7"), Some("id"));
         Headers::of(&span).with("content-type", "application/json")
     })
     .await;
@@ -60,7 +65,12 @@ async fn a_message_without_context_is_processed_without_link() {
     ] {
         let (id, _) = testing::spans_of(async {
             consuming(TraceRelation::Parent)
-                .process(&message(headers), 1, async { trace_of(&Span::current()) })
+                .process(
+                    &message(headers),
+                    1,
+                    async { trace_of(&Span::current()) },
+                    |_| None,
+                )
                 .await
         })
         .await;
@@ -75,7 +85,7 @@ async fn a_process_span_links_to_the_create_span_and_can_be_its_child() {
         let (id, _) = testing::spans_of(async {
             let message = message(&[("traceparent", Some(NEW))]);
             consuming(relation)
-                .process(&message, 1, async { trace_of(&Span::current()) })
+                .process(&message, 1, async { trace_of(&Span::current()) }, |_| None)
                 .await
         })
         .await;
@@ -102,9 +112,12 @@ async fn processing_propagates_the_baggage_of_the_message() {
         ("baggage", Some("synthetic=true")),
     ]);
     let headers = consuming(TraceRelation::Link)
-        .process(&message, 1, async {
-            Headers::carrying(&Context::current())
-        })
+        .process(
+            &message,
+            1,
+            async { Headers::carrying(&Context::current()) },
+            |_| None,
+        )
         .await;
     let baggage = headers.context().baggage().get("synthetic").cloned();
     assert_eq!(baggage.unwrap().as_str(), "true");
@@ -120,12 +133,59 @@ async fn processing_propagates_the_baggage_of_the_message() {
     );
 }
 
+#[tokio::test]
+async fn a_sent_message_is_created_and_keeps_its_own_headers() {
+    let kafka = Kafka::start(&["sent"], 1).unwrap();
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka.bootstrap_servers());
+    let producer = Producer::create(&config).unwrap();
+    let (delivery, spans) = testing::spans_of(async {
+        let own = Header {
+            key: "content-type",
+            value: Some("text/plain"),
+        };
+        let headers = OwnedHeaders::new().insert(own);
+        let record = FutureRecord::to("sent")
+            .key("7")
+            .payload("x")
+            .headers(headers);
+        producer.send(record, Some("id")).await
+    })
+    .await;
+    delivery.unwrap();
+    let (create, send) = (spans.named("create sent"), spans.named("send sent"));
+    assert_eq!(send.links[0].span_context, create.span_context);
+    let consumer: BaseConsumer = config.set("group.id", "g").create().unwrap();
+    let mut partition = TopicPartitionList::new();
+    let first = partition.add_partition_offset("sent", 0, Offset::Beginning);
+    first.and_then(|()| consumer.assign(&partition)).unwrap();
+    let received = tokio::task::spawn_blocking(move || {
+        let message = consumer.poll(Duration::from_mins(1)).unwrap().unwrap();
+        message.detach()
+    });
+    let received = received.await.unwrap();
+    let carried = kafka::extract(&received);
+    let created = create.span_context.span_id();
+    assert_eq!(carried.span().span_context().span_id(), created);
+    let headers = received.headers().unwrap();
+    let mut keys: Vec<_> = headers.iter().map(|header| header.key).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["content-type", "traceparent"]);
+}
+
+#[tokio::test]
+async fn an_abandoned_attempt_is_measured() {
+    testing::install();
+    let group = KeyValue::new("messaging.consumer.group.name", "abandoned");
+    let consuming = ConsumerTelemetry::new("abandoned", "c");
+    let message = message(&[]);
+    let work = consuming.process(&message, 1, std::future::pending::<()>(), |()| None);
+    drop(Box::pin(work));
+    assert!(testing::sum("messaging.process.duration", &group) > 0.0);
+}
+
 fn consuming(relation: TraceRelation) -> ConsumerTelemetry {
-    ConsumerTelemetry {
-        group: "g",
-        client_id: "c",
-        relation,
-    }
+    ConsumerTelemetry::new("g", "c").relation(relation)
 }
 
 fn trace_of(span: &Span) -> opentelemetry::TraceId {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod client;
+mod db;
 mod helpers;
 mod kafka;
 mod metrics;

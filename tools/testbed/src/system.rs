@@ -172,6 +172,7 @@ impl Dependencies {
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint())
             .env("OTEL_BSP_SCHEDULE_DELAY", "100")
             .env("OTEL_BLRP_SCHEDULE_DELAY", "100")
+            .env("OTEL_METRICS_EXPORTER", "otlp,prometheus")
             .env("OTEL_METRIC_EXPORT_INTERVAL", "500")
             .env("LOG_FORMAT", "json")
             .env("RUST_LOG", "info")

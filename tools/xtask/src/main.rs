@@ -5,6 +5,7 @@ mod arrows;
 mod bench;
 mod cargo;
 mod chaos;
+mod configuration;
 mod conformance;
 mod e2e;
 mod fuzz;
@@ -57,6 +58,8 @@ enum Command {
     TakeHome,
     /// Install what the tests need, and run all of them.
     Test,
+    /// Write the tables of environment variables in docs/configuration.md.
+    Configuration,
     /// Write docs/telemetry.md from crates/telemetry-registry/registry/.
     Telemetry,
     /// Write .sqlx/ from the queries, with a temporary database.
@@ -68,6 +71,7 @@ fn main() -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Check => check(),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Configuration => configuration::write(),
         Command::Conformance => conformance::write(),
         Command::E2e(args) => e2e::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
@@ -81,11 +85,13 @@ fn main() -> Result<()> {
     }
 }
 
-/// The features of telemetry-common. `check` lints the crate with each feature separately, and with
-/// none.
-const FEATURES: [&str; 9] = [
+/// The features of telemetry-common. `check` lints the crate with none, with each feature separately,
+/// and with common combinations.
+const FEATURES: [&str; 13] = [
     "",
     "axum",
+    "clap",
+    "grpc",
     "kafka",
     "prometheus",
     "reqwest",
@@ -93,6 +99,8 @@ const FEATURES: [&str; 9] = [
     "sqlx",
     "testing",
     "tls",
+    "axum,reqwest",
+    "axum,sqlx,kafka,clap",
 ];
 
 fn test() -> Result<()> {
@@ -152,6 +160,7 @@ fn check() -> Result<()> {
     spec::check()?;
     step("docs/telemetry.md");
     telemetry::check()?;
+    configuration::check()?;
     step("docs/conformance.md");
     conformance::check()?;
     step(".sqlx/");

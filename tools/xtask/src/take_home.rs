@@ -1,5 +1,5 @@
-//! Checks that telemetry-common works outside this repository: copies it with an example, builds
-//! the example, runs it and checks its telemetry.
+//! Checks that telemetry-common works outside this repository: packages it, builds an example with
+//! the package in an empty folder, runs it and checks its telemetry.
 #![expect(clippy::print_stdout, reason = "the command prints what it found")]
 
 use std::{
@@ -26,15 +26,17 @@ use crate::step;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Runs the steps of the README's section on using the crate elsewhere, and checks the result.
+/// Uses the crate as the README's section on using it elsewhere describes, and checks the result.
 pub(crate) fn run() -> Result<()> {
     let home = TempDir::with_prefix("take-home-")?;
+    step("packaging telemetry-common");
+    let package = package(home.path())?;
     for program in ["hello", "shop"] {
         let folder = home.path().join(program);
         step(&format!(
-            "{program}: telemetry-common and the program, in an empty folder"
+            "{program}: the package and the program, in an empty folder"
         ));
-        copy_crates(&folder, program)?;
+        copy_crates(&folder, &package, program)?;
         step(&format!("{program}: build"));
         let executable = build(&folder, program)?;
         if program == "hello" {
@@ -46,13 +48,36 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Copies telemetry-common and the example. The copied workspace manifest keeps versions and lints,
-/// and has no other members.
-fn copy_crates(folder: &Path, program: &str) -> Result<()> {
-    copy(
-        Path::new("telemetry-common"),
-        &folder.join("telemetry-common"),
+/// Packages telemetry-common. Returns the folder of the unpacked package.
+fn package(home: &Path) -> Result<PathBuf> {
+    let directory = home.join("target");
+    let directory = format!("--target-dir={}", directory.display());
+    let crate_only = [
+        "--package",
+        "telemetry-common",
+        "--no-verify",
+        "--allow-dirty",
+    ];
+    cargo(
+        Path::new("."),
+        &[&["package", "--quiet", &directory], &crate_only[..]].concat(),
     )?;
+    let name = concat!("telemetry-common-", env!("CARGO_PKG_VERSION"));
+    let archive = home.join("target/package").join(format!("{name}.crate"));
+    let mut tar = Command::new("tar");
+    tar.arg("--extract")
+        .arg("--file")
+        .arg(archive)
+        .arg("--directory")
+        .arg(home);
+    ensure!(tar.status()?.success(), "could not unpack the package");
+    Ok(home.join(name))
+}
+
+/// Copies the package and the example. The copied workspace manifest keeps versions and lints, and
+/// has no other members.
+fn copy_crates(folder: &Path, package: &Path, program: &str) -> Result<()> {
+    copy(package, &folder.join("telemetry-common"))?;
     copy(&Path::new("examples").join(program), &folder.join(program))?;
     fs::copy("Cargo.lock", folder.join("Cargo.lock"))?;
     let manifest = fs::read_to_string("Cargo.toml")?;
@@ -65,7 +90,7 @@ fn copy_crates(folder: &Path, program: &str) -> Result<()> {
     let is_other_crate =
         |line: &&str| line.contains("{ path = ") && !line.contains("\"telemetry-common\"");
     let after: Vec<_> = after.lines().filter(|line| !is_other_crate(line)).collect();
-    let members = format!("members = [\"telemetry-common\", \"{program}\"]");
+    let members = format!("members = [\"{program}\"]\nexclude = [\"telemetry-common\"]");
     fs::write(
         folder.join("Cargo.toml"),
         format!("{before}{members}{}\n", after.join("\n")),
@@ -141,7 +166,12 @@ fn check_dependencies(folder: &Path) -> Result<()> {
 async fn check_telemetry(program: &str, executable: &Path) -> Result<()> {
     let (postgres, kafka) = (Postgres::start().await?, Kafka::start(&["sold"], 1)?);
     let sink = Sink::start().await?;
-    let spec = Spec::new(program, executable)
+    let spec = Spec::new(program, executable);
+    let spec = match program {
+        "hello" => spec.arg("127.0.0.1:0"),
+        _ => spec,
+    };
+    let spec = spec
         .env("LISTEN_ADDR", "127.0.0.1:0")
         .env("DATABASE_URL", postgres.empty_database().await?)
         .env("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers())

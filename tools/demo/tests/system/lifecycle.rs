@@ -103,7 +103,7 @@ async fn a_wrong_setting_is_one_line_and_exit_code_2() {
     let binaries = helpers::binaries().await;
     for (name, value) in [
         ("LISTEN_ADDR", "here"),
-        ("OTEL_PROPAGATORS", "pigeon"),
+        ("LOG_FORMAT", "pigeon"),
         ("KAFKA_TRACE_RELATION", "friend"),
         ("SHUTDOWN_TIMEOUT", "later"),
         ("RUST_LOG", "this=is=none"),

@@ -1,0 +1,162 @@
+//! Writes the console logs to stderr on a thread of their own, so that a slow reader of stderr never
+//! blocks the application.
+
+use std::{
+    fmt,
+    io::{self, Write},
+    mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+/// The maximum size of the queue in bytes: some ten thousand log records.
+const CAPACITY: usize = 4 << 20;
+
+/// A bounded queue in front of stderr. If it is full, lines are dropped and counted.
+#[derive(Clone)]
+pub(crate) struct ConsoleWriter(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Notified when lines arrive, and when all lines are written.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// The lines that are not written yet.
+    lines: Vec<u8>,
+    /// Whether the thread is writing lines that it has taken from `lines`.
+    is_writing: bool,
+    dropped: u64,
+}
+
+impl ConsoleWriter {
+    /// Starts the thread that writes to `output`.
+    pub(crate) fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let writer = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("console-logs".to_owned())
+            .spawn(move || writer.write_to(output))?;
+        Ok(Self(shared))
+    }
+
+    /// Queues a line, which includes its line feed. It never waits for the output.
+    pub(crate) fn write(&self, line: &str) {
+        let mut queue = self.0.lock();
+        if queue.lines.len() + line.len() > CAPACITY {
+            queue.dropped += 1;
+            return;
+        }
+        queue.lines.extend_from_slice(line.as_bytes());
+        drop(queue);
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until all lines are written, at most for `budget`. Then returns how many lines were
+    /// dropped since the start.
+    pub(crate) fn flush(&self, budget: Duration) -> u64 {
+        let queue = self.0.lock();
+        let is_busy = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
+        let waited = self.0.changed.wait_timeout_while(queue, budget, is_busy);
+        waited.unwrap_or_else(PoisonError::into_inner).0.dropped
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_to(&self, mut output: impl Write) {
+        let mut taken = Vec::new();
+        loop {
+            let queue = self.lock();
+            let waited = self
+                .changed
+                .wait_while(queue, |queue| queue.lines.is_empty());
+            let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
+            mem::swap(&mut queue.lines, &mut taken);
+            queue.is_writing = true;
+            drop(queue);
+            // A failed write cannot be reported, because errors are reported on the console.
+            let _ = output.write_all(&taken).and_then(|()| output.flush());
+            taken.clear();
+            self.lock().is_writing = false;
+            self.changed.notify_all();
+        }
+    }
+}
+
+impl fmt::Debug for ConsoleWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ConsoleWriter")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::mpsc::{Receiver, SyncSender, channel, sync_channel},
+        time::Instant,
+    };
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_mins(1);
+
+    /// An output that passes on each write, and waits until it is read.
+    struct Pipe(SyncSender<Vec<u8>>);
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn pipe() -> (ConsoleWriter, Receiver<Vec<u8>>) {
+        let (sender, receiver) = sync_channel(0);
+        (ConsoleWriter::start(Pipe(sender)).unwrap(), receiver)
+    }
+
+    #[test]
+    fn a_burst_that_fits_loses_nothing() {
+        let (sender, received) = channel();
+        let (writer, pipe) = pipe();
+        let reader = thread::spawn(move || pipe.iter().for_each(|it| sender.send(it).unwrap()));
+        let lines: Vec<_> = (0..20_000)
+            .map(|number| format!("line {number}\n"))
+            .collect();
+        for line in &lines {
+            writer.write(line);
+        }
+        assert_eq!(writer.flush(SOON), 0);
+        let written: Vec<u8> = received.try_iter().flatten().collect();
+        assert_eq!(String::from_utf8(written).unwrap(), lines.concat());
+        drop(reader);
+    }
+
+    #[test]
+    fn a_stuck_output_blocks_nobody_and_dropped_lines_are_counted() {
+        let (writer, _pipe) = pipe();
+        let line = "x".repeat(CAPACITY / 8);
+        let started = Instant::now();
+        for _ in 0..100 {
+            writer.write(&line);
+        }
+        // The thread holds up to one queue, and the queue itself holds another one.
+        let dropped = writer.flush(Duration::from_millis(10));
+        assert!((84..=92).contains(&dropped), "{dropped}");
+        assert!(started.elapsed() < SOON);
+    }
+}

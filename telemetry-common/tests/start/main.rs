@@ -1,0 +1,164 @@
+//! Tests of the start and the end of telemetry. Telemetry starts once in a process, so each test
+//! starts a program of its own: an ignored test of this file, in a process with other settings.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod programs;
+mod variables;
+
+use std::{
+    env,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use testbed::{
+    process::{Process, Spec},
+    sink::Sink,
+};
+
+const SOON: Duration = Duration::from_mins(1);
+
+/// Returns the specification of a program: a function in `programs`.
+fn program(name: &str) -> Spec {
+    let spec = Spec::new(name, env::current_exe().unwrap());
+    [
+        "--exact",
+        &format!("programs::{name}"),
+        "--ignored",
+        "--nocapture",
+    ]
+    .into_iter()
+    .fold(spec, Spec::arg)
+}
+
+/// Runs a program to its end. Returns its output too.
+async fn run(spec: &Spec) -> (ExitStatus, String) {
+    let process = Process::start(spec).unwrap();
+    let status = process.wait(SOON).await;
+    let output = process.lines().join("\n");
+    (
+        status.unwrap_or_else(|error| panic!("{error}:\n{output}")),
+        output,
+    )
+}
+
+#[tokio::test]
+async fn every_kind_of_runtime_exports_all_signals() {
+    for name in ["multi_thread", "current_thread", "without_runtime"] {
+        for protocol in ["http/protobuf", "grpc"] {
+            let sink = Sink::start().await.unwrap();
+            let spec = program(name)
+                .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint())
+                .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+            let (status, output) = run(&spec).await;
+            assert!(status.success(), "{name}, {protocol}: {output}");
+            let spans: Vec<_> = sink.spans().into_iter().map(|span| span.name).collect();
+            assert_eq!(spans, ["work"], "{name}, {protocol}: {output}");
+            let mut logs = sink.logs().into_iter();
+            let log = logs.find(|log| log.body == "working").unwrap();
+            assert_eq!(log.trace_id, sink.spans()[0].trace_id, "{name}");
+            let points = sink.points();
+            let uptime = points.iter().any(|point| point.name == "process.uptime");
+            let workers = points.iter().any(|point| point.name.contains("tokio"));
+            assert_eq!(
+                (uptime, workers),
+                (true, name != "without_runtime"),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_early_error_loses_nothing() {
+    let sink = Sink::start().await.unwrap();
+    let spec = program("an_early_error").env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint());
+    let (status, output) = run(&spec).await;
+    assert!(!status.success(), "{output}");
+    assert_eq!(sink.spans().len(), 1, "{output}");
+    assert!(
+        sink.logs().iter().any(|log| log.body == "working"),
+        "{output}"
+    );
+}
+
+#[tokio::test]
+async fn starting_twice_is_an_error_and_the_first_start_goes_on() {
+    let sink = Sink::start().await.unwrap();
+    let spec = program("twice").env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint());
+    let (status, output) = run(&spec).await;
+    assert!(status.success(), "{output}");
+    assert_eq!(sink.spans().len(), 1, "{output}");
+}
+
+#[tokio::test]
+async fn a_failed_start_installs_nothing() {
+    let sink = Sink::start().await.unwrap();
+    let spec = program("failed_and_corrected").env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint());
+    let (status, output) = run(&spec).await;
+    assert!(status.success(), "{output}");
+    assert_eq!(sink.spans().len(), 1, "{output}");
+}
+
+#[tokio::test]
+async fn the_application_can_add_to_every_part() {
+    let sink = Sink::start().await.unwrap();
+    let spec = program("extended").env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint());
+    let (status, output) = run(&spec).await;
+    assert!(status.success(), "{output}");
+    assert!(
+        !output.contains("working"),
+        "the console is replaced: {output}"
+    );
+    assert!(
+        output.contains("console: an event of start::programs"),
+        "{output}"
+    );
+    let spans = sink.spans();
+    let [span] = &spans[..] else {
+        panic!("{spans:?}")
+    };
+    // The sampler drops the other span, and the id generator counts from 7, the span's id.
+    assert_eq!(
+        (&*span.name, &*span.trace_id),
+        ("work", &*format!("{:032x}", 8))
+    );
+    assert_eq!(span.attributes["by.processor"], "yes");
+    assert_eq!(span.resource["team"], "books");
+    let logs = sink.logs();
+    let log = logs.iter().find(|log| log.body == "working").unwrap();
+    assert_eq!(log.attributes["by.processor"], "yes");
+    let points = sink.points();
+    let renamed = points.iter().any(|point| point.name == "renamed.panics");
+    assert!(renamed, "the view renames an instrument");
+}
+
+#[tokio::test]
+async fn a_list_of_exporters_exports_to_each() {
+    let sink = Sink::start().await.unwrap();
+    let spec = program("scraped")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint())
+        .env("OTEL_TRACES_EXPORTER", "otlp,console")
+        .env("OTEL_METRICS_EXPORTER", "otlp,prometheus");
+    let (status, output) = run(&spec).await;
+    assert!(status.success(), "{output}");
+    assert_eq!(sink.spans().len(), 1, "{output}");
+    assert!(output.contains("TraceId"), "{output}");
+    assert!(output.contains("process_uptime_seconds{"), "{output}");
+    assert!(!sink.points().is_empty());
+}
+
+#[tokio::test]
+async fn a_stuck_console_stops_neither_the_work_nor_the_exit() {
+    let spec = program("noisy").env("OTEL_SDK_DISABLED", "true");
+    let mut command = spec.command();
+    // Nobody reads the pipe.
+    let mut child = command
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let ended = tokio::task::spawn_blocking(move || (child.wait().unwrap(), child));
+    let (status, _child) = tokio::time::timeout(SOON, ended).await.unwrap().unwrap();
+    assert!(status.success());
+}

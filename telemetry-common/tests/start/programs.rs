@@ -1,0 +1,226 @@
+//! The programs that the tests start.
+
+use std::{
+    error::Error,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use opentelemetry::{
+    Context, InstrumentationScope, KeyValue, SpanId, TraceId,
+    logs::{AnyValue, LogRecord as _},
+    trace::{Link, Span as _, SpanKind},
+};
+use opentelemetry_sdk::{
+    error::OTelSdkResult,
+    logs::{LogProcessor, SdkLogRecord},
+    metrics::Stream,
+    trace::{
+        IdGenerator, SamplingDecision, SamplingResult, ShouldSample, Span, SpanData, SpanProcessor,
+    },
+};
+use telemetry_common::{InitError, TelemetryConfig, builder, service};
+use tokio::task::JoinSet;
+use tracing::{Event, Subscriber, info, info_span};
+use tracing_subscriber::{Layer, layer};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn work() {
+    info_span!("work").in_scope(|| info!("working"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a program that other tests start"]
+async fn multi_thread() -> Outcome {
+    let _telemetry = builder(service!()).install()?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async { work() });
+    tasks.join_all().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "current_thread")]
+#[ignore = "a program that other tests start"]
+async fn current_thread() -> Outcome {
+    let telemetry = builder(service!()).install()?;
+    work();
+    telemetry.shutdown(Duration::from_secs(5));
+    Ok(())
+}
+
+#[test]
+#[ignore = "a program that other tests start"]
+fn without_runtime() -> Outcome {
+    let _telemetry = builder(service!()).install()?;
+    work();
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "a program that other tests start"]
+async fn an_early_error() -> Outcome {
+    let _telemetry = builder(service!()).install()?;
+    work();
+    Err(io::Error::other("the database is away"))?
+}
+
+#[tokio::test]
+#[ignore = "a program that other tests start"]
+async fn twice() -> Outcome {
+    let _telemetry = builder(service!()).install()?;
+    let again = builder(service!()).install();
+    assert!(matches!(again, Err(InitError::AlreadyInstalled)));
+    work();
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "a program that other tests start"]
+async fn failed_and_corrected() -> Outcome {
+    let mut config = TelemetryConfig::from_env()?;
+    config.console_filter = "a=b=c".to_owned();
+    let failed = builder(service!()).config(config.clone()).install();
+    assert!(matches!(failed, Err(InitError::Filter(_))), "{failed:?}");
+    config.console_filter = "info".to_owned();
+    let _telemetry = builder(service!()).config(config).install()?;
+    work();
+    Ok(())
+}
+
+/// Prints the metrics of the process.
+#[tokio::test]
+#[ignore = "a program that other tests start"]
+#[expect(clippy::print_stdout, reason = "the test reads it")]
+async fn scraped() -> Outcome {
+    let telemetry = builder(service!()).install()?;
+    work();
+    println!("{}", telemetry.scrape().ok_or("no reader")?.text()?);
+    Ok(())
+}
+
+/// Logs more than the queue of the console holds.
+#[tokio::test]
+#[ignore = "a program that other tests start"]
+async fn noisy() -> Outcome {
+    let _telemetry = builder(service!()).install()?;
+    let line = "x".repeat(1000);
+    for _ in 0..20_000 {
+        info!("{line}");
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "a program that other tests start"]
+fn extended() -> Outcome {
+    let events = Arc::new(AtomicU64::new(0));
+    let _telemetry = builder(service!())
+        .resource([KeyValue::new("team", "books")])
+        .with_layer(CountEvents(Arc::clone(&events)))
+        .with_console_layer(PrintTargets)
+        .with_span_processor(Label)
+        .with_log_processor(Label)
+        .with_sampler(OnlyWork)
+        .with_id_generator(SevenFirst(AtomicU64::new(7)))
+        .with_view(|instrument| {
+            let renamed = Stream::builder().with_name("renamed.panics").build().ok();
+            renamed.filter(|_| instrument.name() == "telemetry_common.panics")
+        })
+        .install()?;
+    work();
+    info_span!("other").in_scope(|| {});
+    assert_eq!(events.load(Ordering::Relaxed), 1);
+    Ok(())
+}
+
+struct CountEvents(Arc<AtomicU64>);
+
+impl<S: Subscriber> Layer<S> for CountEvents {
+    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+        let is_own = event.metadata().target().starts_with("start::");
+        self.0.fetch_add(u64::from(is_own), Ordering::Relaxed);
+    }
+}
+
+struct PrintTargets;
+
+impl<S: Subscriber> Layer<S> for PrintTargets {
+    #[expect(clippy::print_stdout, reason = "the test reads it")]
+    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+        println!("console: an event of {}", event.metadata().target());
+    }
+}
+
+/// Adds an attribute to spans and log records.
+#[derive(Debug)]
+struct Label;
+
+impl SpanProcessor for Label {
+    fn on_start(&self, span: &mut Span, _: &Context) {
+        span.set_attribute(KeyValue::new("by.processor", "yes"));
+    }
+
+    fn on_end(&self, _: SpanData) {}
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+impl LogProcessor for Label {
+    fn emit(&self, record: &mut SdkLogRecord, _: &InstrumentationScope) {
+        record.add_attribute("by.processor", AnyValue::from("yes"));
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug)]
+struct OnlyWork;
+
+impl ShouldSample for OnlyWork {
+    fn should_sample(
+        &self,
+        _: Option<&Context>,
+        _: TraceId,
+        name: &str,
+        _: &SpanKind,
+        _: &[KeyValue],
+        _: &[Link],
+    ) -> SamplingResult {
+        SamplingResult {
+            decision: if name == "work" {
+                SamplingDecision::RecordAndSample
+            } else {
+                SamplingDecision::Drop
+            },
+            attributes: Vec::new(),
+            trace_state: opentelemetry::trace::TraceState::default(),
+        }
+    }
+}
+
+/// Generates ids that count from a number.
+#[derive(Debug)]
+struct SevenFirst(AtomicU64);
+
+impl IdGenerator for SevenFirst {
+    fn new_trace_id(&self) -> TraceId {
+        u128::from(self.0.fetch_add(1, Ordering::Relaxed)).into()
+    }
+
+    fn new_span_id(&self) -> SpanId {
+        SpanId::from(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
