@@ -45,6 +45,8 @@ pub struct Builder {
     pub(crate) has_span_processor: bool,
     /// Whether log records are created although no exporter is configured.
     pub(crate) has_log_processor: bool,
+    /// Whether metrics are recorded although no exporter is configured.
+    pub(crate) has_metric_reader: bool,
 }
 
 /// The console logs.
@@ -72,6 +74,7 @@ impl Builder {
             sampler: None,
             has_span_processor: false,
             has_log_processor: false,
+            has_metric_reader: false,
         }
     }
 
@@ -132,6 +135,7 @@ impl Builder {
     /// Adds a metric reader.
     pub fn with_metric_reader(mut self, reader: impl MetricReader) -> Self {
         self.metrics = self.metrics.with_reader(reader);
+        self.has_metric_reader = true;
         self
     }
 

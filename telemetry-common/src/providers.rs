@@ -91,6 +91,7 @@ impl Telemetry {
             return Ok(telemetry);
         }
         let has_spans = builder.has_span_processor || !config.traces_exporters.is_empty();
+        let has_metrics = builder.has_metric_reader || !config.metrics_exporters.is_empty();
         let has_logs = builder.has_log_processor || !config.logs_exporters.is_empty();
         let metrics = telemetry.add_metric_exporters(builder.metrics, config)?;
         let traces = telemetry.add_span_exporters(builder.traces, config)?;
@@ -100,10 +101,13 @@ impl Telemetry {
 
         propagation::install(&config.propagators);
         Scopes::set(service);
-        // Metrics first: the statistics of the other signals need the meter.
-        let metrics = MeterProviderBuilder::build(metrics.with_resource(resource.clone()));
-        global::set_meter_provider(metrics.clone());
-        telemetry.metrics = Some(metrics);
+        // Metrics first: the statistics of the other signals need the meter. A provider without a
+        // reader would log an error for each instrument.
+        if has_metrics {
+            let metrics = MeterProviderBuilder::build(metrics.with_resource(resource.clone()));
+            global::set_meter_provider(metrics.clone());
+            telemetry.metrics = Some(metrics);
+        }
         if has_spans {
             let sampler = builder
                 .sampler
@@ -296,6 +300,11 @@ impl Telemetry {
         let processor = BatchLogProcessor::builder(exporter).with_batch_config(batches.build());
         let processor = processor.build();
         logs.with_log_processor(BoundedProcessor { processor, stats })
+    }
+
+    /// Whether there is a provider of any signal.
+    pub(crate) fn exports(&self) -> bool {
+        self.traces.is_some() || self.metrics.is_some() || self.logs.is_some()
     }
 
     /// Returns the filter of the console logs, which can be changed at run time.

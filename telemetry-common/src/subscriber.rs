@@ -72,8 +72,8 @@ pub(crate) fn install(
     if let Some(provider) = &telemetry.traces {
         layers.push(traces(provider, &config.traces_filter).boxed());
     }
-    // Without a meter provider the SDK is disabled, and nothing is exported that could be rejected.
-    if telemetry.metrics.is_some() {
+    // It also reads what receivers of the other signals reject.
+    if telemetry.exports() {
         layers.push(logs(telemetry.logs.as_ref(), &config.logs_filter).boxed());
     }
     // After the trace layer, which stores the span context that the Sentry layer reads.

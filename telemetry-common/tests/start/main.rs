@@ -13,6 +13,7 @@ use std::{
 
 use testbed::{
     process::{Process, Spec},
+    sentry::SentrySink,
     sink::Sink,
 };
 
@@ -131,6 +132,36 @@ async fn the_application_can_add_to_every_part() {
     let points = sink.points();
     let renamed = points.iter().any(|point| point.name == "renamed.panics");
     assert!(renamed, "the view renames an instrument");
+}
+
+#[tokio::test]
+async fn an_error_on_any_thread_of_the_runtime_is_reported_to_sentry() {
+    let sentry = SentrySink::start().await.unwrap();
+    let spec = program("reports")
+        .env("SENTRY_DSN", sentry.dsn())
+        .env("OTEL_TRACES_EXPORTER", "console")
+        .env("OTEL_METRICS_EXPORTER", "none")
+        .env("OTEL_LOGS_EXPORTER", "none");
+    let (status, output) = run(&spec).await;
+    assert!(status.success(), "{output}");
+    let events = sentry.events();
+    assert_eq!(events.len(), 1, "{output}");
+    let trace = events[0]["contexts"]["trace"]["trace_id"].as_str().unwrap();
+    assert!(
+        output.contains(trace),
+        "the event names the trace: {output}"
+    );
+}
+
+#[tokio::test]
+async fn the_detectors_of_other_crates_can_be_added() {
+    let sink = Sink::start().await.unwrap();
+    let spec = program("detected")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint())
+        .env("NODE_NAME", "node-1");
+    let (status, output) = run(&spec).await;
+    assert!(status.success(), "{output}");
+    assert_eq!(sink.spans()[0].resource["k8s.node.name"], "node-1");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use opentelemetry::{
     logs::{AnyValue, LogRecord as _},
     trace::{Link, Span as _, SpanKind},
 };
+use opentelemetry_resource_detectors::K8sResourceDetector;
 use opentelemetry_sdk::{
     error::OTelSdkResult,
     logs::{LogProcessor, SdkLogRecord},
@@ -25,7 +26,7 @@ use opentelemetry_sdk::{
 };
 use telemetry_common::{InitError, TelemetryConfig, builder, service};
 use tokio::task::JoinSet;
-use tracing::{Event, Subscriber, info, info_span};
+use tracing::{Event, Subscriber, error, info, info_span};
 use tracing_subscriber::{Layer, layer};
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -88,6 +89,29 @@ async fn failed_and_corrected() -> Outcome {
     assert!(matches!(failed, Err(InitError::Filter(_))), "{failed:?}");
     config.console_filter = "info".to_owned();
     let _telemetry = builder(service!()).config(config).install()?;
+    work();
+    Ok(())
+}
+
+/// Fails on a thread that existed before telemetry started.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a program that other tests start"]
+async fn reports() -> Outcome {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async {}); // starts a worker thread
+    tasks.join_next().await.ok_or("no task")??;
+    let _telemetry = builder(service!()).install()?;
+    tasks.spawn(async { info_span!("work").in_scope(|| error!("it failed")) });
+    tasks.join_all().await;
+    Ok(())
+}
+
+#[test]
+#[ignore = "a program that other tests start"]
+fn detected() -> Outcome {
+    let _telemetry = builder(service!())
+        .with_detector(K8sResourceDetector)
+        .install()?;
     work();
     Ok(())
 }

@@ -12,6 +12,7 @@ mod fuzz;
 mod load;
 mod paths;
 mod phrases;
+mod public_api;
 mod queries;
 mod spec;
 mod stack;
@@ -56,6 +57,8 @@ enum Command {
     /// Copy telemetry-common into an empty folder, build an example with it, and check its
     /// telemetry.
     TakeHome,
+    /// Write telemetry-common/public-api.txt from the code.
+    PublicApi,
     /// Install what the tests need, and run all of them.
     Test,
     /// Write the tables of environment variables in docs/configuration.md.
@@ -78,6 +81,7 @@ fn main() -> Result<()> {
         Command::Load(args) => load::run(&args),
         Command::Stack(action) => stack::run(&action),
         Command::Openapi => spec::write(),
+        Command::PublicApi => public_api::write(),
         Command::TakeHome => take_home::run(),
         Command::Telemetry => telemetry::write(),
         Command::Test => test(),
@@ -158,9 +162,11 @@ fn check() -> Result<()> {
     paths::check()?;
     step("openapi.json of both services");
     spec::check()?;
-    step("docs/telemetry.md");
+    step("docs/telemetry.md, docs/configuration.md");
     telemetry::check()?;
     configuration::check()?;
+    step("public API of telemetry-common");
+    public_api::check()?;
     step("docs/conformance.md");
     conformance::check()?;
     step(".sqlx/");
