@@ -12,7 +12,13 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tracing_subscriber::filter::Targets;
 
-use crate::variables::{Apply, Reader, VARIABLES, Variable};
+use crate::{
+    config_file::{self, FileSettings},
+    variables::{Apply, Reader, VARIABLES, Variable},
+};
+
+/// The variable that names a configuration file.
+pub(crate) const FILE: &str = "OTEL_CONFIG_FILE";
 
 /// The telemetry settings of a process.
 ///
@@ -80,6 +86,9 @@ pub struct TelemetryConfig {
     #[cfg(feature = "sentry")]
     #[serde(deserialize_with = "url")]
     pub grafana_url: Option<url::Url>,
+    /// The parts of `OTEL_CONFIG_FILE` that have no field above.
+    #[serde(skip)]
+    pub(crate) file: Option<FileSettings>,
     /// What [`from_env`](Self::from_env) ignored, in one sentence each. They are logged at start.
     #[serde(skip)]
     pub(crate) warnings: Vec<String>,
@@ -115,6 +124,7 @@ impl Default for TelemetryConfig {
             sentry_warnings: false,
             #[cfg(feature = "sentry")]
             grafana_url: None,
+            file: None,
             warnings: Vec::new(),
         }
     }
@@ -126,25 +136,33 @@ impl TelemetryConfig {
     /// An empty variable counts as not set. As the specification of OpenTelemetry demands, an
     /// invalid value of a variable of OpenTelemetry is ignored, and a warning is logged at start.
     ///
+    /// With `OTEL_CONFIG_FILE`, the file replaces the variables of OpenTelemetry.
+    ///
     /// # Errors
     ///
-    /// An invalid value of a variable of this crate, such as `LOG_FORMAT`.
+    /// An invalid value of a variable of this crate, such as `LOG_FORMAT`, or an invalid file.
     pub fn from_env() -> Result<Self, InvalidSetting> {
         Self::from_variables(|name| Some(env::var_os(name)?.to_string_lossy().into_owned()))
     }
 
     fn from_variables(read: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSetting> {
         let mut config = Self::default();
+        let file = read(FILE).filter(|path| !path.is_empty());
         for (variable, apply) in own_variables() {
-            if let Some(value) = read(variable.name) {
+            // The file replaces the variables of OpenTelemetry.
+            let is_replaced = file.is_some() && variable.is_standard();
+            if let Some(value) = read(variable.name).filter(|_| !is_replaced) {
                 config.read(variable, apply, &value)?;
             }
+        }
+        if let Some(path) = file {
+            config_file::read(&mut config, &path, read)?;
         }
         Ok(config)
     }
 
     /// Applies the value of an environment variable.
-    pub(crate) fn read(
+    fn read(
         &mut self,
         variable: &Variable,
         apply: Apply,
@@ -184,7 +202,7 @@ pub(crate) fn own_variables() -> impl Iterator<Item = (&'static Variable, Apply)
     VARIABLES
         .iter()
         .filter_map(|variable| match variable.reader {
-            Reader::Crate(apply) => Some((variable, apply)),
+            Reader::Crate(Some(apply)) => Some((variable, apply)),
             _ => None,
         })
 }
@@ -364,7 +382,8 @@ mod options {
 
     impl FromArgMatches for TelemetryConfig {
         fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-            let mut config = Self::default();
+            // The environment is read as without clap.
+            let mut config = Self::from_env().map_err(|error| invalid(&error))?;
             config.update_from_arg_matches(matches)?;
             Ok(config)
         }
@@ -372,21 +391,23 @@ mod options {
         fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
             for (variable, apply) in own_variables() {
                 let name = variable.name;
-                let Some(value) = matches.get_one::<OsString>(name) else {
+                if matches.value_source(name) != Some(ValueSource::CommandLine) {
                     continue;
-                };
-                let value = value.to_string_lossy();
-                let applied = if matches.value_source(name) == Some(ValueSource::CommandLine) {
-                    apply(self, &value).map_err(|reason| InvalidSetting { name, reason })
-                } else {
-                    self.read(variable, apply, &value)
-                };
-                applied.map_err(|error| {
-                    Error::raw(ErrorKind::ValueValidation, format!("{error}\n"))
-                })?;
+                }
+                let value = matches
+                    .get_one::<OsString>(name)
+                    .cloned()
+                    .unwrap_or_default();
+                let applied = apply(self, &value.to_string_lossy());
+                let applied = applied.map_err(|reason| InvalidSetting { name, reason });
+                applied.map_err(|error| invalid(&error))?;
             }
             Ok(())
         }
+    }
+
+    fn invalid(error: &InvalidSetting) -> Error {
+        Error::raw(ErrorKind::ValueValidation, format!("{error}\n"))
     }
 }
 

@@ -309,6 +309,29 @@ mod tests {
     }
 
     #[test]
+    fn fields_of_spans_are_not_formatted_because_they_are_not_printed() {
+        struct Unprintable;
+
+        impl fmt::Debug for Unprintable {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                panic!("formatted");
+            }
+        }
+
+        let writer = ConsoleWriter::start(Output::default()).unwrap();
+        let console = ConsoleLayer {
+            format: LogFormat::Text,
+            is_coloured: false,
+            writer,
+        };
+        with_default(registry().with(console), || {
+            let span = info_span!("work", field = ?Unprintable, late = tracing::field::Empty);
+            span.record("late", tracing::field::debug(Unprintable));
+            span.in_scope(|| info!("working"));
+        });
+    }
+
+    #[test]
     fn an_event_with_an_explicit_parent_has_the_ids_of_that_span() {
         let mut id = String::new();
         let line = printed(LogFormat::Json, || {

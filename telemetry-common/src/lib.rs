@@ -23,6 +23,7 @@
 mod bounded;
 mod builder;
 mod config;
+mod config_file;
 pub mod connection;
 mod console;
 mod console_writer;
@@ -37,6 +38,7 @@ pub mod kafka;
 mod normalize;
 mod otlp;
 mod panics;
+mod pipeline;
 mod pipeline_stats;
 mod process;
 mod propagation;

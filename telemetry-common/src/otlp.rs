@@ -9,92 +9,153 @@
 //! telemetry must not create telemetry. HTTP requests are sent on the thread of the batch processor;
 //! gRPC has a runtime of its own.
 
-use std::{env, time::Duration};
+use std::{collections::HashMap, env, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{
-    ExporterBuildError, LogExporter, MetricExporter, SpanExporter, WithHttpConfig as _,
+    Compression, ExporterBuildError, LogExporter, MetricExporter, SpanExporter, WithExportConfig,
+    WithHttpConfig,
 };
 use ureq::Agent;
 
-use crate::InitError;
+use crate::{InitError, pipeline::OtlpSettings};
 
 macro_rules! exporter {
-    ($exporter:ident, $signal:literal) => {{
+    ($builder:expr, $settings:expr, $signal:literal, $path:literal) => {{
+        let endpoint = Endpoint {
+            signal: $signal,
+            settings: $settings,
+        };
         #[cfg(feature = "grpc")]
-        if is_grpc($signal) {
+        if endpoint.is_grpc() {
             let _entered = grpc::runtime($signal)?.enter();
-            let builder = $exporter::builder().with_tonic();
-            return grpc::with_tls(builder, $signal)?
-                .build()
-                .map_err(failed($signal));
+            let builder = grpc::configure($builder.with_tonic(), &endpoint)?;
+            return builder.build().map_err(failed($signal));
         }
-        let builder = $exporter::builder().with_http();
-        let client = UreqClient::new($signal)?;
-        builder
-            .with_http_client(client)
-            .build()
-            .map_err(failed($signal))
+        let client = UreqClient::new(&endpoint)?;
+        let builder = $builder.with_http().with_http_client(client);
+        let builder = endpoint.configure_http(builder, $path);
+        builder.build().map_err(failed($signal))
     }};
 }
 
-pub(crate) fn spans() -> Result<SpanExporter, InitError> {
-    exporter!(SpanExporter, "TRACES")
+pub(crate) fn spans(settings: &OtlpSettings) -> Result<SpanExporter, InitError> {
+    exporter!(SpanExporter::builder(), settings, "TRACES", "/v1/traces")
 }
 
-pub(crate) fn metrics() -> Result<MetricExporter, InitError> {
-    exporter!(MetricExporter, "METRICS")
+pub(crate) fn metrics(settings: &OtlpSettings) -> Result<MetricExporter, InitError> {
+    let builder = || match settings {
+        OtlpSettings::Environment => MetricExporter::builder(),
+        OtlpSettings::File { settings, .. } => {
+            MetricExporter::builder().with_temporality(settings.temporality())
+        }
+    };
+    exporter!(builder(), settings, "METRICS", "/v1/metrics")
 }
 
-pub(crate) fn logs() -> Result<LogExporter, InitError> {
-    exporter!(LogExporter, "LOGS")
+pub(crate) fn logs(settings: &OtlpSettings) -> Result<LogExporter, InitError> {
+    exporter!(LogExporter::builder(), settings, "LOGS", "/v1/logs")
 }
 
 fn failed(signal: &'static str) -> impl FnOnce(ExporterBuildError) -> InitError {
     move |source| InitError::Exporter { signal, source }
 }
 
-/// Returns a setting of a signal's exporter: the variable of the signal, else the variable of all
-/// signals. An empty value counts as not set.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "opentelemetry-otlp reads its variables while it builds an exporter, and so does this"
-)]
-fn setting(signal: &str, name: &str) -> Option<String> {
-    let names = [
-        format!("OTEL_EXPORTER_OTLP_{signal}_{name}"),
-        format!("OTEL_EXPORTER_OTLP_{name}"),
-    ];
-    let mut values = names.iter().filter_map(|name| env::var(name).ok());
-    values.find(|value| !value.is_empty())
-}
-
 /// Returns the `otel.component.type` of a signal's exporter. `types` has the type of the HTTP
 /// exporter and the type of the gRPC exporter.
-pub(crate) fn component(signal: &str, types: (&'static str, &'static str)) -> &'static str {
-    if is_grpc(signal) { types.1 } else { types.0 }
+pub(crate) fn component(
+    signal: &'static str,
+    settings: &OtlpSettings,
+    types: (&'static str, &'static str),
+) -> &'static str {
+    let endpoint = Endpoint { signal, settings };
+    if endpoint.is_grpc() { types.1 } else { types.0 }
 }
 
-fn is_grpc(signal: &str) -> bool {
-    cfg!(feature = "grpc") && setting(signal, "PROTOCOL").as_deref() == Some("grpc")
+/// The collector of a signal, and how to reach it.
+struct Endpoint<'s> {
+    /// TRACES, METRICS or LOGS.
+    signal: &'static str,
+    settings: &'s OtlpSettings,
 }
 
-fn is_https(signal: &str) -> bool {
-    setting(signal, "ENDPOINT").is_some_and(|endpoint| endpoint.starts_with("https:"))
-}
+impl Endpoint<'_> {
+    /// Returns a setting from the environment: the variable of the signal, else the variable of all
+    /// signals. An empty value counts as not set.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "opentelemetry-otlp reads its variables while it builds an exporter, and so does this"
+    )]
+    fn variable(&self, name: &str) -> Option<String> {
+        let names = [
+            format!("OTEL_EXPORTER_OTLP_{}_{name}", self.signal),
+            format!("OTEL_EXPORTER_OTLP_{name}"),
+        ];
+        let mut values = names.iter().filter_map(|name| env::var(name).ok());
+        values.find(|value| !value.is_empty())
+    }
 
-/// Returns the CA certificate of a signal's endpoint in PEM, if there is one.
-#[cfg(any(feature = "grpc", feature = "tls"))]
-fn certificate(signal: &'static str) -> Result<Option<Vec<u8>>, InitError> {
-    let path = setting(signal, "CERTIFICATE");
-    let read = path.map(|path| {
-        std::fs::read(&path).map_err(|error| InitError::Certificate {
-            signal,
-            reason: format!("{path}: {error}"),
-        })
-    });
-    read.transpose()
+    fn is_grpc(&self) -> bool {
+        cfg!(feature = "grpc")
+            && match self.settings {
+                OtlpSettings::Environment => self.variable("PROTOCOL").as_deref() == Some("grpc"),
+                OtlpSettings::File { is_grpc, .. } => *is_grpc,
+            }
+    }
+
+    fn is_https(&self) -> bool {
+        let url = match self.settings {
+            OtlpSettings::Environment => self.variable("ENDPOINT"),
+            OtlpSettings::File { settings, .. } => settings.endpoint.clone(),
+        };
+        url.is_some_and(|url| url.starts_with("https:"))
+    }
+
+    fn timeout(&self) -> Duration {
+        match self.settings {
+            OtlpSettings::Environment => {
+                let timeout = self
+                    .variable("TIMEOUT")
+                    .and_then(|value| value.parse().ok());
+                Duration::from_millis(timeout.unwrap_or(10_000))
+            }
+            OtlpSettings::File { settings, .. } => settings.timeout(),
+        }
+    }
+
+    /// Returns the CA certificate in PEM, if there is one.
+    fn certificate(&self) -> Result<Option<Vec<u8>>, InitError> {
+        let path = match self.settings {
+            OtlpSettings::Environment => self.variable("CERTIFICATE").map(PathBuf::from),
+            OtlpSettings::File { settings, .. } => settings.ca_file().cloned(),
+        };
+        let read = path.map(|path| {
+            std::fs::read(&path).map_err(|error| InitError::Certificate {
+                signal: self.signal,
+                reason: format!("{}: {error}", path.display()),
+            })
+        });
+        read.transpose()
+    }
+
+    /// Adds the settings of a file. Those of the environment are read by opentelemetry-otlp.
+    fn configure_http<B: WithExportConfig + WithHttpConfig>(&self, builder: B, path: &str) -> B {
+        let OtlpSettings::File { settings, .. } = self.settings else {
+            return builder;
+        };
+        let default = format!("http://localhost:4318{path}");
+        let headers: HashMap<_, _> = settings.headers().collect();
+        let builder = builder
+            .with_endpoint(settings.endpoint.clone().unwrap_or(default))
+            .with_timeout(settings.timeout())
+            .with_headers(headers);
+        if settings.is_gzip() {
+            builder.with_compression(Compression::Gzip)
+        } else {
+            builder
+        }
+    }
 }
 
 /// A blocking HTTP client. The exporters use it on their own threads, which may block.
@@ -102,21 +163,25 @@ fn certificate(signal: &'static str) -> Result<Option<Vec<u8>>, InitError> {
 struct UreqClient(Agent);
 
 impl UreqClient {
-    fn new(signal: &'static str) -> Result<Self, InitError> {
-        let timeout = setting(signal, "TIMEOUT").and_then(|value| value.parse().ok());
-        let timeout = Duration::from_millis(timeout.unwrap_or(10_000));
+    fn new(endpoint: &Endpoint<'_>) -> Result<Self, InitError> {
         let agent = Agent::config_builder()
-            .timeout_global(Some(timeout))
+            .timeout_global(Some(endpoint.timeout()))
             .http_status_as_error(false);
-        let agent = if is_https(signal) {
-            #[cfg(not(feature = "tls"))]
-            return Err(InitError::NoTls { signal });
-            #[cfg(feature = "tls")]
-            agent.tls_config(tls::config(signal)?)
-        } else {
-            agent
-        };
-        Ok(Self(agent.build().into()))
+        if !endpoint.is_https() {
+            return Ok(Self(agent.build().into()));
+        }
+        let certificate = endpoint.certificate()?;
+        #[cfg(feature = "tls")]
+        {
+            let tls = tls_config(endpoint.signal, certificate)?;
+            Ok(Self(agent.tls_config(tls).build().into()))
+        }
+        #[cfg(not(feature = "tls"))]
+        {
+            drop(certificate);
+            let signal = endpoint.signal;
+            Err(InitError::NoTls { signal })
+        }
     }
 }
 
@@ -129,41 +194,45 @@ impl HttpClient for UreqClient {
     }
 }
 
+/// Returns the TLS settings of a signal's HTTP client. `certificate` is the CA's, in PEM.
 #[cfg(feature = "tls")]
-mod tls {
+fn tls_config(
+    signal: &'static str,
+    certificate: Option<Vec<u8>>,
+) -> Result<ureq::tls::TlsConfig, InitError> {
     use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-    use crate::InitError;
-
-    /// Returns the TLS settings of a signal's HTTP client.
-    pub(super) fn config(signal: &'static str) -> Result<TlsConfig, InitError> {
-        let roots = match super::certificate(signal)? {
-            Some(pem) => {
-                let certificate = Certificate::from_pem(&pem);
-                let certificate = certificate.map_err(|error| InitError::Certificate {
-                    signal,
-                    reason: error.to_string(),
-                })?;
-                RootCerts::from([certificate])
-            }
-            None => RootCerts::PlatformVerifier,
-        };
-        Ok(TlsConfig::builder().root_certs(roots).build())
-    }
+    let roots = match certificate {
+        Some(pem) => {
+            let certificate = Certificate::from_pem(&pem);
+            let certificate = certificate.map_err(|error| InitError::Certificate {
+                signal,
+                reason: error.to_string(),
+            })?;
+            RootCerts::from([certificate])
+        }
+        None => RootCerts::PlatformVerifier,
+    };
+    Ok(TlsConfig::builder().root_certs(roots).build())
 }
 
 #[cfg(feature = "grpc")]
 mod grpc {
-    use std::{mem, sync::OnceLock};
+    use std::{collections::HashMap, mem, sync::OnceLock};
 
+    use http::HeaderMap;
     use opentelemetry::Context;
     use opentelemetry_otlp::{
-        WithTonicConfig,
-        tonic_types::transport::{Certificate, ClientTlsConfig},
+        Compression, WithExportConfig, WithTonicConfig,
+        tonic_types::{
+            metadata::MetadataMap,
+            transport::{Certificate, ClientTlsConfig},
+        },
     };
     use tokio::runtime::{Builder, Runtime};
 
-    use crate::InitError;
+    use super::Endpoint;
+    use crate::{InitError, pipeline::OtlpSettings};
 
     /// Returns the runtime of the gRPC connections. It never stops: connections are closed when the
     /// exporters are.
@@ -183,19 +252,37 @@ mod grpc {
         Ok(RUNTIME.get_or_init(|| runtime))
     }
 
-    /// Adds TLS to the builder of an exporter, if the endpoint has an `https` URL.
-    pub(super) fn with_tls<B: WithTonicConfig>(
-        builder: B,
-        signal: &'static str,
+    /// Adds TLS, if the endpoint has an `https` URL, and the settings of a file. Those of the
+    /// environment are read by opentelemetry-otlp.
+    pub(super) fn configure<B: WithExportConfig + WithTonicConfig>(
+        mut builder: B,
+        endpoint: &Endpoint<'_>,
     ) -> Result<B, InitError> {
-        if !super::is_https(signal) {
-            return Ok(builder);
+        if endpoint.is_https() {
+            let tls = ClientTlsConfig::new();
+            let tls = match endpoint.certificate()? {
+                Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+                None => tls.with_native_roots(),
+            };
+            builder = builder.with_tls_config(tls);
         }
-        let tls = ClientTlsConfig::new();
-        let tls = match super::certificate(signal)? {
-            Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
-            None => tls.with_native_roots(),
+        let OtlpSettings::File { settings, .. } = endpoint.settings else {
+            return Ok(builder);
         };
-        Ok(builder.with_tls_config(tls))
+        let url = settings
+            .endpoint
+            .as_deref()
+            .unwrap_or("http://localhost:4317");
+        let headers: HashMap<_, _> = settings.headers().collect();
+        let headers = HeaderMap::try_from(&headers).unwrap_or_default();
+        builder = builder
+            .with_endpoint(url)
+            .with_timeout(settings.timeout())
+            .with_metadata(MetadataMap::from_headers(headers));
+        Ok(if settings.is_gzip() {
+            builder.with_compression(Compression::Gzip)
+        } else {
+            builder
+        })
     }
 }

@@ -17,7 +17,10 @@ use opentelemetry_sdk::{
     Resource,
     error::{OTelSdkError, OTelSdkResult},
     logs::{self, BatchLogProcessor, LogExporter, LoggerProviderBuilder, SdkLoggerProvider},
-    metrics::{MeterProviderBuilder, SdkMeterProvider, exporter::PushMetricExporter},
+    metrics::{
+        Instrument, MeterProviderBuilder, PeriodicReader, SdkMeterProvider,
+        exporter::PushMetricExporter,
+    },
     trace::{
         self, BatchSpanProcessor, SdkTracerProvider, SimpleSpanProcessor, SpanExporter,
         TracerProviderBuilder,
@@ -25,7 +28,7 @@ use opentelemetry_sdk::{
 };
 
 use crate::{
-    Exporter, InitError, Processor, TelemetryConfig,
+    InitError, Processor, TelemetryConfig,
     bounded::BoundedProcessor,
     builder::Builder,
     console_writer::ConsoleWriter,
@@ -34,6 +37,7 @@ use crate::{
         NormalizingSpanExporter,
     },
     otlp,
+    pipeline::{self, Exporter, Pipeline, Reader},
     pipeline_stats::{Components, LOGS, PipelineStats, SPANS},
     propagation, resource,
     sampler::{self, CountingSampler},
@@ -78,25 +82,25 @@ const FLUSH_SHARE: f32 = 0.7;
 impl Telemetry {
     /// Builds the providers and sets them as the global ones. After an error, no global is set.
     pub(crate) fn build(builder: Builder, config: &TelemetryConfig) -> Result<Self, InitError> {
-        let is_simple = config.traces_processor == Processor::Simple;
-        if is_simple && config.traces_exporters.contains(&Exporter::Otlp) {
-            return Err(InitError::Simple);
-        }
         let service = builder.service;
-        let resource = resource::detect(&builder, config.service_name.as_deref());
+        let resource = resource::detect(&builder, config);
         let mut telemetry = Self::default();
         if config.sdk_disabled {
             telemetry.build_sentry(config, &resource)?;
             propagation::install(&config.propagators);
             return Ok(telemetry);
         }
-        let has_spans = builder.has_span_processor || !config.traces_exporters.is_empty();
-        let has_metrics = builder.has_metric_reader || !config.metrics_exporters.is_empty();
-        let has_logs = builder.has_log_processor || !config.logs_exporters.is_empty();
-        let metrics = telemetry.add_metric_exporters(builder.metrics, config)?;
-        let traces = telemetry.add_span_exporters(builder.traces, config)?;
-        let logs = builder.logs.with_log_processor(NormalizingLogProcessor);
-        let logs = telemetry.add_log_exporters(logs, config)?;
+        let (spans, logs) = (pipeline::of_spans(config)?, pipeline::of_logs(config)?);
+        let readers = pipeline::of_metrics(config);
+        let has_spans = builder.has_span_processor || !spans.is_empty();
+        let has_metrics = builder.has_metric_reader || !readers.is_empty();
+        let has_logs = builder.has_log_processor || !logs.is_empty();
+        let metrics = telemetry.add_readers(add_views(builder.metrics, config), readers)?;
+        let traces = add_limits(builder.traces, config);
+        let limit = config.attribute_value_length_limit;
+        let traces = telemetry.add_span_pipelines(traces, spans, limit)?;
+        let provider = builder.logs.with_log_processor(NormalizingLogProcessor);
+        let logs = telemetry.add_log_pipelines(provider, logs)?;
         telemetry.build_sentry(config, &resource)?;
 
         propagation::install(&config.propagators);
@@ -153,134 +157,143 @@ impl Telemetry {
         Ok(())
     }
 
-    fn add_metric_exporters(
+    fn add_readers(
         &mut self,
         mut metrics: MeterProviderBuilder,
-        config: &TelemetryConfig,
+        readers: Vec<Reader>,
     ) -> Result<MeterProviderBuilder, InitError> {
-        for exporter in &config.metrics_exporters {
-            metrics = match exporter {
-                Exporter::Otlp => {
+        for reader in readers {
+            metrics = match reader {
+                Reader::Periodic(Exporter::Otlp(settings), interval) => {
                     let types = ("otlp_http_metric_exporter", "otlp_grpc_metric_exporter");
-                    let component = otlp::component("METRICS", types);
-                    self.add_metric_exporter(metrics, otlp::metrics()?, component)
+                    let component = otlp::component("METRICS", &settings, types);
+                    self.add_reader(metrics, otlp::metrics(&settings)?, component, interval)
                 }
-                Exporter::Console => {
+                Reader::Periodic(Exporter::Console, interval) => {
                     let exporter = opentelemetry_stdout::MetricExporter::default();
-                    self.add_metric_exporter(metrics, exporter, "console_metric_exporter")
+                    self.add_reader(metrics, exporter, "console_metric_exporter", interval)
                 }
                 #[cfg(feature = "prometheus")]
-                Exporter::Prometheus => {
+                Reader::Prometheus => {
                     let registry = self.registry.insert(prometheus::Registry::new()).clone();
                     let reader = opentelemetry_prometheus::exporter().with_registry(registry);
                     metrics.with_reader(reader.build().map_err(InitError::Prometheus)?)
                 }
                 #[cfg(not(feature = "prometheus"))]
-                Exporter::Prometheus => return Err(InitError::NoPrometheus),
+                Reader::Prometheus => return Err(InitError::NoPrometheus),
             };
         }
         Ok(metrics)
     }
 
     /// `component` is the `otel.component.type` of `exporter`.
-    fn add_metric_exporter<E: PushMetricExporter>(
+    fn add_reader<E: PushMetricExporter>(
         &self,
         metrics: MeterProviderBuilder,
         exporter: E,
         component: &'static str,
+        interval: Option<Duration>,
     ) -> MeterProviderBuilder {
         let rejected = Arc::clone(&self.rejected_points);
         let exporter = CountingMetricExporter::new(exporter, component, rejected);
-        metrics.with_periodic_exporter(exporter)
+        let reader = PeriodicReader::builder(exporter);
+        let reader = match interval {
+            Some(interval) => reader.with_interval(interval),
+            None => reader,
+        };
+        metrics.with_reader(reader.build())
     }
 
-    fn add_span_exporters(
+    fn add_span_pipelines(
         &mut self,
         mut traces: TracerProviderBuilder,
-        config: &TelemetryConfig,
+        pipelines: Vec<Pipeline>,
+        length_limit: Option<usize>,
     ) -> Result<TracerProviderBuilder, InitError> {
-        for exporter in &config.traces_exporters {
-            traces = match exporter {
-                Exporter::Otlp => {
+        for pipeline in pipelines {
+            traces = match &pipeline.exporter {
+                Exporter::Otlp(settings) => {
                     let types = ("otlp_http_span_exporter", "otlp_grpc_span_exporter");
-                    let component = otlp::component("TRACES", types);
-                    self.add_span_exporter(traces, config, otlp::spans()?, component)
+                    let component = otlp::component("TRACES", settings, types);
+                    let exporter = otlp::spans(settings)?;
+                    self.add_span_pipeline(traces, &pipeline, length_limit, exporter, component)
                 }
                 Exporter::Console => {
                     let exporter = opentelemetry_stdout::SpanExporter::default();
-                    self.add_span_exporter(traces, config, exporter, "console_span_exporter")
+                    let component = "console_span_exporter";
+                    self.add_span_pipeline(traces, &pipeline, length_limit, exporter, component)
                 }
-                Exporter::Prometheus => return Err(InitError::NoPrometheus),
             };
         }
         Ok(traces)
     }
 
     /// `component` is the `otel.component.type` of `exporter`.
-    fn add_span_exporter<E: SpanExporter + 'static>(
+    fn add_span_pipeline<E: SpanExporter + 'static>(
         &mut self,
         traces: TracerProviderBuilder,
-        config: &TelemetryConfig,
+        pipeline: &Pipeline,
+        length_limit: Option<usize>,
         exporter: E,
         component: &'static str,
     ) -> TracerProviderBuilder {
         let components = Components {
-            processor: match config.traces_processor {
+            processor: match pipeline.processor {
                 Processor::Batch => "batching_span_processor",
                 Processor::Simple => "simple_span_processor",
             },
             exporter: component,
         };
-        let stats = PipelineStats::new(&SPANS, config.span_queue_size, components);
+        let stats = PipelineStats::new(&SPANS, pipeline.queue_size, components);
         self.pipeline_stats.push(("spans", Arc::clone(&stats)));
         let exporter = NormalizingSpanExporter {
             exporter,
             stats: Arc::clone(&stats),
-            length_limit: config.attribute_value_length_limit,
+            length_limit,
         };
-        match config.traces_processor {
-            Processor::Batch => {
-                let queue = config.span_queue_size + SLACK;
-                let batches = trace::BatchConfigBuilder::default().with_max_queue_size(queue);
-                let processor =
-                    BatchSpanProcessor::builder(exporter).with_batch_config(batches.build());
-                let processor = processor.build();
-                traces.with_span_processor(BoundedProcessor { processor, stats })
-            }
-            Processor::Simple => {
-                let processor = SimpleSpanProcessor::new(exporter);
-                traces.with_span_processor(BoundedProcessor { processor, stats })
-            }
+        if pipeline.processor == Processor::Simple {
+            let processor = SimpleSpanProcessor::new(exporter);
+            return traces.with_span_processor(BoundedProcessor { processor, stats });
         }
+        let mut batches =
+            trace::BatchConfigBuilder::default().with_max_queue_size(pipeline.queue_size + SLACK);
+        if let Some(batch) = &pipeline.batch {
+            let delay = batch.schedule_delay.unwrap_or(Duration::from_secs(5));
+            batches = batches
+                .with_scheduled_delay(delay)
+                .with_max_export_batch_size(batch.max_export_batch_size);
+        }
+        let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches.build());
+        let processor = processor.build();
+        traces.with_span_processor(BoundedProcessor { processor, stats })
     }
 
-    fn add_log_exporters(
+    fn add_log_pipelines(
         &mut self,
         mut logs: LoggerProviderBuilder,
-        config: &TelemetryConfig,
+        pipelines: Vec<Pipeline>,
     ) -> Result<LoggerProviderBuilder, InitError> {
-        for exporter in &config.logs_exporters {
-            logs = match exporter {
-                Exporter::Otlp => {
+        for pipeline in pipelines {
+            logs = match &pipeline.exporter {
+                Exporter::Otlp(settings) => {
                     let types = ("otlp_http_log_exporter", "otlp_grpc_log_exporter");
-                    let component = otlp::component("LOGS", types);
-                    self.add_log_exporter(logs, config, otlp::logs()?, component)
+                    let component = otlp::component("LOGS", settings, types);
+                    self.add_log_pipeline(logs, &pipeline, otlp::logs(settings)?, component)
                 }
                 Exporter::Console => {
                     let exporter = opentelemetry_stdout::LogExporter::default();
-                    self.add_log_exporter(logs, config, exporter, "console_log_exporter")
+                    self.add_log_pipeline(logs, &pipeline, exporter, "console_log_exporter")
                 }
-                Exporter::Prometheus => return Err(InitError::NoPrometheus),
             };
         }
         Ok(logs)
     }
 
     /// `component` is the `otel.component.type` of `exporter`.
-    fn add_log_exporter<E: LogExporter + 'static>(
+    fn add_log_pipeline<E: LogExporter + 'static>(
         &mut self,
         logs: LoggerProviderBuilder,
-        config: &TelemetryConfig,
+        pipeline: &Pipeline,
         exporter: E,
         component: &'static str,
     ) -> LoggerProviderBuilder {
@@ -288,15 +301,21 @@ impl Telemetry {
             processor: "batching_log_processor",
             exporter: component,
         };
-        let stats = PipelineStats::new(&LOGS, config.log_queue_size, components);
+        let stats = PipelineStats::new(&LOGS, pipeline.queue_size, components);
         self.pipeline_stats
             .push(("log records", Arc::clone(&stats)));
         let exporter = CountingLogExporter {
             exporter,
             stats: Arc::clone(&stats),
         };
-        let queue = config.log_queue_size + SLACK;
-        let batches = logs::BatchConfigBuilder::default().with_max_queue_size(queue);
+        let mut batches =
+            logs::BatchConfigBuilder::default().with_max_queue_size(pipeline.queue_size + SLACK);
+        if let Some(batch) = &pipeline.batch {
+            let delay = batch.schedule_delay.unwrap_or(Duration::from_secs(1));
+            batches = batches
+                .with_scheduled_delay(delay)
+                .with_max_export_batch_size(batch.max_export_batch_size);
+        }
         let processor = BatchLogProcessor::builder(exporter).with_batch_config(batches.build());
         let processor = processor.build();
         logs.with_log_processor(BoundedProcessor { processor, stats })
@@ -382,6 +401,40 @@ impl Drop for Telemetry {
     fn drop(&mut self) {
         self.finish(DEFAULT_BUDGET);
     }
+}
+
+/// Adds the views of a configuration file.
+fn add_views(metrics: MeterProviderBuilder, config: &TelemetryConfig) -> MeterProviderBuilder {
+    let views = config.file.iter().flat_map(|file| file.views.clone());
+    views.fold(metrics, |metrics, view| {
+        metrics.with_view(move |instrument: &Instrument| view.stream(instrument))
+    })
+}
+
+/// Adds the limits of a configuration file.
+fn add_limits(
+    mut traces: TracerProviderBuilder,
+    config: &TelemetryConfig,
+) -> TracerProviderBuilder {
+    let Some(limits) = config.file.as_ref().map(|file| &file.limits) else {
+        return traces;
+    };
+    if let Some(limit) = limits.attributes {
+        traces = traces.with_max_attributes_per_span(limit);
+    }
+    if let Some(limit) = limits.events {
+        traces = traces.with_max_events_per_span(limit);
+    }
+    if let Some(limit) = limits.links {
+        traces = traces.with_max_links_per_span(limit);
+    }
+    if let Some(limit) = limits.attributes_of_event {
+        traces = traces.with_max_attributes_per_event(limit);
+    }
+    if let Some(limit) = limits.attributes_of_link {
+        traces = traces.with_max_attributes_per_link(limit);
+    }
+    traces
 }
 
 /// Shuts the meter provider down within `budget`. The SDK ignores its timeout argument: it waits

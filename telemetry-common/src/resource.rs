@@ -12,7 +12,7 @@ use opentelemetry_sdk::{
 };
 use ulid::Ulid;
 
-use crate::{builder::Builder, semconv};
+use crate::{TelemetryConfig, builder::Builder, semconv};
 
 /// The name and version of a crate or program. [`service!`](crate::service) returns those of the
 /// calling crate.
@@ -35,9 +35,9 @@ macro_rules! service {
     };
 }
 
-/// Detects the resource of `builder`, and adds the application's attributes. `name` overrides the
-/// service name of `service`.
-pub(crate) fn detect(builder: &Builder, name: Option<&str>) -> Resource {
+/// Detects the resource, and adds the attributes of the environment or of a configuration file, and
+/// those of the application.
+pub(crate) fn detect(builder: &Builder, config: &TelemetryConfig) -> Resource {
     let service = builder.service;
     let mut attributes = vec![
         KeyValue::new(semconv::SERVICE_NAME, service.name),
@@ -59,11 +59,14 @@ pub(crate) fn detect(builder: &Builder, name: Option<&str>) -> Resource {
     let resource = Resource::builder_empty()
         .with_schema_url(attributes, semconv::SCHEMA_URL)
         .with_detector(Box::new(TelemetryResourceDetector))
-        .with_detectors(&builder.detectors)
-        .with_detector(Box::new(EnvResourceDetector::new()))
-        .with_attributes(builder.resource.iter().cloned());
-    match name {
-        Some(name) => resource.with_service_name(name.to_owned()).build(),
+        .with_detectors(&builder.detectors);
+    let resource = match &config.file {
+        Some(file) => resource.with_attributes(file.resource.iter().cloned()),
+        None => resource.with_detector(Box::new(EnvResourceDetector::new())),
+    };
+    let resource = resource.with_attributes(builder.resource.iter().cloned());
+    match &config.service_name {
+        Some(name) => resource.with_service_name(name.clone()).build(),
         None => resource.build(),
     }
 }
@@ -143,7 +146,11 @@ mod tests {
         };
         let team = KeyValue::new("team", "books");
         let builder = Builder::new(service).resource([team]).with_detector(Region);
-        let resource = detect(&builder, Some("shop-eu"));
+        let config = TelemetryConfig {
+            service_name: Some("shop-eu".to_owned()),
+            ..TelemetryConfig::default()
+        };
+        let resource = detect(&builder, &config);
         let get = |key| {
             resource
                 .get(&Key::from_static_str(key))

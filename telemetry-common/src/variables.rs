@@ -8,7 +8,7 @@ use std::{env, fmt::Display, str::FromStr};
 
 use tracing_subscriber::{EnvFilter, filter::Targets};
 
-use crate::{Exporter, TelemetryConfig};
+use crate::{Exporter, TelemetryConfig, config::FILE};
 
 /// An environment variable.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +30,9 @@ pub struct Variable {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Reader {
-    /// This crate.
+    /// This crate. It applies the value to the settings, or reads the variable where it is needed.
     #[doc(hidden)]
-    Crate(Apply),
+    Crate(Option<Apply>),
     /// The OpenTelemetry SDK or its OTLP exporters.
     Sdk,
     /// None: the variable is not supported, and a warning at start names it.
@@ -77,7 +77,7 @@ const fn own(
     effect: &'static str,
     apply: Apply,
 ) -> Variable {
-    let reader = Reader::Crate(apply);
+    let reader = Reader::Crate(Some(apply));
     Variable {
         name,
         value,
@@ -213,12 +213,13 @@ pub const VARIABLES: &[Variable] = &[
         "10000",
         "Time limit of one export",
     ),
-    sdk(
-        "OTEL_EXPORTER_OTLP_{SIGNAL_}CERTIFICATE",
-        "FILE",
-        "",
-        "PEM file with the CA certificate of an `https` endpoint (without it, the CAs of the system). HTTP needs the feature `tls`",
-    ),
+    Variable {
+        name: "OTEL_EXPORTER_OTLP_{SIGNAL_}CERTIFICATE",
+        value: "FILE",
+        default: "",
+        effect: "PEM file with the CA certificate of an `https` endpoint (without it, the CAs of the system). HTTP needs the feature `tls`",
+        reader: Reader::Crate(None),
+    },
     sdk(
         "OTEL_EXPORTER_OTLP_{SIGNAL_}INSECURE",
         "BOOL",
@@ -256,11 +257,9 @@ pub const VARIABLES: &[Variable] = &[
         "5000",
         "Longest time between two exports of spans",
     ),
-    sdk(
+    unsupported(
         "OTEL_BSP_EXPORT_TIMEOUT",
-        "MILLISECONDS",
-        "30000",
-        "Time limit of one export of spans",
+        "Time limit of one export of spans; `OTEL_EXPORTER_OTLP_TIMEOUT` limits it",
     ),
     sdk(
         "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
@@ -281,11 +280,9 @@ pub const VARIABLES: &[Variable] = &[
         "1000",
         "Longest time between two exports of log records",
     ),
-    sdk(
+    unsupported(
         "OTEL_BLRP_EXPORT_TIMEOUT",
-        "MILLISECONDS",
-        "30000",
-        "Time limit of one export of log records",
+        "Time limit of one export of log records; `OTEL_EXPORTER_OTLP_TIMEOUT` limits it",
     ),
     sdk(
         "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",
@@ -299,11 +296,9 @@ pub const VARIABLES: &[Variable] = &[
         "60000",
         "Time between two exports of metrics",
     ),
-    sdk(
+    unsupported(
         "OTEL_METRIC_EXPORT_TIMEOUT",
-        "MILLISECONDS",
-        "30000",
-        "Time limit of one export of metrics",
+        "Time limit of one export of metrics; `OTEL_EXPORTER_OTLP_TIMEOUT` limits it",
     ),
     own(
         "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
@@ -375,7 +370,13 @@ pub const VARIABLES: &[Variable] = &[
         "OTEL_LOG_LEVEL",
         "Log level of the SDK; `RUST_LOG` filters its messages",
     ),
-    unsupported("OTEL_CONFIG_FILE", "Declarative configuration"),
+    Variable {
+        name: FILE,
+        value: "FILE",
+        default: "",
+        effect: "Declarative configuration, version 1.0: exporters, processors, sampler, limits, propagators, resource and views. It replaces all other variables of OpenTelemetry",
+        reader: Reader::Crate(None),
+    },
     own(
         "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS",
         "LIST",
@@ -546,7 +547,7 @@ fn is_push(exporter: Exporter) -> bool {
 /// sentence each.
 #[expect(
     clippy::disallowed_methods,
-    reason = "looks for variables, whoever reads them"
+    reason = "looks for variables that others read"
 )]
 pub(crate) fn warnings() -> Vec<String> {
     let mut warnings = Vec::new();

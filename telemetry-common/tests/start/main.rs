@@ -2,6 +2,7 @@
 //! starts a program of its own: an ignored test of this file, in a process with other settings.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod config_file;
 mod programs;
 mod variables;
 
@@ -177,6 +178,17 @@ async fn a_list_of_exporters_exports_to_each() {
     assert!(output.contains("TraceId"), "{output}");
     assert!(output.contains("process_uptime_seconds{"), "{output}");
     assert!(!sink.points().is_empty());
+}
+
+// proves: L18
+#[tokio::test]
+async fn a_burst_of_console_lines_is_complete_at_the_end() {
+    let (status, output) = run(&program("burst").env("LOG_FORMAT", "text")).await;
+    assert!(status.success(), "{output}");
+    let numbers = output
+        .lines()
+        .filter_map(|line| line.split("burst ").nth(1)?.parse::<i32>().ok());
+    assert!(numbers.eq(0..10_000), "{output}");
 }
 
 #[tokio::test]

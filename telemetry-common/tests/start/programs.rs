@@ -49,6 +49,9 @@ async fn multi_thread() -> Outcome {
 #[ignore = "a program that other tests start"]
 async fn current_thread() -> Outcome {
     let telemetry = builder(service!()).install()?;
+    // Otherwise each measurement would be aggregated twice.
+    let metrics = std::env::var_os("OTEL_METRICS_EXPORTER").unwrap_or_default();
+    assert_eq!(telemetry.scrape().is_some(), metrics == "prometheus");
     work();
     telemetry.shutdown(Duration::from_secs(5));
     Ok(())
@@ -93,6 +96,14 @@ async fn failed_and_corrected() -> Outcome {
     Ok(())
 }
 
+#[test]
+#[ignore = "a program that other tests start"]
+fn configured() -> Outcome {
+    let _telemetry = builder(service!()).install()?;
+    info_span!("work", text = "abcdefgh").in_scope(|| info!("working"));
+    Ok(())
+}
+
 /// Fails on a thread that existed before telemetry started.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a program that other tests start"]
@@ -124,6 +135,17 @@ async fn scraped() -> Outcome {
     let telemetry = builder(service!()).install()?;
     work();
     println!("{}", telemetry.scrape().ok_or("no reader")?.text()?);
+    Ok(())
+}
+
+/// Ends right after it has logged many lines.
+#[test]
+#[ignore = "a program that other tests start"]
+fn burst() -> Outcome {
+    let _telemetry = builder(service!()).install()?;
+    for number in 0..10_000 {
+        info!("burst {number}");
+    }
     Ok(())
 }
 

@@ -86,6 +86,14 @@ impl Binaries {
         .await?
     }
 
+    /// Returns the binaries in `folder`, which are already built.
+    pub fn in_folder(folder: &Path) -> Self {
+        Self {
+            bookapp: folder.join("bookapp"),
+            backend: folder.join("backend"),
+        }
+    }
+
     /// Returns the path of bookapp's binary.
     pub fn bookapp(&self) -> &Path {
         &self.bookapp

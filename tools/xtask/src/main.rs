@@ -18,6 +18,7 @@ mod spec;
 mod stack;
 mod take_home;
 mod telemetry;
+mod tokio_console;
 mod tools;
 
 use std::path::Path;
@@ -65,6 +66,8 @@ enum Command {
     Configuration,
     /// Write docs/telemetry.md from crates/telemetry-registry/registry/.
     Telemetry,
+    /// Build both services with tokio-console, and list their tasks as it does.
+    TokioConsole,
     /// Write .sqlx/ from the queries, with a temporary database.
     SqlxPrepare,
 }
@@ -85,6 +88,7 @@ fn main() -> Result<()> {
         Command::TakeHome => take_home::run(),
         Command::Telemetry => telemetry::write(),
         Command::Test => test(),
+        Command::TokioConsole => tokio_console::run(),
         Command::SqlxPrepare => queries::prepare(false),
     }
 }

@@ -285,11 +285,11 @@ async fn a_wrong_setting_is_one_line_and_an_unread_one_is_logged() {
             "{line}"
         );
     }
-    let system = helpers::start_with(|spec| spec.env("OTEL_CONFIG_FILE", "otel.yaml")).await;
+    let system = helpers::start_with(|spec| spec.env("OTEL_LOG_LEVEL", "debug")).await;
     let lines = system.bookapp.process.lines();
     let logged = lines
         .iter()
-        .filter(|line| line.contains("ignored OTEL_CONFIG_FILE: it is not supported"));
+        .filter(|line| line.contains("ignored OTEL_LOG_LEVEL: it is not supported"));
     assert_eq!(logged.count(), 1, "{lines:?}");
 }
 
