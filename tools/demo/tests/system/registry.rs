@@ -22,7 +22,7 @@ use testbed::{
 
 use crate::helpers::{self, SOON};
 
-const TIMEOUT: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 // proves: B15 B31 R2 R8 R10 N9 L31
 #[tokio::test]
