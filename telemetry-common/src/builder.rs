@@ -16,7 +16,9 @@ use tracing::{Dispatch, dispatcher, subscriber::NoSubscriber, warn};
 use tracing_subscriber::{Layer, Registry};
 
 use crate::{
-    InitError, Service, Telemetry, TelemetryConfig, panics, process, subscriber, variables,
+    InitError, Service, Telemetry, TelemetryConfig, panics, process,
+    subscriber::{self, ConsoleLogs},
+    variables,
 };
 
 /// Whether telemetry has started.
@@ -35,8 +37,8 @@ pub struct Builder {
     config: Option<TelemetryConfig>,
     pub(crate) resource: Vec<KeyValue>,
     pub(crate) detectors: Vec<Box<dyn ResourceDetector>>,
-    pub(crate) layers: Vec<BoxedLayer>,
-    pub(crate) console: Console,
+    layers: Vec<BoxedLayer>,
+    console: Console,
     pub(crate) traces: TracerProviderBuilder,
     pub(crate) logs: LoggerProviderBuilder,
     pub(crate) metrics: MeterProviderBuilder,
@@ -186,6 +188,7 @@ impl Builder {
 
     fn install_with(mut self, config: &TelemetryConfig) -> Result<Telemetry, InitError> {
         let (layers, console) = (mem::take(&mut self.layers), mem::take(&mut self.console));
+        let console = ConsoleLogs::build(config, console)?;
         let mut telemetry = subscriber::while_starting(|| Telemetry::build(self, config))?;
         #[cfg(any(feature = "axum", feature = "reqwest"))]
         if let Some(methods) = &config.http_known_methods {

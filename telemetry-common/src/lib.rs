@@ -57,6 +57,7 @@ pub mod semconv;
 #[cfg(feature = "sentry")]
 pub mod sentry;
 mod subscriber;
+mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod variables;
@@ -73,13 +74,13 @@ pub use config::{
 pub use failure::ExceptionType;
 pub use failure::{ErrorChain, error_chain, record_failure};
 pub use opentelemetry;
-pub use providers::Telemetry;
 pub use request_id::RequestId;
 pub use resource::Service;
 pub use scope::meter_of;
 #[cfg(feature = "prometheus")]
 pub use scrape::Scrape;
 pub use subscriber::{BadFilter, ConsoleFilter};
+pub use telemetry::Telemetry;
 #[doc(hidden)]
 pub use tracing;
 pub use variables::{Reader, VARIABLES, Variable};

@@ -47,8 +47,8 @@ pub(crate) fn spans(settings: &OtlpSettings) -> Result<SpanExporter, InitError> 
 pub(crate) fn metrics(settings: &OtlpSettings) -> Result<MetricExporter, InitError> {
     let builder = || match settings {
         OtlpSettings::Environment => MetricExporter::builder(),
-        OtlpSettings::File { settings, .. } => {
-            MetricExporter::builder().with_temporality(settings.temporality())
+        OtlpSettings::File(file) => {
+            MetricExporter::builder().with_temporality(file.settings.temporality())
         }
     };
     exporter!(builder(), settings, "METRICS", "/v1/metrics")
@@ -100,14 +100,14 @@ impl Endpoint<'_> {
         cfg!(feature = "grpc")
             && match self.settings {
                 OtlpSettings::Environment => self.variable("PROTOCOL").as_deref() == Some("grpc"),
-                OtlpSettings::File { is_grpc, .. } => *is_grpc,
+                OtlpSettings::File(file) => file.is_grpc,
             }
     }
 
     fn is_https(&self) -> bool {
         let url = match self.settings {
             OtlpSettings::Environment => self.variable("ENDPOINT"),
-            OtlpSettings::File { settings, .. } => settings.endpoint.clone(),
+            OtlpSettings::File(file) => file.settings.endpoint.clone(),
         };
         url.is_some_and(|url| url.starts_with("https:"))
     }
@@ -120,7 +120,7 @@ impl Endpoint<'_> {
                     .and_then(|value| value.parse().ok());
                 Duration::from_millis(timeout.unwrap_or(10_000))
             }
-            OtlpSettings::File { settings, .. } => settings.timeout(),
+            OtlpSettings::File(file) => file.settings.timeout(),
         }
     }
 
@@ -128,7 +128,7 @@ impl Endpoint<'_> {
     fn certificate(&self) -> Result<Option<Vec<u8>>, InitError> {
         let path = match self.settings {
             OtlpSettings::Environment => self.variable("CERTIFICATE").map(PathBuf::from),
-            OtlpSettings::File { settings, .. } => settings.ca_file().cloned(),
+            OtlpSettings::File(file) => file.settings.ca_file().cloned(),
         };
         let read = path.map(|path| {
             std::fs::read(&path).map_err(|error| InitError::Certificate {
@@ -141,11 +141,15 @@ impl Endpoint<'_> {
 
     /// Adds the settings of a file. Those of the environment are read by opentelemetry-otlp.
     fn configure_http<B: WithExportConfig + WithHttpConfig>(&self, builder: B, path: &str) -> B {
-        let OtlpSettings::File { settings, .. } = self.settings else {
+        let OtlpSettings::File(file) = self.settings else {
             return builder;
         };
+        let (headers, settings) = (&file.headers, &file.settings);
         let default = format!("http://localhost:4318{path}");
-        let headers: HashMap<_, _> = settings.headers().collect();
+        let headers = headers.iter();
+        let headers = headers
+            .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+        let headers: HashMap<_, _> = headers.collect();
         let builder = builder
             .with_endpoint(settings.endpoint.clone().unwrap_or(default))
             .with_timeout(settings.timeout())
@@ -188,7 +192,8 @@ impl UreqClient {
 #[async_trait]
 impl HttpClient for UreqClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let response = self.0.run(request.map(|body| body.to_vec()))?;
+        let (parts, body) = request.into_parts();
+        let response = self.0.run(Request::from_parts(parts, &*body))?;
         let (parts, mut body) = response.into_parts();
         Ok(Response::from_parts(parts, body.read_to_vec()?.into()))
     }
@@ -218,9 +223,8 @@ fn tls_config(
 
 #[cfg(feature = "grpc")]
 mod grpc {
-    use std::{collections::HashMap, mem, sync::OnceLock};
+    use std::{mem, sync::OnceLock};
 
-    use http::HeaderMap;
     use opentelemetry::Context;
     use opentelemetry_otlp::{
         Compression, WithExportConfig, WithTonicConfig,
@@ -266,19 +270,18 @@ mod grpc {
             };
             builder = builder.with_tls_config(tls);
         }
-        let OtlpSettings::File { settings, .. } = endpoint.settings else {
+        let OtlpSettings::File(file) = endpoint.settings else {
             return Ok(builder);
         };
+        let (headers, settings) = (&file.headers, &file.settings);
         let url = settings
             .endpoint
             .as_deref()
             .unwrap_or("http://localhost:4317");
-        let headers: HashMap<_, _> = settings.headers().collect();
-        let headers = HeaderMap::try_from(&headers).unwrap_or_default();
         builder = builder
             .with_endpoint(url)
             .with_timeout(settings.timeout())
-            .with_metadata(MetadataMap::from_headers(headers));
+            .with_metadata(MetadataMap::from_headers(headers.clone()));
         Ok(if settings.is_gzip() {
             builder.with_compression(Compression::Gzip)
         } else {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ureq::http::HeaderMap;
+
 use crate::{
     InitError, Processor, TelemetryConfig, config,
     config_file::{Batch, Otlp},
@@ -31,7 +33,15 @@ pub(crate) enum OtlpSettings {
     /// In the environment.
     Environment,
     /// In a configuration file.
-    File { is_grpc: bool, settings: Otlp },
+    File(Box<OtlpFile>),
+}
+
+/// The settings of an OTLP exporter in a configuration file.
+#[derive(Clone, Debug)]
+pub(crate) struct OtlpFile {
+    pub(crate) is_grpc: bool,
+    pub(crate) headers: HeaderMap,
+    pub(crate) settings: Otlp,
 }
 
 /// A metric reader.

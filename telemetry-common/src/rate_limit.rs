@@ -3,87 +3,96 @@
 use std::{
     collections::HashMap,
     num::NonZeroU32,
-    sync::{Mutex, PoisonError},
+    slice,
+    sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
-use opentelemetry::metrics::Counter;
-use tracing::{Event, Subscriber, callsite::Identifier};
-use tracing_subscriber::{Layer, layer::Context};
+use opentelemetry::{KeyValue, metrics::Counter};
+use tracing::{Event, Metadata, callsite::Identifier, level_filters::LevelFilter};
+use tracing_subscriber::layer::{Context, Filter};
 
 use crate::{scope, semconv};
 
-/// A layer that disables an event for all layers if its call site has logged too many events within
-/// the current second.
+/// A filter that rejects an event if its call site has logged too many events within the current
+/// second. Each output has its own.
 pub(crate) struct RateLimit {
-    /// Maximum number of events per second and call site.
-    limit: u32,
+    /// Maximum number of events per second and call site. `None`: no limit.
+    limit: Option<NonZeroU32>,
     /// The current second of each call site, and the number of its events. A process has a fixed
     /// number of call sites.
     seconds: Mutex<HashMap<Identifier, (Instant, u32)>>,
-    dropped: Counter<u64>,
+    /// Created at the first dropped event, because instruments must be created after telemetry is
+    /// installed.
+    dropped: OnceLock<Counter<u64>>,
+    output: KeyValue,
 }
 
 impl RateLimit {
-    /// Call it after the meter provider is set.
-    pub(crate) fn new(limit: NonZeroU32) -> Self {
-        let dropped = scope::meter()
-            .u64_counter(semconv::LOG_RATE_LIMITED)
-            .with_unit("{log_record}")
-            .with_description("Number of log events that the rate limit dropped")
-            .build();
-        dropped.add(0, &[]);
+    /// `output` is a low-cardinality name: the value of `telemetry_common.log.output`.
+    pub(crate) fn new(limit: Option<NonZeroU32>, output: &'static str) -> Self {
         Self {
-            limit: limit.get(),
+            limit,
             seconds: Mutex::default(),
-            dropped,
+            dropped: OnceLock::new(),
+            output: KeyValue::new(semconv::LOG_OUTPUT, output),
         }
     }
 
-    fn admits(&self, callsite: Identifier, now: Instant) -> bool {
+    fn count(&self) {
+        let dropped = self.dropped.get_or_init(|| {
+            scope::meter()
+                .u64_counter(semconv::LOG_RATE_LIMITED)
+                .with_unit("{log_record}")
+                .with_description("Number of log events that the rate limit dropped")
+                .build()
+        });
+        dropped.add(1, slice::from_ref(&self.output));
+    }
+
+    fn admits(&self, limit: NonZeroU32, callsite: Identifier, now: Instant) -> bool {
         let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
         let (started, count) = seconds.entry(callsite).or_insert((now, 0));
         if now.duration_since(*started) >= Duration::from_secs(1) {
             (*started, *count) = (now, 0);
         }
         *count = count.saturating_add(1);
-        *count <= self.limit
+        *count <= limit.get()
     }
 }
 
-impl<S: Subscriber> Layer<S> for RateLimit {
-    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
-        let admits = self.admits(event.metadata().callsite(), Instant::now());
+impl<S> Filter<S> for RateLimit {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    /// Is called only for events that the other filters of the output accept.
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        let Some(limit) = self.limit else {
+            return true;
+        };
+        let admits = self.admits(limit, event.metadata().callsite(), Instant::now());
         if !admits {
-            self.dropped.add(1, &[]);
+            self.count();
         }
         admits
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::TRACE)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    };
-
-    use tracing::{callsite, info, metadata::Kind, subscriber::with_default};
-    use tracing_subscriber::{layer::SubscriberExt, registry};
+    use tracing::{callsite, metadata::Kind};
 
     use super::*;
 
-    struct CountingLayer(Arc<AtomicU32>);
-
-    impl<S: Subscriber> Layer<S> for CountingLayer {
-        fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     #[test]
     fn each_call_site_has_a_limit_per_second() {
-        let limit = RateLimit::new(NonZeroU32::new(2).unwrap());
+        let two = NonZeroU32::new(2).unwrap();
+        let limit = RateLimit::new(Some(two), "test");
         let [first, second] = [
             callsite! { name: "a", kind: Kind::EVENT, fields: message },
             callsite! { name: "b", kind: Kind::EVENT, fields: message },
@@ -91,27 +100,10 @@ mod tests {
         let now = Instant::now();
         let admitted = |site: &'static dyn callsite::Callsite, millis| {
             let now = now + Duration::from_millis(millis);
-            limit.admits(site.metadata().callsite(), now)
+            limit.admits(two, site.metadata().callsite(), now)
         };
         assert!(admitted(first, 0) && admitted(first, 500));
         assert!(!admitted(first, 999) && admitted(second, 999));
         assert!(admitted(first, 1_001));
-    }
-
-    #[test]
-    fn no_layer_receives_an_event_beyond_the_limit() {
-        let received = Arc::default();
-        let layers: Vec<Box<dyn Layer<_> + Send + Sync>> = vec![
-            CountingLayer(Arc::clone(&received)).boxed(),
-            RateLimit::new(NonZeroU32::new(3).unwrap()).boxed(),
-        ];
-        with_default(registry().with(layers), || {
-            for _ in 0..100 {
-                info!("a loop that fails");
-            }
-        });
-        // The loop may run across the end of one second.
-        let received = received.load(Ordering::Relaxed);
-        assert!((3..=6).contains(&received), "{received}");
     }
 }

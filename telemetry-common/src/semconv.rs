@@ -76,6 +76,10 @@ pub const PANICS: &str = "telemetry_common.panics";
 /// Metric: number of log events that the rate limit dropped.
 pub const LOG_RATE_LIMITED: &str = "telemetry_common.log.rate_limited";
 
+/// Attribute of [`LOG_RATE_LIMITED`]: the output that did not receive the events: `console`, `logs`
+/// (the exported log records) or `sentry`.
+pub const LOG_OUTPUT: &str = "telemetry_common.log.output";
+
 /// Attribute of a process span: the number of the attempt to process the message, starting at 1.
 pub const MESSAGING_ATTEMPT: &str = "telemetry_common.messaging.attempt";
 

@@ -41,50 +41,69 @@ use crate::{
     InitError, Telemetry, TelemetryConfig,
     builder::{BoxedLayer, Console},
     console::{self, ConsoleLayer},
+    console_writer::ConsoleWriter,
     rate_limit::RateLimit,
     rejected::{OTLP_EXPORTER, ReadRejections},
     scope::scope,
 };
 
+/// The console layer with what controls it.
+#[derive(Default)]
+pub(crate) struct ConsoleLogs {
+    layer: Option<BoxedLayer>,
+    filter: ConsoleFilter,
+    writer: Option<ConsoleWriter>,
+}
+
+impl ConsoleLogs {
+    /// Builds the layer. It fails before anything of the process has changed.
+    pub(crate) fn build(config: &TelemetryConfig, console: Console) -> Result<Self, InitError> {
+        if let Console::Other(layer) = console {
+            let layer = layer.map(receives_all);
+            return Ok(Self {
+                layer,
+                ..Self::default()
+            });
+        }
+        let filter = EnvFilter::builder().parse(&config.console_filter)?;
+        let (filter, handle) = reload::Layer::new(filter);
+        let layer = ConsoleLayer::new(config.console_format()).map_err(InitError::Console)?;
+        let writer = layer.writer();
+        let limit = RateLimit::new(config.log_rate_limit, "console");
+        let layer = layer.with_filter(filter.and(always_evaluated(|_| true)).and(limit));
+        Ok(Self {
+            layer: Some(layer.boxed()),
+            filter: ConsoleFilter(Some(handle)),
+            writer: Some(writer),
+        })
+    }
+}
+
 /// Installs the subscriber with the layers of this crate, and then those of the application.
 pub(crate) fn install(
     config: &TelemetryConfig,
     telemetry: &mut Telemetry,
-    console: Console,
+    console: ConsoleLogs,
     application: Vec<BoxedLayer>,
 ) -> Result<(), InitError> {
-    let mut layers = Vec::with_capacity(4 + application.len());
-    match console {
-        Console::Own => {
-            let layer = ConsoleLayer::new(config.console_format()).map_err(InitError::Console)?;
-            telemetry.console_writer = Some(layer.writer());
-            let filter = EnvFilter::builder().parse(&config.console_filter)?;
-            let (filter, handle) = reload::Layer::new(filter);
-            telemetry.console = ConsoleFilter(Some(handle));
-            layers.push(
-                layer
-                    .with_filter(filter.and(always_evaluated(|_| true)))
-                    .boxed(),
-            );
-        }
-        Console::Other(layer) => layers.extend(layer.map(receives_all)),
-    }
+    telemetry.console = console.filter;
+    telemetry.console_writer = console.writer;
+    let mut layers = Vec::with_capacity(5 + application.len());
+    layers.extend(console.layer);
     if let Some(provider) = &telemetry.traces {
         layers.push(traces(provider, &config.traces_filter).boxed());
     }
     // It also reads what receivers of the other signals reject.
     if telemetry.exports() {
-        layers.push(logs(telemetry.logs.as_ref(), &config.logs_filter).boxed());
+        let limit = RateLimit::new(config.log_rate_limit, "logs");
+        layers.push(logs(telemetry.logs.as_ref(), &config.logs_filter, limit).boxed());
     }
     // After the trace layer, which stores the span context that the Sentry layer reads.
     #[cfg(feature = "sentry")]
     if let Some(reporter) = &telemetry.sentry {
-        layers.push(crate::sentry::layers(reporter, &config.traces_filter).boxed());
+        layers.push(crate::sentry::layers(reporter, config).boxed());
     }
     layers.extend(application.into_iter().map(receives_all));
-    if let Some(limit) = config.log_rate_limit {
-        layers.push(RateLimit::new(limit).boxed());
-    }
     registry().with(layers).try_init()?;
     console::store_dispatch();
     Ok(())
@@ -172,6 +191,7 @@ where
 pub(crate) fn logs<S>(
     provider: Option<&SdkLoggerProvider>,
     filter: &Targets,
+    limit: RateLimit,
 ) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -179,7 +199,7 @@ where
     let filter = provider.map_or_else(Targets::new, |_| filter.clone());
     let filter = filter.with_target(OTLP_EXPORTER, LevelFilter::WARN);
     ReadRejections(provider.map(OpenTelemetryTracingBridge::new))
-        .with_filter(filter.and(always_evaluated(|_| true)))
+        .with_filter(filter.and(always_evaluated(|_| true)).and(limit))
 }
 
 /// Whether this thread exports telemetry. Entering a span there would end the suppression, because

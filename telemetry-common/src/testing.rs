@@ -48,7 +48,9 @@ use crate::{
     normalize::{CountingMetricExporter, NormalizingLogProcessor, NormalizingSpanExporter},
     panics,
     pipeline_stats::{Components, PipelineStats, SPANS},
-    propagation, subscriber,
+    propagation,
+    rate_limit::RateLimit,
+    subscriber,
 };
 
 struct Memory {
@@ -88,7 +90,11 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
     let filter = Targets::new().with_default(LevelFilter::INFO);
     registry()
         .with(subscriber::traces(&traces, &filter))
-        .with(subscriber::logs(Some(&records), &filter))
+        .with(subscriber::logs(
+            Some(&records),
+            &filter,
+            RateLimit::new(None, "logs"),
+        ))
         .try_init()
         .expect("no other subscriber is installed in a test");
     panics::observe_and_print();

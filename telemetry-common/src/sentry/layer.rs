@@ -16,7 +16,9 @@ use tracing_subscriber::{
 
 use super::{Reporter, event, event::EventVisitor};
 use crate::{
+    TelemetryConfig,
     grafana::GrafanaLinks,
+    rate_limit::RateLimit,
     semconv,
     subscriber::{always_evaluated, is_exporting},
 };
@@ -24,8 +26,8 @@ use crate::{
 /// Returns both layers. The breadcrumb layer is the outer one, so that an event is not one of its
 /// own breadcrumbs.
 ///
-/// Both receive the spans that the filter `traces` accepts. Otherwise an event would have no span.
-pub(crate) fn layers<S>(reporter: &Reporter, traces: &Targets) -> impl Layer<S> + use<S>
+/// Both receive the spans that `TRACES_FILTER` accepts. Otherwise an event would have no span.
+pub(crate) fn layers<S>(reporter: &Reporter, config: &TelemetryConfig) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
@@ -39,8 +41,11 @@ where
         metadata.is_event() && *metadata.level() <= Level::WARN && !is_exporting()
     };
     let breadcrumbs = |metadata: &Metadata<'_>| metadata.is_event() && !is_exporting();
+    let traces = &config.traces_filter;
+    let limit = RateLimit::new(config.log_rate_limit, "sentry");
     let layer = BreadcrumbLayer::new().with_filter(filter(traces, breadcrumbs));
-    errors.with_filter(filter(traces, events)).and_then(layer)
+    let errors = errors.with_filter(filter(traces, events).and(limit));
+    errors.and_then(layer)
 }
 
 fn filter<S>(traces: &Targets, events: fn(&Metadata<'_>) -> bool) -> impl Filter<S> + use<S> {

@@ -44,16 +44,25 @@ async fn run(spec: &Spec) -> (ExitStatus, String) {
     )
 }
 
+/// Runs a program that exports over OTLP and ends with success. Returns what it exported and its
+/// output.
+async fn exports(name: &str, variables: &[(&str, &str)]) -> (Sink, String) {
+    let sink = Sink::start().await.unwrap();
+    let spec = program(name).env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint());
+    let spec = variables
+        .iter()
+        .fold(spec, |spec, (name, value)| spec.env(name, *value));
+    let (status, output) = run(&spec).await;
+    assert!(status.success(), "{name}: {output}");
+    (sink, output)
+}
+
 #[tokio::test]
 async fn every_kind_of_runtime_exports_all_signals() {
     for name in ["multi_thread", "current_thread", "without_runtime"] {
         for protocol in ["http/protobuf", "grpc"] {
-            let sink = Sink::start().await.unwrap();
-            let spec = program(name)
-                .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint())
-                .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
-            let (status, output) = run(&spec).await;
-            assert!(status.success(), "{name}, {protocol}: {output}");
+            let protocol_variable = ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+            let (sink, output) = exports(name, &[protocol_variable]).await;
             let spans: Vec<_> = sink.spans().into_iter().map(|span| span.name).collect();
             assert_eq!(spans, ["work"], "{name}, {protocol}: {output}");
             let mut logs = sink.logs().into_iter();
@@ -86,28 +95,19 @@ async fn an_early_error_loses_nothing() {
 
 #[tokio::test]
 async fn starting_twice_is_an_error_and_the_first_start_goes_on() {
-    let sink = Sink::start().await.unwrap();
-    let spec = program("twice").env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint());
-    let (status, output) = run(&spec).await;
-    assert!(status.success(), "{output}");
+    let (sink, output) = exports("twice", &[]).await;
     assert_eq!(sink.spans().len(), 1, "{output}");
 }
 
 #[tokio::test]
 async fn a_failed_start_installs_nothing() {
-    let sink = Sink::start().await.unwrap();
-    let spec = program("failed_and_corrected").env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint());
-    let (status, output) = run(&spec).await;
-    assert!(status.success(), "{output}");
+    let (sink, output) = exports("failed_and_corrected", &[]).await;
     assert_eq!(sink.spans().len(), 1, "{output}");
 }
 
 #[tokio::test]
 async fn the_application_can_add_to_every_part() {
-    let sink = Sink::start().await.unwrap();
-    let spec = program("extended").env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint());
-    let (status, output) = run(&spec).await;
-    assert!(status.success(), "{output}");
+    let (sink, output) = exports("extended", &[]).await;
     assert!(
         !output.contains("working"),
         "the console is replaced: {output}"
@@ -156,28 +156,45 @@ async fn an_error_on_any_thread_of_the_runtime_is_reported_to_sentry() {
 
 #[tokio::test]
 async fn the_detectors_of_other_crates_can_be_added() {
-    let sink = Sink::start().await.unwrap();
-    let spec = program("detected")
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint())
-        .env("NODE_NAME", "node-1");
-    let (status, output) = run(&spec).await;
-    assert!(status.success(), "{output}");
+    let (sink, _) = exports("detected", &[("NODE_NAME", "node-1")]).await;
     assert_eq!(sink.spans()[0].resource["k8s.node.name"], "node-1");
 }
 
 #[tokio::test]
 async fn a_list_of_exporters_exports_to_each() {
-    let sink = Sink::start().await.unwrap();
-    let spec = program("scraped")
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint())
-        .env("OTEL_TRACES_EXPORTER", "otlp,console")
-        .env("OTEL_METRICS_EXPORTER", "otlp,prometheus");
-    let (status, output) = run(&spec).await;
-    assert!(status.success(), "{output}");
+    let (sink, output) = exports(
+        "scraped",
+        &[
+            ("OTEL_TRACES_EXPORTER", "otlp,console"),
+            ("OTEL_METRICS_EXPORTER", "otlp,prometheus"),
+        ],
+    )
+    .await;
     assert_eq!(sink.spans().len(), 1, "{output}");
     assert!(output.contains("TraceId"), "{output}");
     assert!(output.contains("process_uptime_seconds{"), "{output}");
     assert!(!sink.points().is_empty());
+}
+
+#[tokio::test]
+async fn the_rate_limit_drops_and_counts_log_events_of_one_call_site() {
+    let (sink, output) = exports("burst", &[("LOG_RATE_LIMIT", "5")]).await;
+    let received = sink
+        .logs()
+        .iter()
+        .filter(|log| log.body.starts_with("burst "))
+        .count();
+    let points = sink.points();
+    let mut dropped = points.iter().filter(|point| {
+        point.name == "telemetry_common.log.rate_limited"
+            && point.attributes["telemetry_common.log.output"] == "logs"
+    });
+    let dropped = dropped.next_back().map(|point| point.value);
+    assert!((5..10_000).contains(&received), "{received}");
+    let expected = f64::from(10_000 - u32::try_from(received).unwrap());
+    assert_eq!(dropped, Some(expected), "{received} received");
+    let printed = output.lines().filter(|line| line.contains("burst "));
+    assert!((5..10_000).contains(&printed.count()), "{output}");
 }
 
 // proves: L18

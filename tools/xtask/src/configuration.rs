@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use crate::cargo;
+use crate::{cargo, generated};
 
 const PAGE: &str = "docs/configuration.md";
 const START: &str = "<!-- start of the generated part -->\n";
@@ -17,11 +17,7 @@ pub(crate) fn write() -> Result<()> {
 
 /// Fails if the tables are stale.
 pub(crate) fn check() -> Result<()> {
-    ensure!(
-        fs::read_to_string(PAGE)? == page()?,
-        "{PAGE} is stale: run `cargo xtask configuration`"
-    );
-    Ok(())
+    generated::check(PAGE, &page()?, "configuration")
 }
 
 /// Returns the page with the current tables.

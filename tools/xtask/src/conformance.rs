@@ -12,6 +12,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
+use crate::generated;
+
 const ROWS: &str = include_str!("../conformance.txt");
 const TABLE: &str = "docs/conformance.md";
 const MARK: &str = "// proves: ";
@@ -31,11 +33,7 @@ pub(crate) fn write() -> Result<()> {
 
 pub(crate) fn check() -> Result<()> {
     let (table, score) = table()?;
-    let committed = fs::read_to_string(TABLE).unwrap_or_default();
-    ensure!(
-        committed == table,
-        "{TABLE} is stale: run `cargo xtask conformance`"
-    );
+    generated::check(TABLE, &table, "conformance")?;
     eprintln!("{score}");
     Ok(())
 }

@@ -9,6 +9,7 @@ mod configuration;
 mod conformance;
 mod e2e;
 mod fuzz;
+mod generated;
 mod load;
 mod paths;
 mod phrases;

@@ -6,9 +6,9 @@
 
 use std::{env, fmt::Write as _, fs, path::PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
-use crate::cargo;
+use crate::{cargo, generated};
 
 const PAGE: &str = "telemetry-common/public-api.txt";
 
@@ -19,12 +19,7 @@ pub(crate) fn write() -> Result<()> {
 
 /// Fails if the file is stale.
 pub(crate) fn check() -> Result<()> {
-    ensure!(
-        fs::read_to_string(PAGE)? == items()?,
-        "the public API of telemetry-common has changed: run `cargo xtask public-api`, and add the \
-         change to CHANGELOG.md"
-    );
-    Ok(())
+    generated::check(PAGE, &items()?, "public-api")
 }
 
 /// Returns one line for each public item.

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
-use crate::cargo;
+use crate::{cargo, generated};
 
 const SERVICES: [&str; 2] = ["backend", "bookapp"];
 
@@ -17,12 +17,7 @@ pub(crate) fn write() -> Result<()> {
 
 pub(crate) fn check() -> Result<()> {
     for service in SERVICES {
-        let path = path(service);
-        let committed = fs::read_to_string(&path)?;
-        ensure!(
-            committed == document(service)?,
-            "{path} is stale: run `cargo xtask openapi`"
-        );
+        generated::check(&path(service), &document(service)?, "openapi")?;
     }
     Ok(())
 }

@@ -2,8 +2,10 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use telemetry_registry::{Registry, docs};
+
+use crate::generated;
 
 const PAGE: &str = "docs/telemetry.md";
 
@@ -14,10 +16,6 @@ pub(crate) fn write() -> Result<()> {
 
 /// Fails if the page is stale.
 pub(crate) fn check() -> Result<()> {
-    let page = fs::read_to_string(PAGE).unwrap_or_default();
-    ensure!(
-        page == docs::page(&Registry::of_checkout()?)?,
-        "{PAGE} is stale: run `cargo xtask telemetry`"
-    );
-    Ok(())
+    let page = docs::page(&Registry::of_checkout()?)?;
+    generated::check(PAGE, &page, "telemetry")
 }

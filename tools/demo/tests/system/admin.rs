@@ -30,6 +30,14 @@ async fn the_metrics_can_be_scraped_on_a_port_of_their_own() {
     assert!(counted.is_some_and(|line| line.ends_with(" 1")), "{text}");
 }
 
+#[tokio::test]
+async fn without_the_prometheus_exporter_there_are_no_metrics_to_scrape() {
+    let system = helpers::start_with(|spec| spec.env("OTEL_METRICS_EXPORTER", "otlp")).await;
+    let (status, text) = get(&format!("{}/metrics", system.bookapp.admin_url)).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(text.contains("OTEL_METRICS_EXPORTER"), "{text}");
+}
+
 // proves: R3
 #[tokio::test]
 async fn many_requests_on_one_connection_are_one_connection() {

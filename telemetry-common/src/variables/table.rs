@@ -1,73 +1,12 @@
-//! The environment variables: those that OpenTelemetry defines, and those of this crate.
-//!
-//! Names and meanings of the standard variables:
-//! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/> and
-//! <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>.
-
-use std::{env, fmt::Display, str::FromStr};
+//! The table of all variables.
 
 use tracing_subscriber::{EnvFilter, filter::Targets};
 
-use crate::{Exporter, TelemetryConfig, config::FILE};
-
-/// An environment variable.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct Variable {
-    /// The name. `{SIGNAL_}` stands for nothing, `TRACES_`, `METRICS_` or `LOGS_`.
-    pub name: &'static str,
-    /// The kind of value, such as `BOOL`.
-    pub value: &'static str,
-    /// The default; empty if there is none.
-    pub default: &'static str,
-    /// What the variable does.
-    pub effect: &'static str,
-    /// The component that reads the variable.
-    pub reader: Reader,
-}
-
-/// The component that reads a [`Variable`].
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum Reader {
-    /// This crate. It applies the value to the settings, or reads the variable where it is needed.
-    #[doc(hidden)]
-    Crate(Option<Apply>),
-    /// The OpenTelemetry SDK or its OTLP exporters.
-    Sdk,
-    /// None: the variable is not supported, and a warning at start names it.
-    Nobody,
-}
-
-/// Applies a value. Returns what is wrong with it.
-pub(crate) type Apply = fn(&mut TelemetryConfig, &str) -> Result<(), String>;
-
-impl Variable {
-    /// Whether OpenTelemetry defines the variable. An invalid value of such a variable is ignored.
-    pub fn is_standard(&self) -> bool {
-        self.name.starts_with("OTEL_")
-    }
-
-    /// Checks a value that the SDK ignores if it is invalid. The SDK itself warns of an unknown name.
-    fn check(&self, value: &str) -> Result<(), String> {
-        match self.value {
-            "BOOL" => boolean(value).map(drop),
-            "N" | "MILLISECONDS" => count(value).map(drop),
-            "LIST" => pairs(value),
-            _ => Ok(()),
-        }
-    }
-
-    /// Returns the names that the variable has: one, or one for all signals and one for each.
-    pub fn names(&self) -> Vec<String> {
-        match self.name.split_once("{SIGNAL_}") {
-            None => vec![self.name.to_owned()],
-            Some((start, end)) => ["", "TRACES_", "METRICS_", "LOGS_"]
-                .map(|signal| format!("{start}{signal}{end}"))
-                .to_vec(),
-        }
-    }
-}
+use super::{
+    Apply, Reader, Variable,
+    parse::{boolean, count, is_push, list, parse, ratio, set},
+};
+use crate::config::FILE;
 
 /// Declares a variable that this crate applies.
 const fn own(
@@ -77,13 +16,9 @@ const fn own(
     effect: &'static str,
     apply: Apply,
 ) -> Variable {
-    let reader = Reader::Crate(Some(apply));
     Variable {
-        name,
-        value,
-        default,
-        effect,
-        reader,
+        reader: Reader::Crate(Some(apply)),
+        ..sdk(name, value, default, effect)
     }
 }
 
@@ -94,25 +29,28 @@ const fn sdk(
     default: &'static str,
     effect: &'static str,
 ) -> Variable {
-    let reader = Reader::Sdk;
     Variable {
         name,
         value,
         default,
         effect,
-        reader,
+        reader: Reader::Sdk,
+    }
+}
+
+/// Declares a variable that this crate reads where it is needed.
+const fn elsewhere(name: &'static str, value: &'static str, effect: &'static str) -> Variable {
+    Variable {
+        reader: Reader::Crate(None),
+        ..sdk(name, value, "", effect)
     }
 }
 
 /// Declares a standard variable that nobody reads.
 const fn unsupported(name: &'static str, effect: &'static str) -> Variable {
-    let reader = Reader::Nobody;
     Variable {
-        name,
-        value: "",
-        default: "",
-        effect,
-        reader,
+        reader: Reader::Nobody,
+        ..sdk(name, "", "", effect)
     }
 }
 
@@ -213,13 +151,11 @@ pub const VARIABLES: &[Variable] = &[
         "10000",
         "Time limit of one export",
     ),
-    Variable {
-        name: "OTEL_EXPORTER_OTLP_{SIGNAL_}CERTIFICATE",
-        value: "FILE",
-        default: "",
-        effect: "PEM file with the CA certificate of an `https` endpoint (without it, the CAs of the system). HTTP needs the feature `tls`",
-        reader: Reader::Crate(None),
-    },
+    elsewhere(
+        "OTEL_EXPORTER_OTLP_{SIGNAL_}CERTIFICATE",
+        "FILE",
+        "PEM file with the CA certificate of an `https` endpoint (without it, the CAs of the system). HTTP needs the feature `tls`",
+    ),
     sdk(
         "OTEL_EXPORTER_OTLP_{SIGNAL_}INSECURE",
         "BOOL",
@@ -370,13 +306,11 @@ pub const VARIABLES: &[Variable] = &[
         "OTEL_LOG_LEVEL",
         "Log level of the SDK; `RUST_LOG` filters its messages",
     ),
-    Variable {
-        name: FILE,
-        value: "FILE",
-        default: "",
-        effect: "Declarative configuration, version 1.0: exporters, processors, sampler, limits, propagators, resource and views. It replaces all other variables of OpenTelemetry",
-        reader: Reader::Crate(None),
-    },
+    elsewhere(
+        FILE,
+        "FILE",
+        "Declarative configuration, version 1.0: exporters, processors, sampler, limits, propagators, resource and views. It replaces all other variables of OpenTelemetry",
+    ),
     own(
         "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS",
         "LIST",
@@ -468,108 +402,3 @@ pub const VARIABLES: &[Variable] = &[
         },
     ),
 ];
-
-/// Sets a field to a value that was parsed.
-fn set<T>(field: &mut T, parsed: Result<T, String>) -> Result<(), String> {
-    *field = parsed?;
-    Ok(())
-}
-
-fn boolean(value: &str) -> Result<bool, String> {
-    match value.trim().to_ascii_lowercase().as_str() {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err(format!("{value:?} is neither true nor false")),
-    }
-}
-
-fn ratio(value: &str) -> Result<f64, String> {
-    let ratio: f64 = parse(value.trim())?;
-    if (0.0..=1.0).contains(&ratio) {
-        Ok(ratio)
-    } else {
-        Err(format!("{value:?} is not between 0 and 1"))
-    }
-}
-
-fn pairs(value: &str) -> Result<(), String> {
-    match value.split(',').find(|pair| !pair.contains('=')) {
-        None => Ok(()),
-        // The value of a header may be a secret.
-        Some(_) => Err("an item is not a key=value pair".to_owned()),
-    }
-}
-
-fn count(value: &str) -> Result<usize, String> {
-    parse(value.trim())
-}
-
-fn parse<T: FromStr<Err: Display>>(value: &str) -> Result<T, String> {
-    value.parse().map_err(|error| format!("{value:?}: {error}"))
-}
-
-/// Sets `list` to the accepted items of `value`; `none` is the empty list. Returns what is wrong
-/// with the others.
-fn list<T>(list: &mut Vec<T>, value: &str, accepts: impl Fn(T) -> bool) -> Result<(), String>
-where
-    T: FromStr<Err = String> + PartialEq + Copy,
-{
-    let (mut accepted, mut wrong, mut none) = (Vec::new(), Vec::new(), false);
-    for text in value
-        .split(',')
-        .map(str::trim)
-        .filter(|text| !text.is_empty())
-    {
-        match text.parse() {
-            Err(_) if text.eq_ignore_ascii_case("none") => none = true,
-            Err(reason) => wrong.push(reason),
-            Ok(item) if !accepts(item) => wrong.push(format!("{text:?} is not supported here")),
-            Ok(item) if accepted.contains(&item) => {}
-            Ok(item) => accepted.push(item),
-        }
-    }
-    if none || !accepted.is_empty() {
-        *list = accepted;
-    }
-    if wrong.is_empty() {
-        Ok(())
-    } else {
-        Err(wrong.join("; "))
-    }
-}
-
-/// Whether an exporter sends data, in contrast to one that is read.
-fn is_push(exporter: Exporter) -> bool {
-    exporter != Exporter::Prometheus
-}
-
-/// Returns what is wrong with the variables that are set and that this crate does not apply, in one
-/// sentence each.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "looks for variables that others read"
-)]
-pub(crate) fn warnings() -> Vec<String> {
-    let mut warnings = Vec::new();
-    for variable in VARIABLES {
-        for name in variable.names() {
-            let value = env::var(&name).unwrap_or_default();
-            if value.is_empty() {
-                continue;
-            }
-            match variable.reader {
-                Reader::Crate(_) => {}
-                Reader::Nobody => warnings.push(format!("ignored {name}: it is not supported")),
-                Reader::Sdk => {
-                    let invalid = variable.check(&value).err();
-                    warnings.extend(invalid.map(|reason| format!("ignored {name}: {reason}")));
-                }
-            }
-        }
-    }
-    let known: Vec<_> = VARIABLES.iter().flat_map(Variable::names).collect();
-    let set = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let unknown = set.filter(|name| name.starts_with("OTEL_") && !known.contains(name));
-    warnings.extend(unknown.map(|name| format!("ignored {name}: it is not known")));
-    warnings
-}

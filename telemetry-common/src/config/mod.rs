@@ -3,12 +3,17 @@
 //!
 //! `variables` has the name and the meaning of each setting.
 
+mod choices;
+#[cfg(feature = "clap")]
+mod options;
+
 use std::{
     env,
     io::{IsTerminal, stderr},
     num::NonZeroU32,
 };
 
+pub use choices::{Exporter, LogFormat, Processor, Propagator, TracesSampler};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tracing_subscriber::filter::Targets;
 
@@ -218,96 +223,6 @@ pub struct InvalidSetting {
     pub reason: String,
 }
 
-/// Declares an enum whose variants have names in settings.
-macro_rules! choices {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-        #[non_exhaustive]
-        pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)*
-        }
-
-        impl std::str::FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, String> {
-                match text.trim().to_ascii_lowercase().as_str() {
-                    $($text => Ok(Self::$variant),)*
-                    _ => Err(format!("{text:?} is not one of {}", [$($text),*].join(", "))),
-                }
-            }
-        }
-    };
-}
-
-choices! {
-    /// The exporter of a signal.
-    Exporter {
-        /// OTLP, to `OTEL_EXPORTER_OTLP_ENDPOINT` by `OTEL_EXPORTER_OTLP_PROTOCOL`.
-        Otlp = "otlp",
-        /// Complete data on stdout, for debugging.
-        Console = "console",
-        /// Metrics only: [`Telemetry::scrape`](crate::Telemetry::scrape) returns them in the text
-        /// format of Prometheus. Needs the feature `prometheus`.
-        Prometheus = "prometheus",
-    }
-}
-
-choices! {
-    /// The sampler of spans.
-    TracesSampler {
-        /// Samples every span.
-        AlwaysOn = "always_on",
-        /// Samples no span.
-        AlwaysOff = "always_off",
-        /// Samples a share of the traces, by their ids.
-        TraceIdRatio = "traceidratio",
-        /// As the parent span; `AlwaysOn` for a span without parent.
-        ParentBasedAlwaysOn = "parentbased_always_on",
-        /// As the parent span; `AlwaysOff` for a span without parent.
-        ParentBasedAlwaysOff = "parentbased_always_off",
-        /// As the parent span; `TraceIdRatio` for a span without parent.
-        ParentBasedTraceIdRatio = "parentbased_traceidratio",
-    }
-}
-
-choices! {
-    /// The span processor, which passes ended spans to the exporter.
-    Processor {
-        /// Exports batches of spans on a separate thread.
-        Batch = "batch",
-        /// Exports each span on the thread that ends it, which waits for the export.
-        Simple = "simple",
-    }
-}
-
-choices! {
-    /// A format in which context is propagated between processes.
-    Propagator {
-        /// W3C Trace Context: `traceparent`, `tracestate`.
-        TraceContext = "tracecontext",
-        /// W3C Baggage.
-        Baggage = "baggage",
-        /// Zipkin's B3 in one header: `b3`.
-        B3 = "b3",
-        /// Zipkin's B3 in multiple headers: `x-b3-traceid`, `x-b3-spanid`, `x-b3-sampled`.
-        B3Multi = "b3multi",
-        /// Jaeger: `uber-trace-id`.
-        Jaeger = "jaeger",
-    }
-}
-
-choices! {
-    /// The format of the console logs.
-    LogFormat {
-        /// Human-readable text, one line per log record.
-        Text = "text",
-        /// One JSON object per line.
-        Json = "json",
-    }
-}
-
 /// A string that `Debug` does not print.
 #[cfg(feature = "sentry")]
 #[derive(Clone, Deserialize)]
@@ -338,77 +253,6 @@ fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<url::Url>, D
     let text = Option::<String>::deserialize(deserializer)?;
     let url = text.map(|text| text.parse()).transpose();
     url.map_err(D::Error::custom)
-}
-
-/// The command-line options, one for each variable that this crate applies: `--otel-service-name`
-/// is `OTEL_SERVICE_NAME`. On the command line, every invalid value is an error.
-#[cfg(feature = "clap")]
-mod options {
-    use std::ffi::OsString;
-
-    use clap::{
-        Arg, ArgMatches, Args, Command, Error, FromArgMatches, error::ErrorKind,
-        parser::ValueSource,
-    };
-
-    use super::{InvalidSetting, TelemetryConfig, own_variables};
-
-    const HEADING: &str = "Telemetry (the OTLP exporters and the SDK read further variables)";
-
-    impl Args for TelemetryConfig {
-        fn augment_args(command: Command) -> Command {
-            let options = own_variables().map(|(variable, _)| {
-                let name = variable.name;
-                let default = match variable.default {
-                    "" => String::new(),
-                    default => format!(" [default: {default}]"),
-                };
-                Arg::new(name)
-                    .long(name.to_ascii_lowercase().replace('_', "-"))
-                    .env(name)
-                    .hide_env_values(true)
-                    .value_name(variable.value)
-                    .value_parser(clap::value_parser!(OsString))
-                    .help(format!("{}{default}", variable.effect))
-                    .help_heading(HEADING)
-            });
-            command.args(options)
-        }
-
-        fn augment_args_for_update(command: Command) -> Command {
-            Self::augment_args(command)
-        }
-    }
-
-    impl FromArgMatches for TelemetryConfig {
-        fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-            // The environment is read as without clap.
-            let mut config = Self::from_env().map_err(|error| invalid(&error))?;
-            config.update_from_arg_matches(matches)?;
-            Ok(config)
-        }
-
-        fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-            for (variable, apply) in own_variables() {
-                let name = variable.name;
-                if matches.value_source(name) != Some(ValueSource::CommandLine) {
-                    continue;
-                }
-                let value = matches
-                    .get_one::<OsString>(name)
-                    .cloned()
-                    .unwrap_or_default();
-                let applied = apply(self, &value.to_string_lossy());
-                let applied = applied.map_err(|reason| InvalidSetting { name, reason });
-                applied.map_err(|error| invalid(&error))?;
-            }
-            Ok(())
-        }
-    }
-
-    fn invalid(error: &InvalidSetting) -> Error {
-        Error::raw(ErrorKind::ValueValidation, format!("{error}\n"))
-    }
 }
 
 #[cfg(test)]
