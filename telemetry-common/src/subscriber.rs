@@ -59,7 +59,6 @@ impl ConsoleLogs {
     /// Builds the layer. It fails before anything of the process has changed.
     pub(crate) fn build(config: &TelemetryConfig, console: Console) -> Result<Self, InitError> {
         if let Console::Other(layer) = console {
-            let layer = layer.map(receives_all);
             return Ok(Self {
                 layer,
                 ..Self::default()
@@ -103,18 +102,10 @@ pub(crate) fn install(
     if let Some(reporter) = &telemetry.sentry {
         layers.push(crate::sentry::layers(reporter, config).boxed());
     }
-    layers.extend(application.into_iter().map(receives_all));
+    layers.extend(application);
     registry().with(layers).try_init()?;
     console::store_dispatch();
     Ok(())
-}
-
-/// Returns a layer of the application that receives all that its own filter accepts, whatever the
-/// filters of the other layers reject.
-fn receives_all(layer: BoxedLayer) -> BoxedLayer {
-    let max_level = layer.max_level_hint().unwrap_or(LevelFilter::TRACE);
-    let all = dynamic_filter_fn(|_, _| true).with_max_level_hint(max_level);
-    layer.with_filter(all).boxed()
 }
 
 /// The filter of the console logs, which can be read and changed while the process runs.
@@ -260,22 +251,11 @@ mod tests {
         let (warnings, all) = (CountingLayer::default(), CountingLayer::default());
         let counts = [Arc::clone(&warnings.0), Arc::clone(&all.0)];
         let warnings = warnings.with_filter(LevelFilter::WARN.and(always_evaluated(|_| true)));
-        let layers: Vec<BoxedLayer> = vec![warnings.boxed(), receives_all(all.boxed())];
+        let layers: Vec<BoxedLayer> = vec![warnings.boxed(), all.boxed()];
         with_default(registry().with(layers), || {
             debug!("for the application alone");
             warn!("for both");
         });
         assert_eq!(counts.map(|count| count.load(Ordering::Relaxed)), [1, 2]);
-    }
-
-    #[test]
-    fn a_layer_with_a_filter_does_not_raise_the_level_of_the_process() {
-        let layer = receives_all(
-            CountingLayer::default()
-                .with_filter(LevelFilter::WARN)
-                .boxed(),
-        );
-        let layer: &dyn Layer<Registry> = &*layer;
-        assert_eq!(layer.max_level_hint(), Some(LevelFilter::WARN));
     }
 }

@@ -6,6 +6,8 @@ mod config_file;
 mod programs;
 mod variables;
 
+use programs::BURST;
+
 use std::{
     env,
     process::{ExitStatus, Stdio},
@@ -97,6 +99,8 @@ async fn an_early_error_loses_nothing() {
 async fn starting_twice_is_an_error_and_the_first_start_goes_on() {
     let (sink, output) = exports("twice", &[]).await;
     assert_eq!(sink.spans().len(), 1, "{output}");
+    let points = sink.points();
+    assert!(points.iter().any(|point| point.name == "late"), "{output}");
 }
 
 #[tokio::test]
@@ -190,11 +194,17 @@ async fn the_rate_limit_drops_and_counts_log_events_of_one_call_site() {
             && point.attributes["telemetry_common.log.output"] == "logs"
     });
     let dropped = dropped.next_back().map(|point| point.value);
-    assert!((5..10_000).contains(&received), "{received}");
-    let expected = f64::from(10_000 - u32::try_from(received).unwrap());
+    assert!(
+        (5..BURST.cast_unsigned() as usize).contains(&received),
+        "{received}"
+    );
+    let expected = f64::from(BURST - i32::try_from(received).unwrap());
     assert_eq!(dropped, Some(expected), "{received} received");
     let printed = output.lines().filter(|line| line.contains("burst "));
-    assert!((5..10_000).contains(&printed.count()), "{output}");
+    assert!(
+        (5..BURST.cast_unsigned() as usize).contains(&printed.count()),
+        "{output}"
+    );
 }
 
 // proves: L18
@@ -205,7 +215,7 @@ async fn a_burst_of_console_lines_is_complete_at_the_end() {
     let numbers = output
         .lines()
         .filter_map(|line| line.split("burst ").nth(1)?.parse::<i32>().ok());
-    assert!(numbers.eq(0..10_000), "{output}");
+    assert!(numbers.eq(0..BURST), "{output}");
 }
 
 #[tokio::test]

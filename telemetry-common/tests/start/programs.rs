@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     io,
+    process::exit,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -79,6 +80,8 @@ async fn twice() -> Outcome {
     let _telemetry = builder(service!()).install()?;
     let again = builder(service!()).install();
     assert!(matches!(again, Err(InitError::AlreadyInstalled)));
+    let late = global::meter("late").u64_counter("late").build();
+    late.add(1, &[]);
     work();
     Ok(())
 }
@@ -144,12 +147,16 @@ async fn scraped() -> Outcome {
 #[test]
 #[ignore = "a program that other tests start"]
 fn burst() -> Outcome {
-    let _telemetry = builder(service!()).install()?;
-    for number in 0..10_000 {
+    let telemetry = builder(service!()).install()?;
+    for number in 0..BURST {
         info!("burst {number}");
     }
-    Ok(())
+    drop(telemetry);
+    exit(0)
 }
+
+/// The number of lines of [`burst`]. They fit in the queue of the console, but not in a pipe.
+pub(crate) const BURST: i32 = 30_000;
 
 /// Logs more than the queue of the console holds.
 #[tokio::test]
