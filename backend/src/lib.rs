@@ -26,8 +26,8 @@ use service_common::{
     lifecycle::{announce, supervise},
     server::serve,
 };
-use telemetry_common::{db::Database, sentry::isolate};
-use tokio::{net::TcpListener, task::JoinSet};
+use telemetry_common::{db::Database, sentry::isolate, task::JoinSet};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{config::Config, consumer::Consumer};

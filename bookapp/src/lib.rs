@@ -33,8 +33,8 @@ use service_common::{
     server::serve,
 };
 use sqlx::{Connection, PgConnection};
-use telemetry_common::{db::Database, sentry::isolate};
-use tokio::{net::TcpListener, task::JoinSet};
+use telemetry_common::{db::Database, sentry::isolate, task::JoinSet};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{config::Config, outbox::Relay, state::AppState};

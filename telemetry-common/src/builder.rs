@@ -190,7 +190,7 @@ impl Builder {
         let (layers, console) = (mem::take(&mut self.layers), mem::take(&mut self.console));
         let console = ConsoleLogs::build(config, console)?;
         let mut telemetry = subscriber::while_starting(|| Telemetry::build(self, config))?;
-        #[cfg(any(feature = "axum", feature = "reqwest"))]
+        #[cfg(feature = "http")]
         if let Some(methods) = &config.http_known_methods {
             crate::http::method::set_known(methods);
         }

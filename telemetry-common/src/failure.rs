@@ -1,11 +1,12 @@
 //! Recording of failures: on the span in which they happen, and as one log record where they are
 //! handled.
 
-use std::{any::type_name, borrow::Cow, error::Error, fmt, iter};
+use std::{any::type_name, error::Error, fmt, iter};
 
-use opentelemetry::trace::Status;
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use opentelemetry::{
+    Context, KeyValue, Value,
+    trace::{Status, TraceContextExt},
+};
 
 use crate::semconv;
 
@@ -17,16 +18,32 @@ use crate::semconv;
 ///
 /// Convention: <https://opentelemetry.io/docs/specs/semconv/general/recording-errors/>.
 pub fn record_failure(error_type: &'static str, error: &dyn Error) {
-    mark(&Span::current(), error_type, error.to_string());
+    Context::map_current(|context| {
+        let span = context.span();
+        span.set_attribute(KeyValue::new(semconv::ERROR_TYPE, error_type));
+        span.set_status(Status::error(error.to_string()));
+    });
+}
+
+/// Sets an attribute of the current span: the innermost one, of an instrumented function or else of
+/// the request or message.
+///
+/// `Span::current()` of `tracing` has the former only, because the span of a request is created by
+/// the OpenTelemetry API.
+pub fn set_attribute(key: &'static str, value: impl Into<Value>) {
+    Context::map_current(|context| context.span().set_attribute(KeyValue::new(key, value)));
 }
 
 /// Sets the status of `span` to Error and its attribute `error.type` to `error_type`, which must be
 /// a low-cardinality value.
+#[cfg(any(feature = "kafka", feature = "sqlx"))]
 pub(crate) fn mark(
-    span: &Span,
-    error_type: impl Into<Cow<'static, str>>,
-    description: impl Into<Cow<'static, str>>,
+    span: &tracing::Span,
+    error_type: impl Into<std::borrow::Cow<'static, str>>,
+    description: impl Into<std::borrow::Cow<'static, str>>,
 ) {
+    use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
     span.set_attribute(semconv::ERROR_TYPE, error_type.into());
     span.set_status(Status::error(description));
 }

@@ -27,11 +27,17 @@ mod config_file;
 pub mod connection;
 mod console;
 mod console_writer;
+mod current;
 #[cfg(feature = "sqlx")]
 pub mod db;
+#[cfg(feature = "http")]
+mod edge;
 mod failure;
 #[cfg(feature = "sentry")]
 mod grafana;
+#[cfg(feature = "http")]
+pub mod grpc;
+#[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -44,7 +50,7 @@ mod process;
 mod propagation;
 mod providers;
 mod rate_limit;
-#[cfg(any(feature = "axum", feature = "reqwest", feature = "sentry"))]
+#[cfg(any(feature = "http", feature = "sentry"))]
 mod redact;
 mod rejected;
 mod request_id;
@@ -57,6 +63,7 @@ pub mod semconv;
 #[cfg(feature = "sentry")]
 pub mod sentry;
 mod subscriber;
+pub mod task;
 mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -72,7 +79,7 @@ pub use config::{
 };
 #[doc(hidden)]
 pub use failure::ExceptionType;
-pub use failure::{ErrorChain, error_chain, record_failure};
+pub use failure::{ErrorChain, error_chain, record_failure, set_attribute};
 pub use opentelemetry;
 pub use request_id::RequestId;
 pub use resource::Service;
@@ -188,15 +195,29 @@ pub fn trace_id() -> Option<String> {
 ///
 /// Format: <https://www.w3.org/TR/trace-context/#traceparent-header>.
 pub fn traceparent() -> Option<String> {
-    let context = Context::current();
-    let span = context.span().span_context().clone();
-    let flags = span.trace_flags() & TraceFlags::SAMPLED;
-    span.is_valid().then(|| {
-        format!(
-            "00-{}-{}-{:02x}",
-            span.trace_id(),
-            span.span_id(),
-            flags.to_u8()
-        )
-    })
+    let (trace, span, flags) = Context::map_current(|context| {
+        let span = context.span();
+        let context = span.span_context();
+        let flags = context.trace_flags() & TraceFlags::SAMPLED;
+        let ids = (context.trace_id(), context.span_id());
+        context.is_valid().then_some((ids.0, ids.1, flags.to_u8()))
+    })?;
+    // Every response has it, and formatting by `fmt` takes ten times as many instructions.
+    let mut text = String::with_capacity(55);
+    text.push_str("00-");
+    push_hex(&mut text, &trace.to_bytes());
+    text.push('-');
+    push_hex(&mut text, &span.to_bytes());
+    text.push('-');
+    push_hex(&mut text, &[flags]);
+    Some(text)
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 0xf] {
+            text.push(DIGITS[usize::from(digit)].into());
+        }
+    }
 }

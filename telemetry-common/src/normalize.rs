@@ -1,9 +1,7 @@
 //! Normalizes spans, log records and metrics before they are exported, and counts the exports.
 //!
 //! - Spans: by the specification, setting an attribute again overwrites its value, but the SDK
-//!   keeps both values. axum-tracing-opentelemetry sets unknown values to empty strings, and sets
-//!   the attribute `span.type` of a vendor. This module keeps the last value of a key, and removes
-//!   empty values and that attribute.
+//!   keeps both values. This module keeps the last value of a key.
 //! - Scopes: the tracing layer and the log appender use the same scope for all items. This module
 //!   sets the scope of the crate that created an item.
 //! - Log records: tracing names an unnamed event after its source location, which is not an event
@@ -98,7 +96,7 @@ fn normalize(span: &mut SpanData) {
             continue;
         }
         let mut later = attributes[index + 1..].iter();
-        if key.as_str() == "span.type" || value.as_str() == "" || later.any(|it| it.key == *key) {
+        if later.any(|it| it.key == *key) {
             attributes.remove(index);
         }
     }

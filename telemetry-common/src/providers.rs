@@ -74,6 +74,8 @@ impl Telemetry {
                 .with_resource(resource.clone())
                 .build();
             global::set_tracer_provider(traces.clone());
+            #[cfg(feature = "http")]
+            crate::edge::export(&config.traces_filter);
             telemetry.traces = Some(traces);
         }
         if has_logs {

@@ -10,7 +10,7 @@ const REDACTED: &str = "REDACTED";
 /// The convention requires `AWSAccessKeyId`, `Signature`, `sig` and `X-Goog-Signature`:
 /// <https://opentelemetry.io/docs/specs/semconv/registry/attributes/url/>. These words include them
 /// and the usual names of secrets.
-#[cfg(any(feature = "axum", feature = "reqwest"))]
+#[cfg(feature = "http")]
 const SECRETS: [&str; 22] = [
     "accesskey",
     "accesstoken",
@@ -40,7 +40,7 @@ const SECRETS: [&str; 22] = [
 ///
 /// A word ends at punctuation, and before an uppercase letter that follows a lowercase letter. So
 /// `author`, `monkey` and `postcode` contain none.
-#[cfg(any(feature = "axum", feature = "reqwest"))]
+#[cfg(feature = "http")]
 fn is_secret(name: &str) -> bool {
     let is_secret_word = |word: &str| SECRETS.iter().any(|it| it.eq_ignore_ascii_case(word));
     let (mut start, mut after_lowercase) = (0, false);
@@ -62,7 +62,7 @@ fn is_secret(name: &str) -> bool {
 }
 
 /// Returns `query` with the values of secret parameters replaced by `REDACTED`.
-#[cfg(any(feature = "axum", feature = "reqwest"))]
+#[cfg(feature = "http")]
 pub(crate) fn query(query: &str) -> Cow<'_, str> {
     let is_secret = |pair: &str| is_secret(pair.split('=').next().unwrap_or_default());
     if !query.split('&').any(is_secret) {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    #[cfg(any(feature = "axum", feature = "reqwest"))]
+    #[cfg(feature = "http")]
     fn secret_values_are_replaced_and_the_rest_is_left() {
         assert_eq!(query("limit=3&after=7"), "limit=3&after=7");
         assert_eq!(query("a=1&Token=x=y&b"), "a=1&Token=REDACTED&b");

@@ -7,6 +7,8 @@
 
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "http")]
+use opentelemetry::Value;
 use opentelemetry::{Context, context::FutureExt};
 use ulid::Ulid;
 
@@ -38,8 +40,18 @@ impl RequestId {
     }
 
     /// Runs `work` with this id in its context, where [`current`](Self::current) finds it.
-    pub fn scope<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
-        work.with_context(Context::current_with_value(self))
+    ///
+    /// The id is added to the context in which the returned future is first polled. So with
+    /// `id.scope(work).instrument(span)`, the work has both.
+    pub async fn scope<F: Future>(self, work: F) -> F::Output {
+        let context = Context::current_with_value(self);
+        work.with_context(context).await
+    }
+
+    /// Returns the id as the value of an attribute, without copying it.
+    #[cfg(feature = "http")]
+    pub(crate) fn to_value(&self) -> Value {
+        Value::String(Arc::clone(&self.0).into())
     }
 
     /// Returns the id as a string.
@@ -48,7 +60,7 @@ impl RequestId {
     }
 }
 
-#[cfg(any(feature = "axum", feature = "reqwest"))]
+#[cfg(feature = "http")]
 impl From<&RequestId> for http::HeaderValue {
     fn from(id: &RequestId) -> Self {
         Self::from_str(id.as_str()).expect("a request id is printable ASCII")

@@ -71,7 +71,11 @@ impl ShouldSample for CountingSampler {
         links: &[Link],
     ) -> SamplingResult {
         let sampler = &self.sampler;
-        let result = sampler.should_sample(parent, trace_id, name, kind, attributes, links);
+        #[cfg(feature = "http")]
+        let deciding = parent.filter(|parent| !crate::http::server::decides_anew(parent));
+        #[cfg(not(feature = "http"))]
+        let deciding = parent;
+        let result = sampler.should_sample(deciding, trace_id, name, kind, attributes, links);
         let origin = parent.map_or(0, |parent| {
             let span = parent.span();
             match span.span_context() {

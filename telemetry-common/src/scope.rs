@@ -57,11 +57,11 @@ impl Scopes {
         });
     }
 
-    /// Returns the scope of a span of the module `target`: that of this crate for its own spans and
-    /// for the HTTP server span, else that of the application. `None` if no application is set.
+    /// Returns the scope of a span of the module `target`: that of this crate for its own spans,
+    /// else that of the application. `None` if no application is set.
     pub(crate) fn of_span(target: &str) -> Option<&'static InstrumentationScope> {
         let scopes = SCOPES.get()?;
-        Some(if is_own(target) || target.starts_with("otel::") {
+        Some(if is_own(target) {
             &scopes.own
         } else {
             &scopes.application

@@ -19,9 +19,10 @@ pub use opentelemetry_semantic_conventions::{
         MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM, NETWORK_IO_DIRECTION, NETWORK_PEER_ADDRESS,
         NETWORK_PEER_PORT, NETWORK_PROTOCOL_VERSION, OS_TYPE, OTEL_COMPONENT_NAME,
         OTEL_COMPONENT_TYPE, OTEL_SPAN_PARENT_ORIGIN, OTEL_SPAN_SAMPLING_RESULT, PROCESS_COMMAND,
-        PROCESS_CONTEXT_SWITCH_TYPE, PROCESS_CREATION_TIME, PROCESS_PID, SERVER_ADDRESS,
+        PROCESS_CONTEXT_SWITCH_TYPE, PROCESS_CREATION_TIME, PROCESS_PID, RPC_METHOD,
+        RPC_METHOD_ORIGINAL, RPC_RESPONSE_STATUS_CODE, RPC_SYSTEM_NAME, SERVER_ADDRESS,
         SERVER_PORT, SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, SYSTEM_PAGING_FAULT_TYPE,
-        URL_FULL, URL_QUERY, URL_SCHEME, URL_TEMPLATE,
+        URL_FULL, URL_PATH, URL_QUERY, URL_SCHEME, URL_TEMPLATE, USER_AGENT_ORIGINAL,
     },
     metric::{
         DB_CLIENT_CONNECTION_COUNT, DB_CLIENT_CONNECTION_IDLE_MIN, DB_CLIENT_CONNECTION_MAX,
@@ -32,7 +33,8 @@ pub use opentelemetry_semantic_conventions::{
         MESSAGING_CLIENT_OPERATION_DURATION, MESSAGING_CLIENT_SENT_MESSAGES,
         MESSAGING_PROCESS_DURATION, PROCESS_CONTEXT_SWITCHES, PROCESS_CPU_TIME, PROCESS_DISK_IO,
         PROCESS_MEMORY_USAGE, PROCESS_MEMORY_VIRTUAL, PROCESS_PAGING_FAULTS, PROCESS_THREAD_COUNT,
-        PROCESS_UNIX_FILE_DESCRIPTOR_COUNT, PROCESS_UPTIME,
+        PROCESS_UNIX_FILE_DESCRIPTOR_COUNT, PROCESS_UPTIME, RPC_CLIENT_CALL_DURATION,
+        RPC_SERVER_CALL_DURATION,
     },
 };
 
@@ -41,6 +43,10 @@ pub const REQUEST_ID: &str = "telemetry_common.request.id";
 
 /// Attribute of the access log record: the duration of the request, in seconds.
 pub const DURATION: &str = "telemetry_common.duration";
+
+/// Attribute of a server span and its access log record: the time from the start of the request to
+/// the first bytes of a streamed response body, in seconds.
+pub const TIME_TO_FIRST_BYTE: &str = "telemetry_common.time_to_first_byte";
 
 /// Attribute of a database span: the time that the statement waited for a connection of the pool,
 /// in seconds. It is absent below 1 ms.

@@ -167,7 +167,7 @@ pub(crate) fn traces<S>(provider: &SdkTracerProvider, filter: &Targets) -> impl 
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let spans = always_evaluated(|metadata| !metadata.is_event() && !is_exporting());
+    let spans = always_evaluated(|metadata| is_exported_span(metadata) && !is_exporting());
     tracing_opentelemetry::layer()
         .with_tracer(provider.tracer_with_scope(scope()))
         .with_location(false)
@@ -191,6 +191,16 @@ where
     let filter = filter.with_target(OTLP_EXPORTER, LevelFilter::WARN);
     ReadRejections(provider.map(OpenTelemetryTracingBridge::new))
         .with_filter(filter.and(always_evaluated(|_| true)).and(limit))
+}
+
+/// Whether `metadata` is that of a span that the trace layer exports. The spans at the edges are
+/// exported without it.
+pub(crate) fn is_exported_span(metadata: &Metadata<'_>) -> bool {
+    #[cfg(feature = "http")]
+    if metadata.target() == crate::edge::TARGET {
+        return false;
+    }
+    !metadata.is_event()
 }
 
 /// Whether this thread exports telemetry. Entering a span there would end the suppression, because

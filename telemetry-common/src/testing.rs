@@ -35,7 +35,7 @@ use opentelemetry_sdk::{
         InMemoryMetricExporter, SdkMeterProvider,
         data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics},
     },
-    trace::{InMemorySpanExporter, SdkTracerProvider, SpanData},
+    trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData},
 };
 use tracing::{Instrument, info_span, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -50,6 +50,7 @@ use crate::{
     pipeline_stats::{Components, PipelineStats, SPANS},
     propagation,
     rate_limit::RateLimit,
+    sampler::CountingSampler,
     subscriber,
 };
 
@@ -76,18 +77,23 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
     global::set_meter_provider(meter_provider.clone());
     let formats = [Propagator::TraceContext, Propagator::Baggage];
     propagation::install(&formats);
+    let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOn));
     let traces = SdkTracerProvider::builder()
+        .with_sampler(CountingSampler::new(Box::new(sampler)))
         .with_simple_exporter(NormalizingSpanExporter {
             exporter: spans.clone(),
             stats: PipelineStats::new(&SPANS, usize::MAX, Components::default()),
             length_limit: None,
         })
         .build();
+    global::set_tracer_provider(traces.clone());
     let records = SdkLoggerProvider::builder()
         .with_log_processor(NormalizingLogProcessor)
         .with_simple_exporter(logs.clone())
         .build();
     let filter = Targets::new().with_default(LevelFilter::INFO);
+    #[cfg(feature = "http")]
+    crate::edge::export(&filter);
     registry()
         .with(subscriber::traces(&traces, &filter))
         .with(subscriber::logs(

@@ -9,7 +9,10 @@ use rdkafka::message::OwnedMessage;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use telemetry_common::{http::client, testing};
+use telemetry_common::{
+    http::client::{self, TrustedHosts},
+    testing,
+};
 use testbed::{InProcess, eventually, kafka::Kafka, postgres::Postgres};
 
 pub(crate) const SOON: Duration = Duration::from_mins(1);
@@ -58,7 +61,8 @@ pub(crate) async fn spawn_app_on(
     let running = InProcess::start(&database_url, |stop| app.run(stop))
         .await
         .unwrap();
-    let client = client::with_tracing(reqwest::Client::builder().timeout(SOON).build().unwrap());
+    let client = reqwest::Client::builder().timeout(SOON).build().unwrap();
+    let client = client::with_tracing(client, TrustedHosts::all());
     TestApp {
         url,
         kafka,

@@ -6,8 +6,9 @@
 use std::{collections::HashMap, sync::LazyLock};
 
 use progenitor::progenitor_client::{ClientHooks, ClientInfo, OperationInfo};
+use reqwest::Url;
 use serde_json::Value;
-use telemetry_common::http::client::{self, TracedClient};
+use telemetry_common::http::client::{self, TracedClient, TrustedHosts};
 
 pub use generated::{Client, Error, types};
 
@@ -32,9 +33,14 @@ mod generated {
     );
 }
 
-/// Creates a client of the backend at `base_url`. It uses `http` with its timeouts.
+/// Creates a client of the backend at `base_url`, whose host receives baggage and the request id.
+/// It uses `http` with its timeouts.
 pub fn new(base_url: &str, http: reqwest::Client) -> Client {
-    Client::new_with_client(base_url, http.clone(), client::with_tracing(http))
+    let host = Url::parse(base_url)
+        .ok()
+        .and_then(|url| Some(url.host_str()?.to_owned()));
+    let traced = client::with_tracing(http.clone(), TrustedHosts::only(host));
+    Client::new_with_client(base_url, http, traced)
 }
 
 impl ClientHooks<TracedClient> for Client {

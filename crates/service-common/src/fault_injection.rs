@@ -18,10 +18,9 @@ use jiff_sqlx::Timestamp as SqlTimestamp;
 use opentelemetry::{KeyValue, metrics::Counter};
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, postgres::PgListener, query_as};
-use telemetry_common::{db::Database, exception, meter_of, sentry, service};
+use telemetry_common::{db::Database, exception, meter_of, sentry, service, set_attribute};
 use tokio::time::sleep;
-use tracing::{Span, info};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing::info;
 use utoipa::ToSchema;
 
 /// The channel of the notifications about changed rules.
@@ -226,9 +225,8 @@ impl FaultInjector {
 
     fn record(&self, rule: &Rule) {
         let kind = rule.kind.name();
-        let span = Span::current();
-        span.set_attribute(FAULT_TYPE, kind);
-        span.set_attribute(FAULT_RULE, i64::from(rule.id));
+        set_attribute(FAULT_TYPE, kind);
+        set_attribute(FAULT_RULE, i64::from(rule.id));
         sentry::tag(FAULT_TYPE, kind);
         self.0.injected.add(1, &[KeyValue::new(FAULT_TYPE, kind)]);
         info!(

@@ -2,11 +2,12 @@
 
 use axum::{
     Router,
+    body::Body,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    middleware::{Next, from_fn, from_fn_with_state},
+    middleware::{Next, from_fn_with_state},
     response::Response,
 };
-use telemetry_common::http::server as http;
+use telemetry_common::http::server::{self as http, RequestBody};
 use tower::ServiceBuilder;
 
 use crate::{
@@ -26,9 +27,8 @@ pub fn with_layers<S: Clone + Send + Sync + 'static>(
     max_body: usize,
 ) -> Router<S> {
     let layers = ServiceBuilder::new()
-        .layer(from_fn(http::identify)) // the request id, for all layers below
-        .layer(http::span()) // the server span around all layers below
-        .layer(from_fn(http::observe)) // remaining attributes of the span, metrics, access log
+        .layer(http::layer()) // the request id, the server span, the metrics, the access log
+        .map_request(|request: Request<RequestBody<Body>>| request.map(Body::new))
         .layer(from_fn_with_state(limits, server::limit)) // limits of concurrency and duration
         .layer(problem::catch_panic()) // a panic becomes a response 500 inside the span
         .layer(DefaultBodyLimit::max(max_body)) // maximum size of a body

@@ -10,12 +10,11 @@ use std::{
 
 use anyhow::{Result, anyhow};
 use serde_json::json;
-use telemetry_common::{LogFormat, Service, TelemetryConfig, exception};
+use telemetry_common::{LogFormat, Service, TelemetryConfig, exception, task::JoinSet};
 use tokio::{
     runtime::Runtime,
     select,
     signal::unix::{SignalKind, signal},
-    task::JoinSet,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -55,7 +54,7 @@ pub fn main<F: Future<Output = Result<()>>>(
     };
     let stop = CancellationToken::new();
     let mut background = JoinSet::new();
-    background.spawn_on(handle_signals(stop.clone(), grace), runtime.handle());
+    background.spawn(handle_signals(stop.clone(), grace));
     let result = runtime.block_on(async {
         if let Some(admin) = config.admin {
             background.spawn(

@@ -10,7 +10,7 @@ use tokio::{net::TcpListener, signal::ctrl_c};
 async fn main() -> anyhow::Result<()> {
     let _telemetry = builder(service!()).install()?;
     let router = Router::new().route("/hello", get(async || "hello"));
-    let router = server::with_tracing(router);
+    let router = router.layer(server::layer());
     let address = env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
     let listener = TcpListener::bind(address).await?;
     tracing::info!("listening on {}", listener.local_addr()?);

@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
         producer: Producer::create(kafka.set("client.id", "shop"))?,
     };
     let router = Router::new().route("/sell", post(sell)).with_state(shop);
-    let router = server::with_tracing(router);
+    let router = router.layer(server::layer());
     let listener = TcpListener::bind(settings.listen_addr).await?;
     tracing::info!("listening on {}", listener.local_addr()?);
     let interrupted = async { ctrl_c().await.unwrap_or_default() };

@@ -1,47 +1,86 @@
 //! Client spans, metrics and propagation for reqwest, and through it for generated clients.
 //!
-//! reqwest-tracing creates the span through the backend `ClientSpan`, because its default backend
-//! records numbers as strings. Its context propagation supports OpenTelemetry only up to 0.32, so
-//! the middleware `Propagation` injects the context.
+//! The exchange ends with the last frame of the response body, when the caller has read it.
 //!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client>.
 
 use std::{
+    borrow::Cow,
+    error::Error as StdError,
+    future::poll_fn,
+    iter,
     ops::Deref,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
-    time::Instant,
+    pin::pin,
+    sync::{Arc, LazyLock},
 };
 
 use async_trait::async_trait;
-use http::{Extensions, HeaderValue};
-use opentelemetry::{Context, KeyValue, global, metrics::Histogram};
-use opentelemetry_http::HeaderInjector;
-use reqwest::{Request, Response, Url};
+use http::{Extensions, StatusCode, response::Parts};
+use opentelemetry::{
+    Context, KeyValue,
+    metrics::Histogram,
+    trace::{SpanKind, SpanRef, TraceContextExt},
+};
+use reqwest::{Body, Request, Response, ResponseBuilderExt, Url};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware, Next};
-use reqwest_tracing::{ReqwestOtelSpanBackend, TracingMiddleware};
-use tracing::{Span, field::Empty, info_span};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{
-    X_REQUEST_ID,
+    exchange::{End, Exchange, Outcome, Running},
     method::{self, OTHER},
-    protocol_version,
+    outgoing, protocol_version,
 };
-use crate::{RequestId, redact, scope, semconv};
+use crate::{current::Current, edge, redact, scope, semconv};
 
 /// Wraps `client` so that each request creates a client span, propagates the span's context and
 /// records its duration.
 ///
-/// A generated client sends its requests with the result, through [`execute`].
-pub fn with_tracing(client: reqwest::Client) -> TracedClient {
-    // Tracing must be the outer middleware: the propagated context is that of its span.
-    let client = ClientBuilder::new(client)
-        .with(TracingMiddleware::<ClientSpan>::new())
-        .with(Propagation);
+/// Every host receives the trace context. Only `trusted` hosts receive the baggage and the
+/// [`RequestId`](crate::RequestId). A generated client sends its requests with the result, through
+/// [`execute`].
+///
+/// ```
+/// use telemetry_common::http::client::{self, TrustedHosts};
+///
+/// # fn main() -> reqwest::Result<()> {
+/// let http = reqwest::Client::builder().build()?;
+/// let http = client::with_tracing(http, TrustedHosts::only(["backend"]));
+/// let request = http.get("http://backend:8001/details");
+/// # Ok(())
+/// # }
+/// ```
+pub fn with_tracing(client: reqwest::Client, trusted: TrustedHosts) -> TracedClient {
+    let client = ClientBuilder::new(client).with(Tracing { trusted });
     TracedClient(client.build())
 }
 
-/// A client with the middlewares of [`with_tracing`], and no others. Neither of them fails.
+/// The hosts that receive the baggage and the request id, which may be about users.
+#[derive(Clone, Debug)]
+pub struct TrustedHosts(Option<Arc<[String]>>);
+
+impl TrustedHosts {
+    /// Trusts no host.
+    pub fn none() -> Self {
+        Self::only::<&str>([])
+    }
+
+    /// Trusts these hosts: names or addresses as in a URL, without port.
+    pub fn only<H: Into<String>>(hosts: impl IntoIterator<Item = H>) -> Self {
+        Self(Some(hosts.into_iter().map(Into::into).collect()))
+    }
+
+    /// Trusts every host. Use it only if all requests stay inside your system.
+    pub fn all() -> Self {
+        Self(None)
+    }
+
+    fn contains(&self, url: &Url) -> bool {
+        let Some(hosts) = &self.0 else { return true };
+        let host = url.host_str();
+        host.is_some_and(|host| hosts.iter().any(|it| it.eq_ignore_ascii_case(host)))
+    }
+}
+
+/// A client with the middleware of [`with_tracing`], and no others. It does not fail by itself.
 #[derive(Clone, Debug)]
 pub struct TracedClient(ClientWithMiddleware);
 
@@ -71,7 +110,7 @@ pub async fn execute(
         .await
         .map_err(|error| match error {
             Error::Reqwest(error) => error,
-            Error::Middleware(_) => unreachable!("neither middleware of `TracedClient` fails"),
+            Error::Middleware(_) => unreachable!("the middleware of `TracedClient` does not fail"),
         })
 }
 
@@ -80,118 +119,158 @@ pub async fn execute(
 #[derive(Clone, Copy, Debug)]
 pub struct UrlTemplate(pub &'static str);
 
-/// A request extension that holds the request in flight. It is an `Arc` because extensions must be
-/// `Clone`.
-#[derive(Clone)]
-struct Call(Arc<Mutex<InFlight>>);
-
-/// A request, from its start until its response, its error or its cancellation by the caller.
-struct InFlight {
-    span: Span,
-    started: Instant,
-    attributes: Vec<KeyValue>,
-    ended: bool,
+/// The middleware that observes the requests.
+struct Tracing {
+    trusted: TrustedHosts,
 }
 
-impl Drop for InFlight {
-    /// Records the duration. Cancellation by the caller is not an error, so the span only gets the
-    /// attribute `telemetry_common.cancelled`.
-    fn drop(&mut self) {
-        if !self.ended {
-            self.span.set_attribute(semconv::CANCELLED, true);
+#[async_trait]
+impl Middleware for Tracing {
+    async fn handle(
+        &self,
+        mut request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<Response> {
+        let template = extensions.get::<UrlTemplate>().map(|template| template.0);
+        let mut running = Call::start(&request, template);
+        let is_trusted = self.trusted.contains(request.url());
+        running.run(|_| outgoing::add_headers(request.headers_mut(), is_trusted));
+        let mut response = pin!(next.run(request, extensions));
+        let response = poll_fn(|context| running.run(|_| response.as_mut().poll(context))).await;
+        match response {
+            Ok(response) => {
+                running.run(|_| record_peer(&response));
+                // The conversion from `http::Response` reads the URL from an extension.
+                let url = http::Response::builder().url(response.url().clone());
+                let response = running.run(|state| state.respond(response.into()));
+                let mut response = running.observe::<Body>(response);
+                if let Ok(url) = url.body(()) {
+                    let url = url.into_parts().0.extensions;
+                    response.extensions_mut().extend(url);
+                }
+                Ok(response.map(Body::wrap).into())
+            }
+            Err(error) => {
+                let cause: &(dyn StdError + 'static) = match &error {
+                    Error::Reqwest(error) => error,
+                    Error::Middleware(_) => &error,
+                };
+                running.run(|state| state.end(Outcome::Failed(cause)));
+                Err(error)
+            }
         }
-        DURATION.record(self.started.elapsed().as_secs_f64(), &self.attributes);
     }
 }
 
-struct ClientSpan;
+/// Records the address of the server on the current span, that of the request.
+fn record_peer(response: &Response) {
+    if let Some(peer) = response.remote_addr() {
+        Context::map_current(|context| {
+            let (span, address) = (context.span(), peer.ip().to_string());
+            span.set_attribute(KeyValue::new(semconv::NETWORK_PEER_ADDRESS, address));
+            let port = i64::from(peer.port());
+            span.set_attribute(KeyValue::new(semconv::NETWORK_PEER_PORT, port));
+        });
+    }
+}
 
-impl ReqwestOtelSpanBackend for ClientSpan {
-    fn on_request_start(request: &Request, extensions: &mut Extensions) -> Span {
-        let template = extensions.get::<UrlTemplate>().map(|template| template.0);
+/// One request as a client records it.
+struct Call {
+    attributes: Vec<KeyValue>,
+    status: Option<StatusCode>,
+    is_head: bool,
+}
+
+impl Call {
+    fn start(request: &Request, template: Option<&'static str>) -> Running {
         let (original, url) = (request.method().as_str(), request.url());
         let method = method::known(original);
-        // The convention requires HTTP in the span name if the method is not known.
-        let name_prefix = if method == OTHER { "HTTP" } else { method };
         let (host, port) = (url.host_str(), url.port_or_known_default().map(i64::from));
-        let mut attributes = vec![KeyValue::new(semconv::HTTP_REQUEST_METHOD, method)];
+        let mut attributes = Vec::with_capacity(7);
+        attributes.push(KeyValue::new(semconv::HTTP_REQUEST_METHOD, method));
         attributes.extend(host.map(|host| KeyValue::new(semconv::SERVER_ADDRESS, host.to_owned())));
         attributes.extend(port.map(|port| KeyValue::new(semconv::SERVER_PORT, port)));
         attributes.extend(template.map(|path| KeyValue::new(semconv::URL_TEMPLATE, path)));
-        let span = info_span!(
-            "http.client",
-            otel.kind = "client",
-            otel.name = template.map_or_else(
-                || name_prefix.to_owned(),
-                |path| format!("{name_prefix} {path}"),
-            ),
-            otel.status_code = Empty,
-            { semconv::HTTP_REQUEST_METHOD } = method,
-            { semconv::HTTP_REQUEST_METHOD_ORIGINAL } = (method == OTHER).then_some(original),
-            { semconv::URL_FULL } = recordable(url).as_str(),
-            { semconv::URL_TEMPLATE } = template,
-            { semconv::SERVER_ADDRESS } = host,
-            { semconv::SERVER_PORT } = port,
-            { semconv::HTTP_RESPONSE_STATUS_CODE } = Empty,
-            { semconv::NETWORK_PROTOCOL_VERSION } = Empty,
-            { semconv::NETWORK_PEER_ADDRESS } = Empty,
-            { semconv::NETWORK_PEER_PORT } = Empty,
-            { semconv::ERROR_TYPE } = Empty,
-        );
-        extensions.insert(Call(Arc::new(Mutex::new(InFlight {
-            span: span.clone(),
-            started: Instant::now(),
+        let edge = edge::start(Context::current(), SpanKind::Client, None, |all| {
+            all.extend_from_slice(&attributes);
+            if method == OTHER {
+                let original = original.to_owned();
+                all.push(KeyValue::new(
+                    semconv::HTTP_REQUEST_METHOD_ORIGINAL,
+                    original,
+                ));
+            }
+            all.push(KeyValue::new(
+                semconv::URL_FULL,
+                String::from(recordable(url)),
+            ));
+            method::span_name(method, template)
+        });
+        let call = Self {
             attributes,
-            ended: false,
-        }))));
-        span
+            status: None,
+            is_head: original == "HEAD",
+        };
+        let current = Current::with_context(edge.context);
+        Running::start(Box::new(call), edge.span, current)
     }
 
-    fn on_request_end(
-        span: &Span,
-        outcome: &reqwest_middleware::Result<Response>,
-        extensions: &mut Extensions,
-    ) {
-        let response = outcome.as_ref().ok();
-        let status = response.map(|response| i64::from(response.status().as_u16()));
-        let protocol = response.map(|response| protocol_version(response.version()));
-        span.record(semconv::HTTP_RESPONSE_STATUS_CODE, status);
-        span.record(semconv::NETWORK_PROTOCOL_VERSION, protocol);
-        if let Some(peer) = response.and_then(Response::remote_addr) {
-            span.record(semconv::NETWORK_PEER_ADDRESS, peer.ip().to_string());
-            span.record(semconv::NETWORK_PEER_PORT, i64::from(peer.port()));
-        }
-        let failure = failure_of(outcome);
-        if let Some(failure) = &failure {
-            span.record(semconv::ERROR_TYPE, failure);
-            span.record("otel.status_code", "ERROR");
-        }
-        if let Some(Call(in_flight)) = extensions.remove::<Call>() {
-            let mut in_flight = in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-            in_flight.ended = true;
-            let status = status.map(|code| KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code));
-            let failure = failure.map(|failure| KeyValue::new(semconv::ERROR_TYPE, failure));
-            let protocol =
-                protocol.map(|version| KeyValue::new(semconv::NETWORK_PROTOCOL_VERSION, version));
-            let attributes = status.into_iter().chain(failure).chain(protocol);
-            in_flight.attributes.extend(attributes);
+    /// Returns `error.type`: the status code of a 4xx or 5xx response, or the reason why there is no
+    /// complete response. `None` for every other response, and if the caller cancelled.
+    fn error_type(&self, outcome: Outcome<'_>) -> Option<Cow<'static, str>> {
+        let is_error = |status: &StatusCode| status.is_client_error() || status.is_server_error();
+        match outcome {
+            Outcome::Failed(error) => Some(kind_of(error).into()),
+            Outcome::Panicked => Some("panic".into()),
+            Outcome::Completed | Outcome::Cancelled => {
+                let status = self.status.filter(is_error)?;
+                Some(status.as_str().to_owned().into())
+            }
         }
     }
 }
 
-/// Returns `error.type`: the status code of a 4xx or 5xx response, or the reason why there is no
-/// response. `None` for every other response.
-fn failure_of(outcome: &reqwest_middleware::Result<Response>) -> Option<String> {
-    match outcome {
-        Ok(response) => {
-            let status = response.status();
-            (status.is_client_error() || status.is_server_error())
-                .then(|| status.as_str().to_owned())
+impl Exchange for Call {
+    fn respond(&mut self, head: &mut Parts, span: &SpanRef<'_>) -> bool {
+        self.status = Some(head.status);
+        let code = i64::from(head.status.as_u16());
+        let received = [
+            KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code),
+            KeyValue::new(
+                semconv::NETWORK_PROTOCOL_VERSION,
+                protocol_version(head.version),
+            ),
+        ];
+        span.set_attributes(received.clone());
+        self.attributes.extend(received);
+        !self.is_head
+    }
+
+    /// Cancellation by the caller is not an error, so the span only gets the attribute
+    /// `telemetry_common.cancelled`.
+    fn end(&mut self, end: &End<'_>, span: &SpanRef<'_>) {
+        if matches!(end.outcome, Outcome::Cancelled) {
+            span.set_attribute(KeyValue::new(semconv::CANCELLED, true));
         }
+        if let Some(error_type) = self.error_type(end.outcome) {
+            edge::fail(span, error_type.clone(), "");
+            self.attributes
+                .push(KeyValue::new(semconv::ERROR_TYPE, error_type));
+        }
+        DURATION.record(end.duration.as_secs_f64(), &self.attributes);
+    }
+}
+
+/// Returns `error.type` of an error of reqwest.
+fn kind_of(error: &(dyn StdError + 'static)) -> &'static str {
+    let mut causes = iter::successors(Some(error), |&cause| cause.source());
+    let error = causes.find_map(|cause| cause.downcast_ref::<reqwest::Error>());
+    match error {
         // A connect timeout is both. It counts as a timeout, because the caller configured it.
-        Err(Error::Reqwest(error)) if error.is_timeout() => Some("timeout".to_owned()),
-        Err(Error::Reqwest(error)) if error.is_connect() => Some("connect".to_owned()),
-        Err(_) => Some("_OTHER".to_owned()),
+        Some(error) if error.is_timeout() => "timeout",
+        Some(error) if error.is_connect() => "connect",
+        _ => "_OTHER",
     }
 }
 
@@ -204,33 +283,6 @@ fn recordable(url: &Url) -> Url {
     let query = url.query().map(|query| redact::query(query).into_owned());
     url.set_query(query.as_deref());
     url
-}
-
-/// The middleware that injects the context of the client span, and the current [`RequestId`], into
-/// the headers of the request.
-struct Propagation;
-
-#[async_trait]
-impl Middleware for Propagation {
-    async fn handle(
-        &self,
-        mut request: Request,
-        extensions: &mut Extensions,
-        next: Next<'_>,
-    ) -> reqwest_middleware::Result<Response> {
-        global::get_text_map_propagator(|propagator| {
-            propagator.inject_context(
-                &Context::current(),
-                &mut HeaderInjector(request.headers_mut()),
-            );
-        });
-        if let Some(id) = RequestId::current() {
-            request
-                .headers_mut()
-                .insert(X_REQUEST_ID, HeaderValue::from(&id));
-        }
-        next.run(request, extensions).await
-    }
 }
 
 /// Created at the first request, because instruments must be created after telemetry is installed.

@@ -1,18 +1,19 @@
-//! HTTP instrumentation: [`server`] for axum, [`client`] for reqwest and generated clients.
+//! HTTP instrumentation: [`server`] for any tower service, [`client`] for reqwest and generated
+//! clients.
 
 #[cfg(feature = "reqwest")]
 pub mod client;
-#[cfg(any(feature = "axum", feature = "reqwest"))]
+pub(crate) mod exchange;
 pub(crate) mod method;
-#[cfg(feature = "axum")]
+pub(crate) mod outgoing;
 pub mod server;
 
+pub use exchange::{ObservedBody, ObservedFuture};
+
 /// The header of requests and responses that carries the [`RequestId`](crate::RequestId).
-#[cfg(any(feature = "axum", feature = "reqwest"))]
 pub const X_REQUEST_ID: ::http::HeaderName = ::http::HeaderName::from_static("x-request-id");
 
 /// Returns the value of `network.protocol.version`.
-#[cfg(any(feature = "axum", feature = "reqwest"))]
 pub(crate) fn protocol_version(version: ::http::Version) -> &'static str {
     match version {
         ::http::Version::HTTP_10 => "1.0",

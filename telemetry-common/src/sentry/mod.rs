@@ -137,14 +137,25 @@ fn without_credentials(mut crumb: Breadcrumb) -> Breadcrumb {
 /// Runs `work`, which handles one request or message, in a Sentry hub of its own. Its breadcrumbs
 /// and tags appear only in its own events.
 pub async fn isolate<F: Future>(work: F) -> F::Output {
-    if ENABLED.load(Ordering::Relaxed) {
+    match isolated_hub() {
+        Some(hub) => work.bind_hub(hub).await,
+        None => work.await,
+    }
+}
+
+/// Returns a new hub for one request or message. `None` if Sentry is off.
+pub(crate) fn isolated_hub() -> Option<Arc<Hub>> {
+    ENABLED.load(Ordering::Relaxed).then(|| {
         let hub = Hub::new_from_top(Hub::main());
         // The breadcrumbs of the start of the process are not related to this work.
         hub.configure_scope(Scope::clear_breadcrumbs);
-        work.bind_hub(Arc::new(hub)).await
-    } else {
-        work.await
-    }
+        Arc::new(hub)
+    })
+}
+
+/// Returns the current hub. `None` if Sentry is off.
+pub(crate) fn current_hub() -> Option<Arc<Hub>> {
+    ENABLED.load(Ordering::Relaxed).then(Hub::current)
 }
 
 /// Sets the transaction name of the events of the current request or message: a low-cardinality

@@ -5,9 +5,12 @@ use std::time::Duration;
 use axum::{Router, http::HeaderMap, routing::get};
 use reqwest_middleware::RequestBuilder;
 use telemetry_common::{
-    http::client::UrlTemplate,
+    RequestId,
+    http::client::{self, TrustedHosts, UrlTemplate},
     opentelemetry::{
-        KeyValue, Value,
+        Context, KeyValue, Value,
+        baggage::BaggageExt,
+        context::FutureExt,
         trace::{SpanKind, Status},
     },
     semconv,
@@ -70,6 +73,39 @@ async fn the_span_s_context_arrives_and_its_numbers_are_numbers() {
         Some(&url.into()),
         "the URL has no credentials"
     );
+}
+
+#[tokio::test]
+async fn only_a_trusted_host_receives_baggage_and_request_id() {
+    testing::install();
+    let echo = async |headers: HeaderMap| {
+        let names = ["traceparent", "baggage", "x-request-id"];
+        names
+            .map(|name| headers.contains_key(name).to_string())
+            .join(" ")
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let mut server = JoinSet::new();
+    let router = Router::new().route("/", get(echo));
+    server.spawn(async { axum::serve(listener, router).await.unwrap() });
+    for (trusted, received) in [
+        (TrustedHosts::none(), "true false false"),
+        (TrustedHosts::only(["elsewhere"]), "true false false"),
+        (TrustedHosts::only(["127.0.0.1"]), "true true true"),
+        (TrustedHosts::all(), "true true true"),
+    ] {
+        let http = reqwest::Client::builder().build().unwrap();
+        let client = client::with_tracing(http, trusted.clone());
+        let (text, _) = testing::spans_of(async {
+            let baggage = Context::current().with_baggage([KeyValue::new("tenant", "7")]);
+            let request = RequestId::generate().scope(client.get(&url).send());
+            let response = request.with_context(baggage).await.unwrap();
+            response.text().await.unwrap()
+        })
+        .await;
+        assert_eq!(text, received, "{trusted:?}");
+    }
 }
 
 #[tokio::test]

@@ -6,15 +6,20 @@ use axum::{
     Router,
     extract::Path,
     http::StatusCode,
-    middleware::from_fn,
     routing::{any, get},
 };
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::metrics::data::{
+    AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics,
+};
 use telemetry_common::{
-    http::{client, server},
+    http::{
+        client::{self, TrustedHosts},
+        server,
+    },
     testing,
 };
 use tokio::{net::TcpListener, task::JoinSet};
-use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) struct Shop {
@@ -25,11 +30,6 @@ pub(crate) struct Shop {
 impl Shop {
     pub(crate) async fn open() -> Self {
         testing::install();
-        let layers = ServiceBuilder::new()
-            .layer(from_fn(server::identify))
-            .layer(server::span())
-            .layer(from_fn(server::observe))
-            .layer(CatchPanicLayer::new());
         let shelf = Router::new()
             .route(
                 "/{id}",
@@ -41,7 +41,8 @@ impl Shop {
             )
             .route("/panic", get(panic))
             .route("/never", get(std::future::pending::<()>));
-        let router = Router::new().nest("/shelf", shelf).layer(layers);
+        let router = Router::new().nest("/shelf", shelf);
+        let router = router.layer(CatchPanicLayer::new()).layer(server::layer());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
@@ -64,5 +65,25 @@ pub(crate) fn client() -> client::TracedClient {
 
 pub(crate) fn client_with(timeout: Duration) -> client::TracedClient {
     let client = reqwest::Client::builder().timeout(timeout).build();
-    client::with_tracing(client.unwrap())
+    client::with_tracing(client.unwrap(), TrustedHosts::all())
+}
+
+/// Returns the attributes of each current series of a histogram that has `attribute`.
+pub(crate) fn series(metric: &str, attribute: &KeyValue) -> Vec<Vec<KeyValue>> {
+    let exports = testing::metrics();
+    let metrics = exports
+        .last()
+        .into_iter()
+        .flat_map(ResourceMetrics::scope_metrics);
+    let metrics = metrics.flat_map(ScopeMetrics::metrics);
+    let mut series = Vec::new();
+    for found in metrics.filter(|found| found.name() == metric) {
+        let AggregatedMetrics::F64(MetricData::Histogram(histogram)) = found.data() else {
+            panic!("{metric} is not a histogram");
+        };
+        let points = histogram.data_points();
+        series.extend(points.map(|point| point.attributes().cloned().collect::<Vec<_>>()));
+    }
+    series.retain(|attributes| attributes.contains(attribute));
+    series
 }

@@ -4,8 +4,12 @@
 
 mod client;
 mod db;
+mod exchange;
+mod grpc;
 mod helpers;
 mod kafka;
 mod metrics;
+mod options;
 mod server;
 mod subscriber;
+mod task;

@@ -2,7 +2,7 @@
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
-use axum::{Router, body::Body, extract::Request, middleware::from_fn, routing::get};
+use axum::{Router, body::Body, extract::Request, routing::get};
 use futures::FutureExt;
 use opentelemetry::{
     Value,
@@ -14,7 +14,7 @@ use opentelemetry_sdk::{
 };
 use reqwest::Method;
 use telemetry_common::{
-    http::server::{observe, span},
+    http::server,
     semconv,
     testing::{self, Spans, attribute},
 };
@@ -34,7 +34,7 @@ async fn a_request_is_a_span_named_by_method_and_route() {
             .unwrap()
     })
     .await;
-    let span = server(&spans);
+    let span = server_span(&spans);
     assert_eq!(span.name, "GET /shelf/{id}");
     assert_eq!(span.status, Status::Unset);
     let text = |key| attribute(span, key).map(Value::as_str);
@@ -75,7 +75,7 @@ async fn a_request_is_a_span_named_by_method_and_route() {
 async fn every_attribute_key_occurs_once() {
     let shop = Shop::open().await;
     let (_, spans) = testing::spans_of(send(&shop, "BREW", "/shelf/7")).await;
-    let mut keys: Vec<_> = server(&spans)
+    let mut keys: Vec<_> = server_span(&spans)
         .attributes
         .iter()
         .map(|pair| pair.key.as_str())
@@ -91,7 +91,7 @@ async fn every_attribute_key_occurs_once() {
 async fn an_unknown_method_cannot_grow_names_or_labels() {
     let shop = Shop::open().await;
     let (_, spans) = testing::spans_of(send(&shop, "BREW", "/shelf/7")).await;
-    let span = server(&spans);
+    let span = server_span(&spans);
     assert_eq!(span.name, "HTTP /shelf/{id}");
     assert_eq!(
         attribute(span, semconv::HTTP_REQUEST_METHOD),
@@ -119,7 +119,7 @@ async fn an_unknown_method_cannot_grow_names_or_labels() {
 async fn query_is_a_known_method() {
     let shop = Shop::open().await;
     let (_, spans) = testing::spans_of(send(&shop, "QUERY", "/shelf/7")).await;
-    for span in [server(&spans), spans.named("QUERY")] {
+    for span in [server_span(&spans), spans.named("QUERY")] {
         assert_eq!(
             attribute(span, semconv::HTTP_REQUEST_METHOD),
             Some(&"QUERY".into())
@@ -133,7 +133,7 @@ async fn without_a_route_the_name_is_the_method() {
     let shop = Shop::open().await;
     let (status, spans) = testing::spans_of(send(&shop, "GET", "/shelf/a/b/c")).await;
     assert_eq!(status, 404);
-    let span = server(&spans);
+    let span = server_span(&spans);
     assert_eq!(span.name, "GET");
     assert_eq!(attribute(span, semconv::HTTP_ROUTE), None);
     assert_eq!(
@@ -150,7 +150,7 @@ async fn a_5xx_and_a_panic_are_errors_of_the_server() {
     for path in ["/shelf/broken", "/shelf/panic"] {
         let (status, spans) = testing::spans_of(send(&shop, "GET", path)).await;
         assert_eq!(status, 500);
-        let span = server(&spans);
+        let span = server_span(&spans);
         assert!(matches!(span.status, Status::Error { .. }), "{path}");
         assert_eq!(attribute(span, semconv::ERROR_TYPE), Some(&"500".into()));
         assert_eq!(
@@ -174,7 +174,7 @@ async fn a_panic_is_one_exception_on_its_request_s_span() {
         panic!("expected one exception: {panics:?}")
     };
     let context = panic.record.trace_context().unwrap();
-    assert_eq!(context.span_id, server(&spans).span_context.span_id());
+    assert_eq!(context.span_id, server_span(&spans).span_context.span_id());
     let text = format!("{:?}", panic.record);
     assert!(text.contains("the shelf fell over"), "{text}");
     assert!(text.contains("helpers::panic"), "no backtrace: {text}");
@@ -192,8 +192,7 @@ async fn a_panic_that_no_layer_catches_is_not_a_cancellation() {
             "/",
             get(async || -> String { panic!("the shelf fell over") }),
         )
-        .layer(from_fn(observe))
-        .layer(span());
+        .layer(server::layer());
     let (outcome, spans) = testing::spans_of(async {
         let response = app.oneshot(Request::new(Body::empty()));
         AssertUnwindSafe(response).catch_unwind().await
@@ -215,7 +214,7 @@ async fn a_request_that_its_client_cancels_is_recorded_by_span_metric_and_log() 
     .await;
     // The server detects a closed connection with a delay.
     let spans = spans.wait_for("GET /shelf/never").await;
-    let span = server(&spans);
+    let span = server_span(&spans);
     assert!(matches!(span.status, Status::Error { .. }));
     assert_eq!(
         attribute(span, semconv::ERROR_TYPE),
@@ -284,7 +283,7 @@ async fn the_access_log_carries_the_ids() {
         panic!("expected one log record: {logs:?}")
     };
     let context = log.record.trace_context().unwrap();
-    assert_eq!(context.span_id, server(&spans).span_context.span_id());
+    assert_eq!(context.span_id, server_span(&spans).span_context.span_id());
     let (_, id) = log
         .record
         .attributes_iter()
@@ -303,7 +302,7 @@ async fn send(shop: &Shop, method: &str, path: &str) -> u16 {
 }
 
 #[track_caller]
-fn server(spans: &Spans) -> &SpanData {
+fn server_span(spans: &Spans) -> &SpanData {
     let mut found = spans
         .iter()
         .filter(|span| span.span_kind == SpanKind::Server);

@@ -83,6 +83,21 @@ async fn every_kind_of_runtime_exports_all_signals() {
 }
 
 #[tokio::test]
+async fn the_filter_of_spans_applies_to_the_spans_of_requests() {
+    let (sink, output) = exports("request", &[]).await;
+    assert_eq!(sink.spans()[0].name, "GET /hello", "{output}");
+    for filter in ["warn", "info,telemetry_common::edge=off"] {
+        let (sink, output) = exports("request", &[("TRACES_FILTER", filter)]).await;
+        assert!(sink.spans().is_empty(), "{filter}: {output}");
+        let logs = sink.logs();
+        let logged = logs
+            .iter()
+            .any(|log| log.body == "GET /hello responded with 200");
+        assert!(logged, "{filter}: {output}");
+    }
+}
+
+#[tokio::test]
 async fn an_early_error_loses_nothing() {
     let sink = Sink::start().await.unwrap();
     let spec = program("an_early_error").env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint());

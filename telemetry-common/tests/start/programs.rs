@@ -11,6 +11,12 @@ use std::{
     time::Duration,
 };
 
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::Request,
+    routing::get,
+};
 use opentelemetry::{
     Context, InstrumentationScope, KeyValue, SpanId, TraceId, global,
     logs::{AnyValue, LogRecord as _},
@@ -25,8 +31,9 @@ use opentelemetry_sdk::{
         IdGenerator, SamplingDecision, SamplingResult, ShouldSample, Span, SpanData, SpanProcessor,
     },
 };
-use telemetry_common::{InitError, TelemetryConfig, builder, service, trace_id};
+use telemetry_common::{InitError, TelemetryConfig, builder, http::server, service, trace_id};
 use tokio::task::JoinSet;
+use tower::ServiceExt;
 use tracing::{Event, Subscriber, error, info, info_span};
 use tracing_subscriber::{Layer, layer};
 
@@ -106,6 +113,18 @@ async fn failed_and_corrected() -> Outcome {
 fn configured() -> Outcome {
     let _telemetry = builder(service!()).install()?;
     info_span!("work", text = "abcdefgh").in_scope(|| info!("working"));
+    Ok(())
+}
+
+/// Sends one request through the server layer.
+#[tokio::test]
+#[ignore = "a program that other tests start"]
+async fn request() -> Outcome {
+    let _telemetry = builder(service!()).install()?;
+    let router = Router::new().route("/hello", get(async || "hello"));
+    let router = router.layer(server::layer());
+    let response = router.oneshot(Request::get("/hello").body(Body::empty())?);
+    to_bytes(response.await?.into_body(), 100).await?;
     Ok(())
 }
 

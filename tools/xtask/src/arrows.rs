@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cargo;
 
 /// Each crate with the workspace crates on which it may depend. Dev-dependencies are not checked.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     (
         "backend",
         &["book-events", "service-common", "telemetry-common"],
@@ -27,12 +27,14 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ),
     ("demo", &["testbed"]),
     ("e2e", &["telemetry-registry", "testbed"]),
+    ("grpc", &["telemetry-common"]),
     ("hello", &["telemetry-common"]),
     ("service-common", &["telemetry-common"]),
     ("shop", &["telemetry-common"]),
     ("telemetry-common", &[]),
     ("telemetry-registry", &["testbed"]),
     ("testbed", &["book-events"]),
+    ("worker", &["telemetry-common"]),
     ("xtask", &["e2e", "telemetry-registry", "testbed"]),
 ];
 

@@ -17,7 +17,7 @@ use testbed::{
     kafka::Kafka,
     postgres::Postgres,
     process::{Process, Signal, Spec},
-    sink::Sink,
+    sink::{Sink, Span},
     system::http,
 };
 use tokio::runtime::Runtime;
@@ -31,7 +31,7 @@ pub(crate) fn run() -> Result<()> {
     let home = TempDir::with_prefix("take-home-")?;
     step("packaging telemetry-common");
     let package = package(home.path())?;
-    for program in ["hello", "shop"] {
+    for program in ["hello", "shop", "grpc", "worker"] {
         let folder = home.path().join(program);
         step(&format!(
             "{program}: the package and the program, in an empty folder"
@@ -42,8 +42,13 @@ pub(crate) fn run() -> Result<()> {
         if program == "hello" {
             check_dependencies(&folder)?;
         }
-        step(&format!("{program}: one request"));
-        Runtime::new()?.block_on(check_telemetry(program, &executable))?;
+        step(&format!("{program}: run"));
+        let runtime = Runtime::new()?;
+        match program {
+            "grpc" => runtime.block_on(check_calls(&executable))?,
+            "worker" => runtime.block_on(check_jobs(&executable))?,
+            _ => runtime.block_on(check_request(program, &executable))?,
+        }
     }
     Ok(())
 }
@@ -163,7 +168,7 @@ fn check_dependencies(folder: &Path) -> Result<()> {
 }
 
 /// Sends one request and checks its spans, its log record and its metric.
-async fn check_telemetry(program: &str, executable: &Path) -> Result<()> {
+async fn check_request(program: &str, executable: &Path) -> Result<()> {
     let (postgres, kafka) = (Postgres::start().await?, Kafka::start(&["sold"], 1)?);
     let sink = Sink::start().await?;
     let spec = Spec::new(program, executable);
@@ -171,27 +176,18 @@ async fn check_telemetry(program: &str, executable: &Path) -> Result<()> {
         "hello" => spec.arg("127.0.0.1:0"),
         _ => spec,
     };
-    let spec = spec
+    let spec = exporting(spec, &sink)
         .env("LISTEN_ADDR", "127.0.0.1:0")
         .env("DATABASE_URL", postgres.empty_database().await?)
-        .env("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers())
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint())
-        .env("LOG_FORMAT", "text");
-    let process = Process::start(&spec)?;
-    let address = |line: &str| Some(line.split("listening on ").nth(1)?.trim().to_owned());
-    let address = process.line(TIMEOUT, address).await?;
+        .env("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers());
+    let (process, address) = listening(&spec).await?;
     let client = http()?;
     let request = match program {
         "shop" => client.post(format!("http://{address}/sell")),
         _ => client.get(format!("http://{address}/hello")),
     };
     request.send().await?.error_for_status()?;
-    // SIGINT flushes the last spans.
-    process.signal(Signal::SIGINT);
-    ensure!(
-        process.wait(TIMEOUT).await?.success(),
-        "{program} did not exit with 0"
-    );
+    stop(process).await?;
     let expected: &[&str] = match program {
         "shop" => &["POST /sell", "SELECT prices", "create sold", "send sold"],
         _ => &["GET /hello"],
@@ -222,4 +218,105 @@ async fn check_telemetry(program: &str, executable: &Path) -> Result<()> {
         expected.join(", ")
     );
     Ok(())
+}
+
+/// Buys once. Checks that client, shop and stock are in one trace, with log records and metrics.
+async fn check_calls(executable: &Path) -> Result<()> {
+    let sink = Sink::start().await?;
+    let spec = |mode: &str| exporting(Spec::new(mode, executable), &sink).arg(mode);
+    let (stock, address) = listening(&spec("stock").arg("127.0.0.1:0")).await?;
+    let url = format!("http://{address}");
+    let (shop, address) = listening(&spec("shop").arg("127.0.0.1:0").arg(url)).await?;
+    let buy = Process::start(&spec("buy").arg(format!("http://{address}")))?;
+    ensure!(
+        buy.wait(TIMEOUT).await?.success(),
+        "buy did not exit with 0"
+    );
+    stop(shop).await?;
+    stop(stock).await?;
+    let calls = ["shop.Shop/Sell", "shop.Stock/Reserve", "shop.Stock/Watch"];
+    let found = || async {
+        let (spans, logs, points) = (sink.spans(), sink.logs(), sink.points());
+        let trace = &spans.first()?.trace_id;
+        let has_both = |name: &&str| {
+            let of_kind = |kind| move |span: &Span| span.kind == kind;
+            let named = || spans.iter().filter(|span| span.name == **name);
+            named().any(of_kind("CLIENT")) && named().any(of_kind("SERVER"))
+        };
+        let are_logged = logs.iter().filter(|log| log.trace_id == *trace);
+        let are_logged =
+            are_logged.filter(|log| log.event == "telemetry_common.rpc.server.responded");
+        let is_measured = |name| points.iter().any(|point| point.name == name);
+        let complete = calls.iter().all(has_both)
+            && spans.iter().all(|span| span.trace_id == *trace)
+            && are_logged.count() == calls.len()
+            && is_measured("rpc.server.call.duration")
+            && is_measured("rpc.client.call.duration");
+        complete.then_some(())
+    };
+    eventually(
+        TIMEOUT,
+        "spans, log records and metrics of the calls",
+        found,
+    )
+    .await?;
+    println!(
+        "grpc: {} in one trace, with log records and metrics",
+        calls.join(", ")
+    );
+    Ok(())
+}
+
+/// Lets the worker run twice. Checks the traces of its runs, and the links of its background work.
+async fn check_jobs(executable: &Path) -> Result<()> {
+    let sink = Sink::start().await?;
+    let spec = exporting(Spec::new("worker", executable), &sink).arg("0.1");
+    let process = Process::start(&spec.env("OTEL_BSP_SCHEDULE_DELAY", "100"))?;
+    let runs = || async { (count(&sink.spans(), "clean up") >= 2).then_some(()) };
+    eventually(TIMEOUT, "two runs of the worker", runs).await?;
+    stop(process).await?;
+    let found = || async {
+        let (spans, logs) = (sink.spans(), sink.logs());
+        let named = |name: &'static str| spans.iter().filter(move |span| span.name == name);
+        let is_complete = |run: &Span| {
+            let own =
+                named("clean shelf").filter(|shelf| shelf.parent_id.as_ref() == Some(&run.span_id));
+            let linked = |rebuild: &Span| {
+                rebuild.trace_id != run.trace_id
+                    && rebuild.links.iter().any(|(_, span)| *span == run.span_id)
+            };
+            let logged = logs.iter().filter(|log| log.trace_id == run.trace_id);
+            own.count() == 3 && named("rebuild index").any(linked) && logged.count() == 4
+        };
+        named("clean up").all(is_complete).then_some(())
+    };
+    eventually(TIMEOUT, "complete runs, with their background work", found).await?;
+    println!("worker: three shelves in each run, and linked background work");
+    Ok(())
+}
+
+/// Adds the settings of an export to `sink`.
+fn exporting(spec: Spec, sink: &Sink) -> Spec {
+    spec.env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint())
+        .env("LOG_FORMAT", "text")
+}
+
+/// Starts a server. Returns its process and the address on which it listens.
+async fn listening(spec: &Spec) -> Result<(Process, String)> {
+    let process = Process::start(spec)?;
+    let address = |line: &str| Some(line.split("listening on ").nth(1)?.trim().to_owned());
+    let address = process.line(TIMEOUT, address).await?;
+    Ok((process, address))
+}
+
+/// Stops a process with SIGINT, which flushes the last spans.
+async fn stop(process: Process) -> Result<()> {
+    process.signal(Signal::SIGINT);
+    let status = process.wait(TIMEOUT).await?;
+    ensure!(status.success(), "the program ended with {status}");
+    Ok(())
+}
+
+fn count(spans: &[Span], name: &str) -> usize {
+    spans.iter().filter(|span| span.name == name).count()
 }

@@ -1,0 +1,181 @@
+//! The client layer: one span and one measurement for each call, which propagate the context.
+
+use std::{
+    fmt::Display,
+    sync::{Arc, LazyLock},
+    task::{Context, Poll},
+};
+
+use http::{HeaderMap, Request, Response, Uri, response::Parts};
+use http_body::Body;
+use opentelemetry::{
+    Context as Trace, KeyValue,
+    metrics::Histogram,
+    trace::{SpanKind, SpanRef},
+};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{GRPC, duration, method_of, status};
+use crate::{
+    current::Current,
+    edge, error_chain,
+    http::{
+        ObservedBody, ObservedFuture,
+        exchange::{End, Exchange, Outcome, Running},
+        outgoing,
+    },
+    semconv,
+};
+
+/// Returns the layer around the channel to `endpoint`, whose host and port are recorded.
+pub fn client_layer(endpoint: &Uri) -> ClientLayer {
+    let default_port = match endpoint.scheme_str() {
+        Some("https") => 443,
+        _ => 80,
+    };
+    ClientLayer(Arc::new(Server {
+        address: endpoint.host().unwrap_or_default().to_owned(),
+        port: i64::from(endpoint.port_u16().unwrap_or(default_port)),
+        is_trusted: false,
+    }))
+}
+
+#[derive(Clone, Debug)]
+struct Server {
+    address: String,
+    port: i64,
+    is_trusted: bool,
+}
+
+/// The layer that observes the calls of a client. [`client_layer`] creates it.
+#[derive(Clone, Debug)]
+pub struct ClientLayer(Arc<Server>);
+
+impl ClientLayer {
+    /// Also sends baggage and the [`RequestId`](crate::RequestId). Every server receives the trace
+    /// context.
+    #[must_use]
+    pub fn trusted(mut self) -> Self {
+        Arc::make_mut(&mut self.0).is_trusted = true;
+        self
+    }
+}
+
+impl<S> Layer<S> for ClientLayer {
+    type Service = ClientService<S>;
+
+    fn layer(&self, inner: S) -> ClientService<S> {
+        ClientService {
+            inner,
+            server: Arc::clone(&self.0),
+        }
+    }
+}
+
+/// A channel whose calls are observed. [`ClientLayer`] creates it.
+#[derive(Clone, Debug)]
+pub struct ClientService<S> {
+    inner: S,
+    server: Arc<Server>,
+}
+
+impl<S, B, R> Service<Request<B>> for ClientService<S>
+where
+    S: Service<Request<B>, Response = Response<R>, Error: Display>,
+    R: Body,
+{
+    type Response = Response<ObservedBody<R>>;
+    type Error = S::Error;
+    type Future = ObservedFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let mut running = Call::start(&self.server, request.uri().path());
+        let response = running.run(|_| {
+            outgoing::add_headers(request.headers_mut(), self.server.is_trusted);
+            self.inner.call(request)
+        });
+        ObservedFuture::new(response, Some(running))
+    }
+}
+
+struct Call {
+    server: Arc<Server>,
+    method: String,
+    status: Option<&'static str>,
+}
+
+impl Call {
+    fn start(server: &Arc<Server>, path: &str) -> Running {
+        let method = method_of(path).to_owned();
+        let edge = edge::start(Trace::current(), SpanKind::Client, None, |attributes| {
+            attributes.extend([
+                KeyValue::new(semconv::RPC_SYSTEM_NAME, GRPC),
+                KeyValue::new(semconv::RPC_METHOD, method.clone()),
+                KeyValue::new(semconv::SERVER_ADDRESS, server.address.clone()),
+                KeyValue::new(semconv::SERVER_PORT, server.port),
+            ]);
+            method.clone().into()
+        });
+        let call = Self {
+            server: Arc::clone(server),
+            method,
+            status: None,
+        };
+        let current = Current::with_context(edge.context);
+        Running::start(Box::new(call), edge.span, current)
+    }
+}
+
+impl Exchange for Call {
+    fn respond(&mut self, head: &mut Parts, _: &SpanRef<'_>) -> bool {
+        self.status = status::of(&head.headers);
+        true
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        self.status = status::of(trailers);
+    }
+
+    fn end(&mut self, end: &End<'_>, span: &SpanRef<'_>) {
+        let status = match end.outcome {
+            Outcome::Cancelled => self.status.unwrap_or(status::CANCELLED),
+            _ => self.status.unwrap_or(status::UNKNOWN),
+        };
+        span.set_attribute(KeyValue::new(semconv::RPC_RESPONSE_STATUS_CODE, status));
+        // By convention, every other status than OK is a failure of a client. Cancellation by the
+        // caller is not.
+        let is_cancelled = matches!(end.outcome, Outcome::Cancelled);
+        let description = match end.outcome {
+            Outcome::Failed(error) => error_chain(error).to_string(),
+            _ => String::new(),
+        };
+        let failure = (status != status::OK && !is_cancelled).then_some(status);
+        match failure {
+            Some(error_type) => edge::fail(span, error_type, description),
+            None if is_cancelled => span.set_attribute(KeyValue::new(semconv::CANCELLED, true)),
+            None => {}
+        }
+        let mut attributes = vec![
+            KeyValue::new(semconv::RPC_SYSTEM_NAME, GRPC),
+            KeyValue::new(semconv::RPC_METHOD, self.method.clone()),
+            KeyValue::new(semconv::RPC_RESPONSE_STATUS_CODE, status),
+            KeyValue::new(semconv::SERVER_ADDRESS, self.server.address.clone()),
+            KeyValue::new(semconv::SERVER_PORT, self.server.port),
+        ];
+        attributes.extend(failure.map(|name| KeyValue::new(semconv::ERROR_TYPE, name)));
+        DURATION.record(end.duration.as_secs_f64(), &attributes);
+    }
+}
+
+/// Created at the first call, because instruments must be created after telemetry is installed.
+static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
+    duration(
+        semconv::RPC_CLIENT_CALL_DURATION,
+        "Duration of outgoing remote procedure calls",
+    )
+});

@@ -1,0 +1,52 @@
+//! gRPC: the server layer and the client layer, for tonic and any other tower service.
+//!
+//! A call ends with the trailers, which carry its status, so that streams are observed as a whole.
+//!
+//! ```
+//! use telemetry_common::grpc;
+//!
+//! # let endpoint = http::Uri::from_static("http://stock:50051");
+//! let server = grpc::server_layer(); // for `tonic::transport::Server::builder().layer(…)`
+//! let client = grpc::client_layer(&endpoint).trusted(); // for `ServiceBuilder` around a channel
+//! # let _ = (server, client);
+//! ```
+//!
+//! Conventions: <https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>.
+
+mod client;
+pub(crate) mod server;
+mod status;
+
+pub use client::{ClientLayer, ClientService, client_layer};
+
+use opentelemetry::metrics::Histogram;
+
+use crate::{
+    http::server::{ServerLayer, grpc_layer},
+    scope, semconv,
+};
+
+/// Returns the layer for gRPC services. Its options are those of HTTP.
+pub fn server_layer() -> ServerLayer {
+    grpc_layer()
+}
+
+/// The value of `rpc.system.name`.
+const GRPC: &str = "grpc";
+/// The value of `rpc.method` for a method that the server does not implement.
+const OTHER: &str = "_OTHER";
+
+/// Returns the name of a method, such as `shop.Stock/Reserve`, from the path of its request.
+fn method_of(path: &str) -> &str {
+    path.strip_prefix('/').unwrap_or(path)
+}
+
+/// Creates the histogram of the durations of calls.
+fn duration(name: &'static str, description: &'static str) -> Histogram<f64> {
+    scope::meter()
+        .f64_histogram(name)
+        .with_unit("s")
+        .with_description(description)
+        .with_boundaries(semconv::DURATION_BOUNDARIES.to_vec())
+        .build()
+}

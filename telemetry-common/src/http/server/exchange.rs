@@ -1,0 +1,422 @@
+//! An HTTP exchange as a server records it: its span, its metrics and its access log record.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{HeaderName, HeaderValue, StatusCode, header, response::Parts, uri::Authority};
+use opentelemetry::{
+    Context, KeyValue,
+    trace::{SpanContext, SpanKind, SpanRef},
+};
+use opentelemetry_http::HeaderExtractor;
+use tracing::{Span, debug, field::Empty, info, info_span, warn};
+
+use super::{
+    RequestHead,
+    active::ActiveRequest,
+    forwarded,
+    instruments::INSTRUMENTS,
+    options::{AccessLog, Options, Protocol},
+    parent,
+    upload::Upload,
+};
+use crate::{
+    RequestId,
+    current::Current,
+    edge, error_chain,
+    http::{
+        X_REQUEST_ID,
+        exchange::{End, Exchange, Outcome, Running},
+        method::{self, OTHER},
+        protocol_version,
+    },
+    redact, semconv, traceparent,
+};
+
+#[cfg(feature = "sentry")]
+const X_SENTRY_EVENT_ID: HeaderName = HeaderName::from_static("x-sentry-event-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The replacement for the route in log messages.
+const NO_ROUTE: &str = "(no matching route)";
+
+/// Starts the exchange of a request.
+pub(super) fn start(
+    options: &Arc<Options>,
+    head: &RequestHead<'_>,
+    upload: Option<Arc<Upload>>,
+) -> Running {
+    let id = request_id(head);
+    let (parent, link) = parent::of_request(options, &HeaderExtractor(head.headers), id.clone());
+    let request = IncomingRequest {
+        head,
+        origin: Origin::of(options, head),
+        id,
+        parent,
+        link,
+    };
+    match options.protocol {
+        Protocol::Http => HttpExchange::start(Arc::clone(options), request, upload),
+        Protocol::Grpc => crate::grpc::server::start(options.access_log, request),
+    }
+}
+
+/// A request before its exchange starts.
+pub(crate) struct IncomingRequest<'r> {
+    pub(crate) head: &'r RequestHead<'r>,
+    pub(crate) origin: Origin<'r>,
+    pub(crate) id: RequestId,
+    /// The parent of the span, with request id and baggage.
+    pub(crate) parent: Context,
+    /// The span to link to.
+    pub(crate) link: Option<SpanContext>,
+}
+
+/// Returns the caller's id if it is acceptable, else a new one.
+fn request_id(head: &RequestHead<'_>) -> RequestId {
+    let id = head.headers.get(X_REQUEST_ID);
+    let id = id.and_then(|value| RequestId::parse(value.to_str().ok()?));
+    id.unwrap_or_else(RequestId::generate)
+}
+
+/// Where a request comes from, and which server it addresses.
+pub(crate) struct Origin<'r> {
+    pub(crate) scheme: &'static str,
+    pub(crate) server: Option<&'r str>,
+    pub(crate) port: Option<i64>,
+    peer: Option<SocketAddr>,
+    forwarded: Option<&'r str>,
+}
+
+impl<'r> Origin<'r> {
+    fn of(options: &Options, head: &RequestHead<'r>) -> Self {
+        let scheme = forwarded::scheme(options.client_address, head.headers)
+            .or_else(|| forwarded::known_scheme(head.uri.scheme_str()?))
+            .unwrap_or(options.scheme);
+        let host = head.headers.get(header::HOST);
+        let host = host.and_then(|host| host.to_str().ok());
+        let host = head.uri.authority().map(Authority::as_str).or(host);
+        let (server, port) = host.map_or((None, None), split_port);
+        Self {
+            scheme,
+            server,
+            port,
+            peer: peer(options, head),
+            forwarded: forwarded::client_address(options.client_address, head.headers),
+        }
+    }
+}
+
+impl Origin<'_> {
+    /// Adds the addresses of the server, the client and the peer.
+    pub(crate) fn describe(&self, attributes: &mut Vec<KeyValue>) {
+        let server = self.server.map(str::to_owned);
+        attributes.extend(server.map(|server| KeyValue::new(semconv::SERVER_ADDRESS, server)));
+        attributes.extend(
+            self.port
+                .map(|port| KeyValue::new(semconv::SERVER_PORT, port)),
+        );
+        let peer = self.peer.map(|peer| peer.ip().to_string());
+        let client = self.forwarded.map(str::to_owned).or_else(|| peer.clone());
+        attributes.extend(client.map(|client| KeyValue::new(semconv::CLIENT_ADDRESS, client)));
+        attributes.extend(peer.map(|peer| KeyValue::new(semconv::NETWORK_PEER_ADDRESS, peer)));
+        let port = self.peer.map(|peer| i64::from(peer.port()));
+        attributes.extend(port.map(|port| KeyValue::new(semconv::NETWORK_PEER_PORT, port)));
+    }
+}
+
+/// Splits `example.com:8080` or `[::1]:8080`.
+fn split_port(host: &str) -> (Option<&str>, Option<i64>) {
+    match host.rsplit_once(':') {
+        Some((server, port)) if !port.ends_with(']') => (Some(server), port.parse().ok()),
+        _ => (Some(host), None),
+    }
+}
+
+fn peer(options: &Options, head: &RequestHead<'_>) -> Option<SocketAddr> {
+    if let Some(peer) = &options.peer {
+        return peer(head);
+    }
+    #[cfg(feature = "axum")]
+    if let Some(info) = head
+        .extensions
+        .get::<axum::extract::ConnectInfo<SocketAddr>>()
+    {
+        return Some(info.0);
+    }
+    None
+}
+
+fn route_of(options: &Options, head: &RequestHead<'_>) -> Option<Arc<str>> {
+    if let Some(route) = &options.route {
+        return route(head);
+    }
+    #[cfg(feature = "axum")]
+    if let Some(path) = head.extensions.get::<axum::extract::MatchedPath>() {
+        return Some(path.as_str().into());
+    }
+    None
+}
+
+struct HttpExchange {
+    /// Counts this request as active.
+    #[expect(dead_code, reason = "it counts until it is dropped")]
+    active: ActiveRequest,
+    options: Arc<Options>,
+    /// The span for layers of the application.
+    fields: Span,
+    id: RequestId,
+    /// A known method, or `_OTHER`.
+    method: &'static str,
+    route: Option<Arc<str>>,
+    scheme: &'static str,
+    protocol: &'static str,
+    upload: Option<Arc<Upload>>,
+    /// The size of the request body in bytes, if the client announced it.
+    announced_size: Option<u64>,
+    status: Option<StatusCode>,
+}
+
+impl HttpExchange {
+    fn start(
+        options: Arc<Options>,
+        request: IncomingRequest<'_>,
+        upload: Option<Arc<Upload>>,
+    ) -> Running {
+        let (head, origin) = (request.head, &request.origin);
+        let original = head.method.as_str();
+        let method = method::known(original);
+        let route = route_of(&options, head);
+        let protocol = protocol_version(head.version);
+        let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let edge = edge::start(
+            request.parent,
+            SpanKind::Server,
+            request.link,
+            |attributes| {
+                attributes.push(KeyValue::new(semconv::HTTP_REQUEST_METHOD, method));
+                if method == OTHER {
+                    let original = original.to_owned();
+                    attributes.push(KeyValue::new(
+                        semconv::HTTP_REQUEST_METHOD_ORIGINAL,
+                        original,
+                    ));
+                }
+                let route = route.clone();
+                attributes.extend(
+                    route
+                        .clone()
+                        .map(|route| KeyValue::new(semconv::HTTP_ROUTE, route)),
+                );
+                attributes.push(KeyValue::new(semconv::URL_PATH, head.uri.path().to_owned()));
+                let query = head
+                    .uri
+                    .query()
+                    .map(|query| redact::query(query).into_owned());
+                attributes.extend(query.map(|query| KeyValue::new(semconv::URL_QUERY, query)));
+                attributes.push(KeyValue::new(semconv::URL_SCHEME, origin.scheme));
+                origin.describe(attributes);
+                attributes.push(KeyValue::new(semconv::NETWORK_PROTOCOL_VERSION, protocol));
+                let agent = text(header::USER_AGENT).map(str::to_owned);
+                attributes
+                    .extend(agent.map(|agent| KeyValue::new(semconv::USER_AGENT_ORIGINAL, agent)));
+                attributes.push(KeyValue::new(semconv::REQUEST_ID, request.id.to_value()));
+                method::span_name(method, route.as_deref())
+            },
+        );
+        let fields = info_span!(
+            target: edge::TARGET,
+            "http.server",
+            { semconv::HTTP_REQUEST_METHOD } = method,
+            { semconv::HTTP_ROUTE } = route.as_deref(),
+            { semconv::URL_PATH } = head.uri.path(),
+            { semconv::REQUEST_ID } = request.id.as_str(),
+            { semconv::HTTP_RESPONSE_STATUS_CODE } = Empty,
+            { semconv::ERROR_TYPE } = Empty,
+        );
+        let announced_size = text(header::CONTENT_LENGTH).and_then(|size| size.parse().ok());
+        let exchange = Self {
+            active: ActiveRequest::new(method, origin.scheme),
+            options,
+            fields: fields.clone(),
+            id: request.id,
+            method,
+            route,
+            scheme: origin.scheme,
+            protocol,
+            upload,
+            announced_size,
+            status: None,
+        };
+        let name = method::span_name(method, exchange.route.as_deref());
+        let tags = [
+            (semconv::HTTP_REQUEST_METHOD, Some(method)),
+            (semconv::HTTP_ROUTE, exchange.route.as_deref()),
+        ];
+        let current = Current::of_request(fields, edge.context, &name, &tags);
+        Running::start(Box::new(exchange), edge.span, current)
+    }
+
+    fn route(&self) -> &str {
+        self.route.as_deref().unwrap_or(NO_ROUTE)
+    }
+
+    /// Returns `error.type` and a description, or `None` if the exchange did not fail. A response
+    /// 4xx is not a failure of the server.
+    fn failure(&self, outcome: Outcome<'_>) -> Option<(&'static str, String)> {
+        let status = self.status.filter(StatusCode::is_server_error);
+        let upload_failed = self.upload.as_ref().is_some_and(|it| it.has_failed());
+        match (outcome, status) {
+            (Outcome::Panicked, _) => Some((PANIC, "the handler panicked".to_owned())),
+            (Outcome::Failed(error), _) if self.status.is_some() => {
+                Some((RESPONSE_BODY, error_chain(error).to_string()))
+            }
+            (Outcome::Failed(error), _) => Some((SERVICE, error_chain(error).to_string())),
+            (Outcome::Completed, Some(_)) => None,
+            (Outcome::Completed, None) if !upload_failed => None,
+            (Outcome::Cancelled, _) if !upload_failed => {
+                Some((CANCELLED, "the client closed the connection".to_owned()))
+            }
+            _ => Some((REQUEST_BODY, "the request body ended early".to_owned())),
+        }
+    }
+
+    fn log(&self, end: &End<'_>, error_type: Option<&str>) {
+        let (method, route) = (self.method, self.route());
+        let status = self.status.map(|status| i64::from(status.as_u16()));
+        let code = status.unwrap_or_default();
+        macro_rules! log {
+            ($level:ident, $name:literal, $($message:tt)+) => {
+                $level!(
+                    name: $name,
+                    {
+                        { semconv::HTTP_REQUEST_METHOD } = method,
+                        { semconv::HTTP_ROUTE } = self.route.as_deref(),
+                        { semconv::HTTP_RESPONSE_STATUS_CODE } = status,
+                        { semconv::DURATION } = end.duration.as_secs_f64(),
+                        { semconv::TIME_TO_FIRST_BYTE } = end.first_byte.map(|time| time.as_secs_f64()),
+                        { semconv::ERROR_TYPE } = error_type,
+                    },
+                    $($message)+
+                )
+            };
+        }
+        macro_rules! log_at_level {
+            ($($arguments:tt)+) => {
+                match self.options.access_log {
+                    AccessLog::Info => log!(info, $($arguments)+),
+                    AccessLog::Debug => log!(debug, $($arguments)+),
+                    AccessLog::Off => {}
+                }
+            };
+        }
+        match end.outcome {
+            Outcome::Completed => log_at_level!(
+                "telemetry_common.http.server.responded",
+                "{method} {route} responded with {code}"
+            ),
+            Outcome::Cancelled => log_at_level!(
+                "telemetry_common.http.server.cancelled",
+                "{method} {route} was cancelled: the client closed the connection"
+            ),
+            Outcome::Panicked => log_at_level!(
+                "telemetry_common.http.server.panicked",
+                "{method} {route} panicked"
+            ),
+            // Nothing else logs the error of a body: the response has already begun.
+            Outcome::Failed(error) => log!(
+                warn,
+                "telemetry_common.http.server.failed",
+                "{method} {route} failed: {}",
+                error_chain(error)
+            ),
+        }
+    }
+
+    fn measure(&self, end: &End<'_>, error_type: Option<String>) {
+        let mut attributes = Vec::with_capacity(7);
+        attributes.extend([
+            KeyValue::new(semconv::HTTP_REQUEST_METHOD, self.method),
+            KeyValue::new(semconv::URL_SCHEME, self.scheme),
+            KeyValue::new(semconv::NETWORK_PROTOCOL_VERSION, self.protocol),
+        ]);
+        let route = self.route.clone();
+        attributes.extend(route.map(|route| KeyValue::new(semconv::HTTP_ROUTE, route)));
+        let status = self.status.map(|status| i64::from(status.as_u16()));
+        attributes
+            .extend(status.map(|code| KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code)));
+        attributes.extend(error_type.map(|name| KeyValue::new(semconv::ERROR_TYPE, name)));
+        let seconds = end.duration.as_secs_f64();
+        INSTRUMENTS.duration.record(seconds, &attributes);
+        if self.options.body_sizes {
+            if let Some(upload) = &self.upload {
+                let request_size = self.announced_size.unwrap_or_else(|| upload.received());
+                INSTRUMENTS.request_size.record(request_size, &attributes);
+            }
+            let response_size = end.response_size;
+            INSTRUMENTS.response_size.record(response_size, &attributes);
+        }
+    }
+}
+
+impl Exchange for HttpExchange {
+    fn respond(&mut self, head: &mut Parts, span: &SpanRef<'_>) -> bool {
+        self.status = Some(head.status);
+        let code = i64::from(head.status.as_u16());
+        span.set_attribute(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code));
+        self.fields.record(semconv::HTTP_RESPONSE_STATUS_CODE, code);
+        add_headers(head, &self.id);
+        has_body(head.status) && self.method != "HEAD"
+    }
+
+    fn end(&mut self, end: &End<'_>, span: &SpanRef<'_>) {
+        let failure = self.failure(end.outcome);
+        let failed_status = self.status.filter(StatusCode::is_server_error);
+        let error_type = match &failure {
+            Some((error_type, _)) => Some((*error_type).to_owned()),
+            None => failed_status.map(|status| status.as_str().to_owned()),
+        };
+        if let Some(time) = end.first_byte {
+            let time = time.as_secs_f64();
+            span.set_attribute(KeyValue::new(semconv::TIME_TO_FIRST_BYTE, time));
+        }
+        if let Some(error_type) = &error_type {
+            self.fields.record(semconv::ERROR_TYPE, error_type);
+            // By convention, a status code needs no description.
+            let description = failure.map(|(_, description)| description);
+            edge::fail(span, error_type.clone(), description.unwrap_or_default());
+        }
+        self.log(end, error_type.as_deref());
+        self.measure(end, error_type);
+    }
+}
+
+/// Whether a response with this status can have a body.
+fn has_body(status: StatusCode) -> bool {
+    let has_none = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+    !has_none && !status.is_informational()
+}
+
+/// Adds the request id, the context of the span, and the id of the Sentry event of a server error.
+pub(crate) fn add_headers(head: &mut Parts, id: &RequestId) {
+    head.headers.insert(X_REQUEST_ID, HeaderValue::from(id));
+    if let Some(value) = traceparent().and_then(|value| HeaderValue::try_from(value).ok()) {
+        head.headers.insert(TRACEPARENT, value);
+    }
+    #[cfg(feature = "sentry")]
+    if head.status.is_server_error()
+        && let Some(id) = crate::sentry::event_id()
+        && let Ok(id) = HeaderValue::try_from(id)
+    {
+        head.headers.insert(X_SENTRY_EVENT_ID, id);
+    }
+}
+
+/// `error.type` of a request whose client closed the connection before the end of the response.
+const CANCELLED: &str = "cancelled";
+/// `error.type` of a request whose handler panicked, if no layer turned the panic into a response.
+const PANIC: &str = "panic";
+/// `error.type` of a request whose body ended early.
+const REQUEST_BODY: &str = "request_body";
+/// `error.type` of a response whose body returned an error.
+const RESPONSE_BODY: &str = "response_body";
+/// `error.type` of a service that returned an error in place of a response.
+const SERVICE: &str = "service";

@@ -1,0 +1,134 @@
+//! The options of the server layer.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
+
+/// The head of a request, as the options see it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RequestHead<'r> {
+    /// The method.
+    pub method: &'r Method,
+    /// The URI, which is only a path and a query in HTTP/1.
+    pub uri: &'r Uri,
+    /// The version of HTTP.
+    pub version: Version,
+    /// The headers.
+    pub headers: &'r HeaderMap,
+    /// The extensions that the server and outer layers added.
+    pub extensions: &'r Extensions,
+}
+
+impl<'r> RequestHead<'r> {
+    pub(super) fn of<B>(request: &'r Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            uri: request.uri(),
+            version: request.version(),
+            headers: request.headers(),
+            extensions: request.extensions(),
+        }
+    }
+}
+
+/// What a server does with the trace of its caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ParentTrace {
+    /// The server span is a child of the caller's span.
+    #[default]
+    Continue,
+    /// The server span starts a new trace, and links to the caller's span.
+    Link,
+    /// The server span starts a new trace.
+    Ignore,
+}
+
+/// Where the server reads the address of its client.
+///
+/// Any client can send the headers, so read them only behind a proxy that sets them.
+/// `trusted_hops` is the number of proxies in front of the server. Each of them appends the address
+/// of its own client, so the address of the first client is that many entries from the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// The peer of the connection.
+    #[default]
+    Peer,
+    /// The header `Forwarded` (RFC 7239). Its `proto` is the scheme of the request.
+    Forwarded {
+        /// The number of proxies.
+        trusted_hops: usize,
+    },
+    /// The header `X-Forwarded-For`. `X-Forwarded-Proto` is the scheme of the request.
+    XForwardedFor {
+        /// The number of proxies.
+        trusted_hops: usize,
+    },
+}
+
+/// The level of the access log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessLog {
+    /// One log record at level INFO for each request.
+    #[default]
+    Info,
+    /// One log record at level DEBUG for each request.
+    Debug,
+    /// No log records, except warnings about response bodies that failed.
+    Off,
+}
+
+type Predicate = dyn Fn(&RequestHead<'_>) -> bool + Send + Sync;
+type Route = dyn Fn(&RequestHead<'_>) -> Option<Arc<str>> + Send + Sync;
+type Peer = dyn Fn(&RequestHead<'_>) -> Option<SocketAddr> + Send + Sync;
+
+#[derive(Clone)]
+pub(super) struct Options {
+    pub(super) protocol: Protocol,
+    pub(super) skip: Option<Arc<Predicate>>,
+    pub(super) route: Option<Arc<Route>>,
+    pub(super) peer: Option<Arc<Peer>>,
+    pub(super) parent: ParentTrace,
+    pub(super) trusts_sampling: bool,
+    pub(super) trusts_baggage: bool,
+    pub(super) client_address: ClientAddress,
+    pub(super) access_log: AccessLog,
+    pub(super) body_sizes: bool,
+    pub(super) scheme: &'static str,
+}
+
+/// The conventions by which exchanges are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http,
+    Grpc,
+}
+
+impl Options {
+    pub(super) fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            skip: None,
+            route: None,
+            peer: None,
+            parent: ParentTrace::default(),
+            trusts_sampling: true,
+            trusts_baggage: true,
+            client_address: ClientAddress::default(),
+            access_log: AccessLog::default(),
+            body_sizes: protocol == Protocol::Http,
+            scheme: "http",
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("protocol", &self.protocol)
+            .field("parent", &self.parent)
+            .field("client_address", &self.client_address)
+            .field("access_log", &self.access_log)
+            .finish_non_exhaustive()
+    }
+}
