@@ -1,5 +1,5 @@
 //! Spawned work that keeps its context: the span, the OpenTelemetry context with baggage and the
-//! [`RequestId`](crate::RequestId), and the Sentry hub.
+//! [`RequestId`], and the Sentry hub.
 //!
 //! A new task or thread starts without any of them, so `tokio::spawn` breaks the trace. The
 //! functions of this module capture them where they are called, and restore them whenever the work
