@@ -1,5 +1,7 @@
 //! What is current on a thread: the span, the OpenTelemetry context, and the Sentry hub.
 
+#[cfg(feature = "http")]
+use std::borrow::Cow;
 #[cfg(feature = "sentry")]
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ use tracing::Span;
 pub(crate) struct Current {
     pub(crate) span: Span,
     pub(crate) context: Context,
-    /// `None` if Sentry is off.
+    /// `None` if Sentry is off, or if the hub stays as it is.
     #[cfg(feature = "sentry")]
     pub(crate) hub: Option<Arc<Hub>>,
 }
@@ -36,13 +38,13 @@ impl Current {
     pub(crate) fn of_request(
         span: Span,
         context: Context,
-        transaction: &str,
+        transaction: impl FnOnce() -> Cow<'static, str>,
         tags: &[(&str, Option<&str>)],
     ) -> Self {
         #[cfg(feature = "sentry")]
         let hub = crate::sentry::isolated_hub().inspect(|hub| {
             hub.configure_scope(|scope| {
-                scope.set_transaction(Some(transaction));
+                scope.set_transaction(Some(&transaction()));
                 for (key, value) in tags {
                     if let Some(value) = value {
                         scope.set_tag(key, value);
@@ -60,12 +62,15 @@ impl Current {
         }
     }
 
-    /// Returns what is current on this thread, with another OpenTelemetry context.
+    /// Returns `context` without a span and a hub of its own: those of the task that polls the work
+    /// stay current. So a response that is kept does not keep its caller's span open.
     #[cfg(feature = "http")]
-    pub(crate) fn with_context(context: Context) -> Self {
+    pub(crate) fn of_call(context: Context) -> Self {
         Self {
+            span: Span::none(),
             context,
-            ..Self::capture()
+            #[cfg(feature = "sentry")]
+            hub: None,
         }
     }
 

@@ -17,7 +17,7 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, KeyValue,
+    Context, KeyValue, Value,
     global::{self, BoxedTracer},
     trace::{Link, SpanBuilder, SpanContext, SpanKind, SpanRef, Status, TraceContextExt, Tracer},
 };
@@ -43,6 +43,24 @@ pub(crate) fn export(filter: &Targets) {
     IS_EXPORTED.store(accepts, Ordering::Relaxed);
 }
 
+/// The attributes of a span or of a measurement.
+#[derive(Clone, Debug)]
+pub(crate) struct Attributes(pub(crate) Vec<KeyValue>);
+
+impl Attributes {
+    /// Adds an attribute.
+    pub(crate) fn add(&mut self, key: &'static str, value: impl Into<Value>) {
+        self.0.push(KeyValue::new(key, value));
+    }
+
+    /// Adds an attribute if it has a value.
+    pub(crate) fn add_some(&mut self, key: &'static str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.add(key, value);
+        }
+    }
+}
+
 /// A started span.
 pub(crate) struct Edge {
     /// The context that contains the span; empty if the span is not exported.
@@ -58,7 +76,7 @@ pub(crate) fn start(
     parent: Context,
     kind: SpanKind,
     link: Option<SpanContext>,
-    describe: impl FnOnce(&mut Vec<KeyValue>) -> Cow<'static, str>,
+    describe: impl FnOnce(&mut Attributes) -> Cow<'static, str>,
 ) -> Edge {
     if !IS_EXPORTED.load(Ordering::Relaxed) {
         return Edge {
@@ -66,11 +84,11 @@ pub(crate) fn start(
             context: parent,
         };
     }
-    let mut attributes = Vec::with_capacity(16);
+    let mut attributes = Attributes(Vec::with_capacity(16));
     let name = describe(&mut attributes);
     let mut builder = SpanBuilder::from_name(name)
         .with_kind(kind)
-        .with_attributes(attributes);
+        .with_attributes(attributes.0);
     if let Some(linked) = link {
         builder = builder.with_links(vec![Link::with_context(linked)]);
     }

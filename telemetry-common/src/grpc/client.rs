@@ -19,7 +19,8 @@ use tower_service::Service;
 use super::{GRPC, duration, method_of, status};
 use crate::{
     current::Current,
-    edge, error_chain,
+    edge::{self, Attributes},
+    error_chain,
     http::{
         ObservedBody, ObservedFuture,
         exchange::{End, Exchange, Outcome, Running},
@@ -112,21 +113,20 @@ struct Call {
 impl Call {
     fn start(server: &Arc<Server>, path: &str) -> Running {
         let method = method_of(path).to_owned();
-        let edge = edge::start(Trace::current(), SpanKind::Client, None, |attributes| {
-            attributes.extend([
-                KeyValue::new(semconv::RPC_SYSTEM_NAME, GRPC),
-                KeyValue::new(semconv::RPC_METHOD, method.clone()),
-                KeyValue::new(semconv::SERVER_ADDRESS, server.address.clone()),
-                KeyValue::new(semconv::SERVER_PORT, server.port),
-            ]);
+        let describe = |attributes: &mut Attributes| {
+            attributes.add(semconv::RPC_SYSTEM_NAME, GRPC);
+            attributes.add(semconv::RPC_METHOD, method.clone());
+            attributes.add(semconv::SERVER_ADDRESS, server.address.clone());
+            attributes.add(semconv::SERVER_PORT, server.port);
             method.clone().into()
-        });
+        };
+        let edge = edge::start(Trace::current(), SpanKind::Client, None, describe);
         let call = Self {
             server: Arc::clone(server),
             method,
             status: None,
         };
-        let current = Current::with_context(edge.context);
+        let current = Current::of_call(edge.context);
         Running::start(Box::new(call), edge.span, current)
     }
 }

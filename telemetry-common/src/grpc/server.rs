@@ -14,7 +14,8 @@ use super::{GRPC, OTHER, duration, method_of, status};
 use crate::{
     RequestId,
     current::Current,
-    edge, error_chain,
+    edge::{self, Attributes},
+    error_chain,
     http::{
         exchange::{End, Exchange, Outcome, Running},
         server::{
@@ -28,18 +29,14 @@ use crate::{
 /// Starts the exchange of a call.
 pub(crate) fn start(access_log: AccessLog, request: IncomingRequest<'_>) -> Running {
     let method = method_of(request.head.uri.path()).to_owned();
-    let edge = edge::start(
-        request.parent,
-        SpanKind::Server,
-        request.link,
-        |attributes| {
-            attributes.push(KeyValue::new(semconv::RPC_SYSTEM_NAME, GRPC));
-            attributes.push(KeyValue::new(semconv::RPC_METHOD, method.clone()));
-            request.origin.describe(attributes);
-            attributes.push(KeyValue::new(semconv::REQUEST_ID, request.id.to_value()));
-            method.clone().into()
-        },
-    );
+    let describe = |attributes: &mut Attributes| {
+        attributes.add(semconv::RPC_SYSTEM_NAME, GRPC);
+        attributes.add(semconv::RPC_METHOD, method.clone());
+        request.origin.describe(attributes);
+        attributes.add(semconv::REQUEST_ID, request.id.to_value());
+        method.clone().into()
+    };
+    let edge = edge::start(request.parent, SpanKind::Server, request.link, describe);
     let fields = info_span!(
         target: edge::TARGET,
         "grpc.server",
@@ -55,7 +52,8 @@ pub(crate) fn start(access_log: AccessLog, request: IncomingRequest<'_>) -> Runn
         status: None,
     };
     let tags = [(semconv::RPC_METHOD, Some(&*exchange.method))];
-    let current = Current::of_request(fields, edge.context, &exchange.method, &tags);
+    let name = || exchange.method.clone().into();
+    let current = Current::of_request(fields, edge.context, name, &tags);
     Running::start(Box::new(exchange), edge.span, current)
 }
 

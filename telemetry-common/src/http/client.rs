@@ -29,7 +29,11 @@ use super::{
     method::{self, OTHER},
     outgoing, protocol_version,
 };
-use crate::{current::Current, edge, redact, scope, semconv};
+use crate::{
+    current::Current,
+    edge::{self, Attributes},
+    redact, scope, semconv,
+};
 
 /// Wraps `client` so that each request creates a client span, propagates the span's context and
 /// records its duration.
@@ -177,7 +181,7 @@ fn record_peer(response: &Response) {
 
 /// One request as a client records it.
 struct Call {
-    attributes: Vec<KeyValue>,
+    attributes: Attributes,
     status: Option<StatusCode>,
     is_head: bool,
 }
@@ -186,33 +190,26 @@ impl Call {
     fn start(request: &Request, template: Option<&'static str>) -> Running {
         let (original, url) = (request.method().as_str(), request.url());
         let method = method::known(original);
-        let (host, port) = (url.host_str(), url.port_or_known_default().map(i64::from));
-        let mut attributes = Vec::with_capacity(7);
-        attributes.push(KeyValue::new(semconv::HTTP_REQUEST_METHOD, method));
-        attributes.extend(host.map(|host| KeyValue::new(semconv::SERVER_ADDRESS, host.to_owned())));
-        attributes.extend(port.map(|port| KeyValue::new(semconv::SERVER_PORT, port)));
-        attributes.extend(template.map(|path| KeyValue::new(semconv::URL_TEMPLATE, path)));
-        let edge = edge::start(Context::current(), SpanKind::Client, None, |all| {
-            all.extend_from_slice(&attributes);
-            if method == OTHER {
-                let original = original.to_owned();
-                all.push(KeyValue::new(
-                    semconv::HTTP_REQUEST_METHOD_ORIGINAL,
-                    original,
-                ));
-            }
-            all.push(KeyValue::new(
-                semconv::URL_FULL,
-                String::from(recordable(url)),
-            ));
+        let mut attributes = Attributes(Vec::with_capacity(7));
+        attributes.add(semconv::HTTP_REQUEST_METHOD, method);
+        attributes.add_some(semconv::SERVER_ADDRESS, url.host_str().map(str::to_owned));
+        let port = url.port_or_known_default().map(i64::from);
+        attributes.add_some(semconv::SERVER_PORT, port);
+        attributes.add_some(semconv::URL_TEMPLATE, template);
+        let describe = |all: &mut Attributes| {
+            all.0.extend_from_slice(&attributes.0);
+            let original = (method == OTHER).then(|| original.to_owned());
+            all.add_some(semconv::HTTP_REQUEST_METHOD_ORIGINAL, original);
+            all.add(semconv::URL_FULL, String::from(recordable(url)));
             method::span_name(method, template)
-        });
+        };
+        let edge = edge::start(Context::current(), SpanKind::Client, None, describe);
         let call = Self {
             attributes,
             status: None,
             is_head: original == "HEAD",
         };
-        let current = Current::with_context(edge.context);
+        let current = Current::of_call(edge.context);
         Running::start(Box::new(call), edge.span, current)
     }
 
@@ -243,7 +240,7 @@ impl Exchange for Call {
             ),
         ];
         span.set_attributes(received.clone());
-        self.attributes.extend(received);
+        self.attributes.0.extend(received);
         !self.is_head
     }
 
@@ -255,10 +252,9 @@ impl Exchange for Call {
         }
         if let Some(error_type) = self.error_type(end.outcome) {
             edge::fail(span, error_type.clone(), "");
-            self.attributes
-                .push(KeyValue::new(semconv::ERROR_TYPE, error_type));
+            self.attributes.add(semconv::ERROR_TYPE, error_type);
         }
-        DURATION.record(end.duration.as_secs_f64(), &self.attributes);
+        DURATION.record(end.duration.as_secs_f64(), &self.attributes.0);
     }
 }
 

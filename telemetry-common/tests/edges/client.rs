@@ -145,7 +145,7 @@ async fn a_cancelled_request_is_marked_and_is_not_an_error() {
     assert_eq!(span.status, Status::Unset);
     let port = KeyValue::new(semconv::SERVER_PORT, port);
     assert!(
-        testing::sum(semconv::HTTP_CLIENT_REQUEST_DURATION, &port) >= 0.2,
+        testing::sum(semconv::HTTP_CLIENT_REQUEST_DURATION, &port) > 0.1,
         "the duration is recorded"
     );
 }

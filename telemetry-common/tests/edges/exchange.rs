@@ -4,12 +4,14 @@ use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
-    body::{Body, Bytes},
-    routing::{get, post},
+    body::{Body, Bytes, to_bytes},
+    extract::Request,
+    response::Response,
+    routing::{get, options, post},
 };
 use futures::{StreamExt, stream};
 use opentelemetry::{
-    Value,
+    KeyValue, Value,
     trace::{SpanKind, Status},
 };
 use opentelemetry_sdk::trace::SpanData;
@@ -161,7 +163,7 @@ async fn an_uncaught_panic_is_a_panic_on_span_metric_and_log() {
         .route("/uncaught", get(panics))
         .layer(server::layer());
     let (outcome, spans) = testing::spans_of(async {
-        let request = axum::extract::Request::get("/uncaught");
+        let request = Request::get("/uncaught");
         let response = app.oneshot(request.body(Body::empty()).unwrap());
         let mut task = JoinSet::new();
         task.spawn(response.in_current_span());
@@ -253,6 +255,25 @@ async fn a_response_without_a_body_ends_with_its_head() {
 }
 
 #[tokio::test]
+async fn a_request_is_active_until_its_end() {
+    // No other test sends this method.
+    fn active() -> f64 {
+        let method = KeyValue::new(semconv::HTTP_REQUEST_METHOD, "OPTIONS");
+        testing::sum(semconv::HTTP_SERVER_ACTIVE_REQUESTS, &method)
+    }
+    testing::install();
+    let router = Router::new().route("/", options(async || active().to_string()));
+    let request = Request::options("/").body(Body::empty()).unwrap();
+    let response = router
+        .layer(server::layer())
+        .oneshot(request)
+        .await
+        .unwrap();
+    let inside = to_bytes(response.into_body(), 100).await.unwrap();
+    assert_eq!((&*inside, active()), (&b"1"[..], 0.0));
+}
+
+#[tokio::test]
 async fn a_span_that_outlives_the_request_does_not_prolong_it() {
     testing::install();
     let (release, released) = tokio::sync::oneshot::channel::<()>();
@@ -263,21 +284,21 @@ async fn a_span_that_outlives_the_request_does_not_prolong_it() {
         telemetry_common::task::spawn(work.instrument(info_span!("later")));
         async { "accepted" }
     };
-    let app = tower::service_fn(move |_: axum::extract::Request<_>| {
+    let app = tower::service_fn(move |_: Request<_>| {
         let response = accept();
-        async { Ok::<_, Infallible>(axum::response::Response::new(Body::from(response.await))) }
+        async { Ok::<_, Infallible>(Response::new(Body::from(response.await))) }
     });
     let app = tower::ServiceBuilder::new()
         .layer(server::layer())
         .service(app);
     let (response, spans) = testing::spans_of(async {
-        let request = axum::extract::Request::get("/");
+        let request = Request::get("/");
         app.oneshot(request.body(Body::empty()).unwrap())
             .await
             .unwrap()
     })
     .await;
-    axum::body::to_bytes(Body::new(response.into_body()), 100)
+    to_bytes(Body::new(response.into_body()), 100)
         .await
         .unwrap();
     let ended = spans.refreshed();
@@ -322,8 +343,8 @@ fn duration(span: &SpanData) -> Duration {
     span.end_time.duration_since(span.start_time).unwrap()
 }
 
-fn pair(route: Value) -> opentelemetry::KeyValue {
-    opentelemetry::KeyValue::new(semconv::HTTP_ROUTE, route)
+fn pair(route: Value) -> KeyValue {
+    KeyValue::new(semconv::HTTP_ROUTE, route)
 }
 
 /// Asserts that span, metric and access log record have this failure.

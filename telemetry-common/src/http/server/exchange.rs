@@ -1,8 +1,8 @@
 //! An HTTP exchange as a server records it: its span, its metrics and its access log record.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
-use http::{HeaderName, HeaderValue, StatusCode, header, response::Parts, uri::Authority};
+use http::{HeaderName, HeaderValue, StatusCode, header, response::Parts};
 use opentelemetry::{
     Context, KeyValue,
     trace::{SpanContext, SpanKind, SpanRef},
@@ -13,16 +13,17 @@ use tracing::{Span, debug, field::Empty, info, info_span, warn};
 use super::{
     RequestHead,
     active::ActiveRequest,
-    forwarded,
     instruments::INSTRUMENTS,
     options::{AccessLog, Options, Protocol},
+    origin::Origin,
     parent,
     upload::Upload,
 };
 use crate::{
     RequestId,
     current::Current,
-    edge, error_chain,
+    edge::{self, Attributes},
+    error_chain,
     http::{
         X_REQUEST_ID,
         exchange::{End, Exchange, Outcome, Running},
@@ -77,74 +78,6 @@ fn request_id(head: &RequestHead<'_>) -> RequestId {
     id.unwrap_or_else(RequestId::generate)
 }
 
-/// Where a request comes from, and which server it addresses.
-pub(crate) struct Origin<'r> {
-    pub(crate) scheme: &'static str,
-    pub(crate) server: Option<&'r str>,
-    pub(crate) port: Option<i64>,
-    peer: Option<SocketAddr>,
-    forwarded: Option<&'r str>,
-}
-
-impl<'r> Origin<'r> {
-    fn of(options: &Options, head: &RequestHead<'r>) -> Self {
-        let scheme = forwarded::scheme(options.client_address, head.headers)
-            .or_else(|| forwarded::known_scheme(head.uri.scheme_str()?))
-            .unwrap_or(options.scheme);
-        let host = head.headers.get(header::HOST);
-        let host = host.and_then(|host| host.to_str().ok());
-        let host = head.uri.authority().map(Authority::as_str).or(host);
-        let (server, port) = host.map_or((None, None), split_port);
-        Self {
-            scheme,
-            server,
-            port,
-            peer: peer(options, head),
-            forwarded: forwarded::client_address(options.client_address, head.headers),
-        }
-    }
-}
-
-impl Origin<'_> {
-    /// Adds the addresses of the server, the client and the peer.
-    pub(crate) fn describe(&self, attributes: &mut Vec<KeyValue>) {
-        let server = self.server.map(str::to_owned);
-        attributes.extend(server.map(|server| KeyValue::new(semconv::SERVER_ADDRESS, server)));
-        attributes.extend(
-            self.port
-                .map(|port| KeyValue::new(semconv::SERVER_PORT, port)),
-        );
-        let peer = self.peer.map(|peer| peer.ip().to_string());
-        let client = self.forwarded.map(str::to_owned).or_else(|| peer.clone());
-        attributes.extend(client.map(|client| KeyValue::new(semconv::CLIENT_ADDRESS, client)));
-        attributes.extend(peer.map(|peer| KeyValue::new(semconv::NETWORK_PEER_ADDRESS, peer)));
-        let port = self.peer.map(|peer| i64::from(peer.port()));
-        attributes.extend(port.map(|port| KeyValue::new(semconv::NETWORK_PEER_PORT, port)));
-    }
-}
-
-/// Splits `example.com:8080` or `[::1]:8080`.
-fn split_port(host: &str) -> (Option<&str>, Option<i64>) {
-    match host.rsplit_once(':') {
-        Some((server, port)) if !port.ends_with(']') => (Some(server), port.parse().ok()),
-        _ => (Some(host), None),
-    }
-}
-
-fn peer(options: &Options, head: &RequestHead<'_>) -> Option<SocketAddr> {
-    if let Some(peer) = &options.peer {
-        return peer(head);
-    }
-    #[cfg(feature = "axum")]
-    if let Some(info) = head
-        .extensions
-        .get::<axum::extract::ConnectInfo<SocketAddr>>()
-    {
-        return Some(info.0);
-    }
-    None
-}
-
 fn route_of(options: &Options, head: &RequestHead<'_>) -> Option<Arc<str>> {
     if let Some(route) = &options.route {
         return route(head);
@@ -187,41 +120,23 @@ impl HttpExchange {
         let route = route_of(&options, head);
         let protocol = protocol_version(head.version);
         let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
-        let edge = edge::start(
-            request.parent,
-            SpanKind::Server,
-            request.link,
-            |attributes| {
-                attributes.push(KeyValue::new(semconv::HTTP_REQUEST_METHOD, method));
-                if method == OTHER {
-                    let original = original.to_owned();
-                    attributes.push(KeyValue::new(
-                        semconv::HTTP_REQUEST_METHOD_ORIGINAL,
-                        original,
-                    ));
-                }
-                let route = route.clone();
-                attributes.extend(
-                    route
-                        .clone()
-                        .map(|route| KeyValue::new(semconv::HTTP_ROUTE, route)),
-                );
-                attributes.push(KeyValue::new(semconv::URL_PATH, head.uri.path().to_owned()));
-                let query = head
-                    .uri
-                    .query()
-                    .map(|query| redact::query(query).into_owned());
-                attributes.extend(query.map(|query| KeyValue::new(semconv::URL_QUERY, query)));
-                attributes.push(KeyValue::new(semconv::URL_SCHEME, origin.scheme));
-                origin.describe(attributes);
-                attributes.push(KeyValue::new(semconv::NETWORK_PROTOCOL_VERSION, protocol));
-                let agent = text(header::USER_AGENT).map(str::to_owned);
-                attributes
-                    .extend(agent.map(|agent| KeyValue::new(semconv::USER_AGENT_ORIGINAL, agent)));
-                attributes.push(KeyValue::new(semconv::REQUEST_ID, request.id.to_value()));
-                method::span_name(method, route.as_deref())
-            },
-        );
+        let describe = |attributes: &mut Attributes| {
+            attributes.add(semconv::HTTP_REQUEST_METHOD, method);
+            let original = (method == OTHER).then(|| original.to_owned());
+            attributes.add_some(semconv::HTTP_REQUEST_METHOD_ORIGINAL, original);
+            attributes.add_some(semconv::HTTP_ROUTE, route.clone());
+            attributes.add(semconv::URL_PATH, head.uri.path().to_owned());
+            let query = head.uri.query().map(redact::query);
+            attributes.add_some(semconv::URL_QUERY, query.map(Cow::into_owned));
+            attributes.add(semconv::URL_SCHEME, origin.scheme);
+            origin.describe(attributes);
+            attributes.add(semconv::NETWORK_PROTOCOL_VERSION, protocol);
+            let agent = text(header::USER_AGENT).map(str::to_owned);
+            attributes.add_some(semconv::USER_AGENT_ORIGINAL, agent);
+            attributes.add(semconv::REQUEST_ID, request.id.to_value());
+            method::span_name(method, route.as_deref())
+        };
+        let edge = edge::start(request.parent, SpanKind::Server, request.link, describe);
         let fields = info_span!(
             target: edge::TARGET,
             "http.server",
@@ -246,12 +161,12 @@ impl HttpExchange {
             announced_size,
             status: None,
         };
-        let name = method::span_name(method, exchange.route.as_deref());
+        let name = || method::span_name(method, exchange.route.as_deref());
         let tags = [
             (semconv::HTTP_REQUEST_METHOD, Some(method)),
             (semconv::HTTP_ROUTE, exchange.route.as_deref()),
         ];
-        let current = Current::of_request(fields, edge.context, &name, &tags);
+        let current = Current::of_request(fields, edge.context, name, &tags);
         Running::start(Box::new(exchange), edge.span, current)
     }
 
@@ -332,18 +247,15 @@ impl HttpExchange {
     }
 
     fn measure(&self, end: &End<'_>, error_type: Option<String>) {
-        let mut attributes = Vec::with_capacity(7);
-        attributes.extend([
-            KeyValue::new(semconv::HTTP_REQUEST_METHOD, self.method),
-            KeyValue::new(semconv::URL_SCHEME, self.scheme),
-            KeyValue::new(semconv::NETWORK_PROTOCOL_VERSION, self.protocol),
-        ]);
-        let route = self.route.clone();
-        attributes.extend(route.map(|route| KeyValue::new(semconv::HTTP_ROUTE, route)));
+        let mut attributes = Attributes(Vec::with_capacity(7));
+        attributes.add(semconv::HTTP_REQUEST_METHOD, self.method);
+        attributes.add(semconv::URL_SCHEME, self.scheme);
+        attributes.add(semconv::NETWORK_PROTOCOL_VERSION, self.protocol);
+        attributes.add_some(semconv::HTTP_ROUTE, self.route.clone());
         let status = self.status.map(|status| i64::from(status.as_u16()));
-        attributes
-            .extend(status.map(|code| KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code)));
-        attributes.extend(error_type.map(|name| KeyValue::new(semconv::ERROR_TYPE, name)));
+        attributes.add_some(semconv::HTTP_RESPONSE_STATUS_CODE, status);
+        attributes.add_some(semconv::ERROR_TYPE, error_type);
+        let attributes = attributes.0;
         let seconds = end.duration.as_secs_f64();
         INSTRUMENTS.duration.record(seconds, &attributes);
         if self.options.body_sizes {

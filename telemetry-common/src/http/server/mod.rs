@@ -30,6 +30,7 @@ pub(crate) mod exchange;
 mod forwarded;
 mod instruments;
 mod options;
+mod origin;
 mod parent;
 mod upload;
 
