@@ -31,6 +31,23 @@ pub(crate) type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 ///
 /// Whatever the application adds comes in addition to the parts of this crate, unless a method says
 /// that it replaces one.
+///
+/// ```
+/// use opentelemetry_sdk::{metrics::Stream, trace::Sampler};
+/// use telemetry_common::{opentelemetry::KeyValue, service};
+///
+/// let telemetry = telemetry_common::builder(service!())
+///     .resource([KeyValue::new("team", "books")])
+///     .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(0.1))))
+///     .with_view(|instrument| {
+///         let is_noisy = instrument.name() == "tokio.worker.park_count";
+///         is_noisy.then(|| Stream::builder().with_name("parked").build().ok())?
+///     })
+///     .without_console()
+///     .install()?;
+/// # drop(telemetry);
+/// # Ok::<(), telemetry_common::InitError>(())
+/// ```
 #[must_use = "telemetry starts with `install`"]
 pub struct Builder {
     pub(crate) service: Service,

@@ -21,6 +21,18 @@ use crate::{scope, semconv};
 /// A connection whose metrics are recorded, from when it is accepted until it is dropped.
 ///
 /// It passes all reads and writes on to the stream inside it.
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use telemetry_common::connection::MeasuredConnection;
+/// use tokio::net::TcpListener;
+///
+/// let listener = TcpListener::bind("127.0.0.1:8080").await?;
+/// let (stream, _) = listener.accept().await?;
+/// let stream = MeasuredConnection::accepted(stream, "api");
+/// # let _ = stream;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct MeasuredConnection<S> {
     inner: S,

@@ -14,7 +14,21 @@ use crate::semconv;
 /// and the attribute `error.type` to `error_type`, which must be a low-cardinality value.
 ///
 /// Call it inside the instrumented future. Outside of it, the current span is the parent. It does
-/// not log the error.
+/// not log the error: [`exception!`](crate::exception) does, once, where the error is handled.
+///
+/// ```
+/// use telemetry_common::{exception, record_failure};
+/// use tracing::instrument;
+///
+/// #[instrument]
+/// fn parse(price: &str) -> Result<u32, std::num::ParseIntError> {
+///     price.parse().inspect_err(|error| record_failure("invalid_price", error))
+/// }
+///
+/// if let Err(error) = parse("cheap") {
+///     exception!(warn, "shop.price.rejected", &error, { price = "cheap" }, "the price is no number");
+/// }
+/// ```
 ///
 /// Convention: <https://opentelemetry.io/docs/specs/semconv/general/recording-errors/>.
 pub fn record_failure(error_type: &'static str, error: &dyn Error) {
@@ -25,7 +39,7 @@ pub fn record_failure(error_type: &'static str, error: &dyn Error) {
     });
 }
 
-/// Sets an attribute of the current span: the innermost one, of an instrumented function or else of
+/// Sets an attribute of the current span, such as `set_attribute("tenant.id", 7)`: the innermost one, of an instrumented function or else of
 /// the request or message.
 ///
 /// `Span::current()` of `tracing` has the former only, because the span of a request is created by

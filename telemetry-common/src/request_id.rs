@@ -16,6 +16,18 @@ use ulid::Ulid;
 const MAX_LENGTH: usize = 128;
 
 /// The id of a request: the caller's id, or a generated ULID.
+///
+/// The server layer sets it. A job that no request caused can have an id, too:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use telemetry_common::RequestId;
+///
+/// let id = RequestId::generate();
+/// let seen = id.clone().scope(async { RequestId::current() }).await;
+/// assert_eq!(seen, Some(id));
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(Arc<str>);
 

@@ -23,7 +23,18 @@ pub(crate) fn meter() -> Meter {
 /// Returns the meter of a crate, which [`service!`](crate::service) identifies.
 ///
 /// Its scope has the name and version of the crate and the schema URL of the semantic conventions.
-/// Call it after [`Builder::install`](crate::Builder::install): an instrument that is created earlier never exports.
+/// Call it after [`Builder::install`](crate::Builder::install): an instrument that is created
+/// earlier never exports.
+///
+/// ```
+/// use telemetry_common::{meter_of, opentelemetry::KeyValue, service};
+///
+/// let sold = meter_of(service!())
+///     .u64_counter("shop.items.sold")
+///     .with_unit("{item}")
+///     .build();
+/// sold.add(3, &[KeyValue::new("shop.shelf", "fiction")]);
+/// ```
 pub fn meter_of(library: Service) -> Meter {
     global::meter_with_scope(of(library))
 }

@@ -3,6 +3,15 @@
 use prometheus::{Encoder, Registry, TextEncoder};
 
 /// The metrics of the process for a Prometheus scrape: the same metrics that OTLP exports.
+///
+/// ```
+/// use telemetry_common::Scrape;
+///
+/// /// The response to a scrape: its media type and its body.
+/// fn respond(scrape: &Scrape) -> Result<(&'static str, String), prometheus::Error> {
+///     Ok((Scrape::MEDIA_TYPE, scrape.text()?))
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Scrape(pub(crate) Registry);
 

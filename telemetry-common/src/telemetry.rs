@@ -27,6 +27,16 @@ use crate::{
 ///
 /// When it is dropped, it exports what is still queued, within 5 seconds. It blocks the thread.
 /// [`shutdown`](Self::shutdown) does the same within another budget.
+///
+/// ```
+/// use std::time::Duration;
+/// use telemetry_common::service;
+///
+/// let telemetry = telemetry_common::builder(service!()).install()?;
+/// telemetry.console_filter().set("warn,my_service=debug")?;
+/// telemetry.shutdown(Duration::from_secs(2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 #[must_use = "telemetry ends when this value is dropped"]
 pub struct Telemetry {

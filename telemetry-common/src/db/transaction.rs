@@ -10,6 +10,18 @@ use crate::trace_id;
 
 /// A transaction whose statements create spans. Without [`commit`](Self::commit), it is rolled back
 /// on drop.
+///
+/// ```no_run
+/// # async fn example(db: &telemetry_common::db::Database) -> sqlx::Result<()> {
+/// use sqlx::query;
+/// use telemetry_common::db::Session;
+///
+/// let mut transaction = db.begin().await?;
+/// let insert = query("insert into sales (book) values ($1)").bind(7);
+/// insert.execute(transaction.on("INSERT", "sales")).await?;
+/// transaction.commit().await
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Transaction {
     /// `None` after the commit.

@@ -16,6 +16,36 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A message that is stored before it is sent, as in an outbox, carries the context of a create span
+//! that was made when it was stored:
+//!
+//! ```
+//! use telemetry_common::kafka::{Headers, create_span};
+//!
+//! let created = create_span("sold", Some("7"), Some("sale-7"));
+//! let headers = Headers::of(&created); // stored with the message, for `Producer::send_created`
+//! let stored = serde_json::to_string(&headers)?;
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! A consumer processes each message in a span of its own:
+//!
+//! ```no_run
+//! # async fn example() -> rdkafka::error::KafkaResult<()> {
+//! use rdkafka::{ClientConfig, Message, consumer::{Consumer, StreamConsumer}};
+//! use telemetry_common::kafka::ConsumerTelemetry;
+//!
+//! let consumer: StreamConsumer = ClientConfig::new().set("group.id", "billing").create()?;
+//! consumer.subscribe(&["sold"])?;
+//! let telemetry = ConsumerTelemetry::new("billing", "billing-1");
+//! let message = consumer.recv().await?;
+//! let work = async { message.payload().ok_or("no payload") };
+//! let failed = |output: &Result<_, _>| output.is_err().then_some("no_payload");
+//! let outcome = telemetry.process(&message, 1, work, failed).await;
+//! # let _ = outcome;
+//! # Ok(()) }
+//! ```
+//!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>,
 //! <https://opentelemetry.io/docs/specs/semconv/messaging/kafka/>.
 

@@ -135,7 +135,21 @@ fn without_credentials(mut crumb: Breadcrumb) -> Breadcrumb {
 }
 
 /// Runs `work`, which handles one request or message, in a Sentry hub of its own. Its breadcrumbs
-/// and tags appear only in its own events.
+/// and tags appear only in its own events. The server layer and the consumer do so themselves.
+///
+/// ```
+/// # async fn run_job() {}
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use telemetry_common::sentry;
+///
+/// sentry::isolate(async {
+///     sentry::set_transaction_name(format_args!("nightly report"));
+///     sentry::tag("report", "sales");
+///     run_job().await;
+/// })
+/// .await;
+/// # }
+/// ```
 pub async fn isolate<F: Future>(work: F) -> F::Output {
     match isolated_hub() {
         Some(hub) => work.bind_hub(hub).await,
