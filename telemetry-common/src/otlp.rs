@@ -9,7 +9,7 @@
 //! telemetry must not create telemetry. HTTP requests are sent on the thread of the batch processor;
 //! gRPC has a runtime of its own.
 
-use std::{collections::HashMap, env, path::PathBuf, time::Duration};
+use std::{env, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
@@ -17,7 +17,13 @@ use opentelemetry_otlp::{
     Compression, ExporterBuildError, LogExporter, MetricExporter, SpanExporter, WithExportConfig,
     WithHttpConfig,
 };
-use ureq::Agent;
+use ureq::{
+    Agent,
+    http::{
+        HeaderMap,
+        header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT},
+    },
+};
 
 use crate::{InitError, pipeline::OtlpSettings};
 
@@ -139,21 +145,17 @@ impl Endpoint<'_> {
         read.transpose()
     }
 
-    /// Adds the settings of a file. Those of the environment are read by opentelemetry-otlp.
+    /// Adds the settings of a file, except the headers, which the client adds. Those of the
+    /// environment are read by opentelemetry-otlp.
     fn configure_http<B: WithExportConfig + WithHttpConfig>(&self, builder: B, path: &str) -> B {
         let OtlpSettings::File(file) = self.settings else {
             return builder;
         };
-        let (headers, settings) = (&file.headers, &file.settings);
+        let settings = &file.settings;
         let default = format!("http://localhost:4318{path}");
-        let headers = headers.iter();
-        let headers = headers
-            .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-        let headers: HashMap<_, _> = headers.collect();
         let builder = builder
             .with_endpoint(settings.endpoint.clone().unwrap_or(default))
-            .with_timeout(settings.timeout())
-            .with_headers(headers);
+            .with_timeout(settings.timeout());
         if settings.is_gzip() {
             builder.with_compression(Compression::Gzip)
         } else {
@@ -164,36 +166,58 @@ impl Endpoint<'_> {
 
 /// A blocking HTTP client. The exporters use it on their own threads, which may block.
 #[derive(Debug)]
-struct UreqClient(Agent);
+struct UreqClient {
+    agent: Agent,
+    /// The headers of a configuration file. opentelemetry-otlp adds those of the environment, which
+    /// the file replaces, so the client removes all others.
+    file_headers: Option<HeaderMap>,
+}
 
 impl UreqClient {
     fn new(endpoint: &Endpoint<'_>) -> Result<Self, InitError> {
-        let agent = Agent::config_builder()
-            .timeout_global(Some(endpoint.timeout()))
-            .http_status_as_error(false);
-        if !endpoint.is_https() {
-            return Ok(Self(agent.build().into()));
-        }
-        let certificate = endpoint.certificate()?;
-        #[cfg(feature = "tls")]
-        {
-            let tls = tls_config(endpoint.signal, certificate)?;
-            Ok(Self(agent.tls_config(tls).build().into()))
-        }
-        #[cfg(not(feature = "tls"))]
-        {
-            drop(certificate);
-            let signal = endpoint.signal;
-            Err(InitError::NoTls { signal })
-        }
+        let file_headers = match endpoint.settings {
+            OtlpSettings::Environment => None,
+            OtlpSettings::File(file) => Some(file.headers.clone()),
+        };
+        Ok(Self {
+            agent: agent(endpoint)?,
+            file_headers,
+        })
+    }
+}
+
+fn agent(endpoint: &Endpoint<'_>) -> Result<Agent, InitError> {
+    let agent = Agent::config_builder()
+        .timeout_global(Some(endpoint.timeout()))
+        .http_status_as_error(false);
+    if !endpoint.is_https() {
+        return Ok(agent.build().into());
+    }
+    let certificate = endpoint.certificate()?;
+    #[cfg(feature = "tls")]
+    {
+        let tls = tls_config(endpoint.signal, certificate)?;
+        Ok(agent.tls_config(tls).build().into())
+    }
+    #[cfg(not(feature = "tls"))]
+    {
+        drop(certificate);
+        let signal = endpoint.signal;
+        Err(InitError::NoTls { signal })
     }
 }
 
 #[async_trait]
 impl HttpClient for UreqClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let (parts, body) = request.into_parts();
-        let response = self.0.run(Request::from_parts(parts, &*body))?;
+        let (mut parts, body) = request.into_parts();
+        if let Some(file_headers) = &self.file_headers {
+            let own = [CONTENT_TYPE, CONTENT_ENCODING, USER_AGENT];
+            let own = own.map(|name| parts.headers.remove(&name).map(|value| (name, value)));
+            parts.headers = file_headers.clone();
+            parts.headers.extend(own.into_iter().flatten());
+        }
+        let response = self.agent.run(Request::from_parts(parts, &*body))?;
         let (parts, mut body) = response.into_parts();
         Ok(Response::from_parts(parts, body.read_to_vec()?.into()))
     }

@@ -1,8 +1,15 @@
 //! A configuration file has the same effect as the variables that it replaces.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{Arc, Mutex},
+};
 
+use axum::{Router, http::HeaderMap};
 use testbed::sink::{Attributes, Sink};
+
+use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{program, run};
 
@@ -115,6 +122,46 @@ async fn a_file_and_variables_export_the_same() {
     );
     assert!(only(&exported.logs, "\"shop\"") && !exported.logs.is_empty());
     assert!(only(&exported.points, "\"books\"") && exported.points.len() > 10);
+}
+
+#[tokio::test]
+async fn the_headers_of_a_file_replace_those_of_the_environment() {
+    let received: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
+    let keep = Arc::clone(&received);
+    let collector = Router::new().fallback(async move |headers: HeaderMap| {
+        keep.lock().unwrap().push(headers);
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut server = JoinSet::new();
+    server.spawn(async { axum::serve(listener, collector).await.unwrap() });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("otel.yaml");
+    let text = "
+file_format: '1.0'
+tracer_provider:
+  processors:
+    - batch:
+        exporter:
+          otlp_http: {endpoint: '${COLLECTOR}/v1/traces', headers: [{name: tenant, value: file}]}
+";
+    fs::write(&file, text).unwrap();
+    let spec = program("configured")
+        .env("OTEL_CONFIG_FILE", file.to_str().unwrap())
+        .env("COLLECTOR", url)
+        .env(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "tenant=environment,token=secret",
+        );
+    let (status, output) = run(&spec).await;
+    assert!(status.success(), "{output}");
+    let received = received.lock().unwrap();
+    let [headers] = &received[..] else {
+        panic!("expected one export: {received:?}")
+    };
+    assert_eq!(headers["tenant"], "file");
+    assert!(!headers.contains_key("token"), "{headers:?}");
+    assert_eq!(headers["content-type"], "application/x-protobuf");
 }
 
 #[tokio::test]
