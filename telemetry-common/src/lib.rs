@@ -41,6 +41,7 @@ pub mod grpc;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod layers;
 mod normalize;
 mod otlp;
 mod panics;

@@ -8,6 +8,7 @@ mod exchange;
 mod grpc;
 mod helpers;
 mod kafka;
+mod layers;
 mod metrics;
 mod options;
 mod server;

@@ -1,0 +1,108 @@
+//! Tests of the metrics that spans become.
+
+use opentelemetry::KeyValue;
+use telemetry_common::{layers, testing};
+use tracing::{info, info_span, instrument, subscriber::with_default, trace_span};
+use tracing_subscriber::{layer::SubscriberExt, registry};
+
+use crate::helpers::series;
+
+#[instrument(
+    name = "record.save_event",
+    skip_all,
+    fields(metric_name = "db_event", metric_label_table = "events", metric_label_kind = kind),
+    err(Display)
+)]
+fn save(kind: &str, fails: bool) -> Result<(), String> {
+    // An error that is handled inside does not count.
+    info_span!("inner").in_scope(|| info!(error = "retried", "it goes on"));
+    if fails {
+        Err("refused".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+/// Returns the attributes of each series that has this `span_name`, as `name=value`.
+fn attributes(metric: &str, span_name: &'static str) -> Vec<Vec<String>> {
+    let series = series(metric, &KeyValue::new("span_name", span_name));
+    let mut texts: Vec<Vec<_>> = series
+        .iter()
+        .map(|series| {
+            series
+                .iter()
+                .map(|it| format!("{}={}", it.key, it.value))
+                .collect()
+        })
+        .collect();
+    for series in &mut texts {
+        series.sort();
+    }
+    texts.sort();
+    texts
+}
+
+// proves: L23 L24
+#[test]
+fn an_instrumented_function_is_counted_and_timed_by_result() {
+    testing::install();
+    with_default(registry().with(layers::metrics()), || {
+        save("song", false).unwrap();
+        save("song", false).unwrap();
+        save("song", true).unwrap_err();
+    });
+    let labels = |result: &str| {
+        let labels = ["kind=song", "table=events"].map(str::to_owned);
+        let rest = [
+            format!("result={result}"),
+            "span_name=save_event".to_owned(),
+        ];
+        let mut labels = [labels, rest].concat();
+        labels.sort();
+        labels
+    };
+    let expected = [labels("error"), labels("ok")];
+    assert_eq!(attributes("db_event.duration", "save_event"), expected);
+    for (result, count) in [("ok", 2.0), ("error", 1.0)] {
+        let counted = testing::sum("db_event", &KeyValue::new("result", result));
+        assert!(
+            (counted - count).abs() < f64::EPSILON,
+            "{result}: {counted}"
+        );
+    }
+}
+
+// proves: L25 L26
+#[test]
+fn without_a_name_the_metric_has_that_of_the_span_at_every_level() {
+    testing::install();
+    with_default(registry().with(layers::metrics()), || {
+        trace_span!("record.hidden").in_scope(|| {});
+        info_span!("recorded").in_scope(|| {});
+    });
+    let expected = [["result=ok", "span_name=hidden"]
+        .map(str::to_owned)
+        .to_vec()];
+    assert_eq!(attributes("hidden.duration", "hidden"), expected);
+    assert!(attributes("recorded.duration", "recorded").is_empty());
+}
+
+#[test]
+fn labels_of_outer_spans_count_with_the_context_layer_alone() {
+    testing::install();
+    let request = || {
+        let span = info_span!(
+            "request",
+            metric_label_tenant = 7,
+            metric_label_table = "outer"
+        );
+        span.in_scope(|| info_span!("record.inner", metric_label_table = "own").in_scope(|| {}));
+    };
+    with_default(registry().with(layers::metrics()), request);
+    let subscriber = registry().with(layers::context()).with(layers::metrics());
+    with_default(subscriber, request);
+    let own = ["result=ok", "span_name=inner", "table=own"].map(str::to_owned);
+    let inherited = [&own[..], &["tenant=7".to_owned()]].concat();
+    let expected = [own.to_vec(), inherited];
+    assert_eq!(attributes("inner.duration", "inner"), expected);
+}
