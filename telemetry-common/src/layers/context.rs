@@ -191,7 +191,7 @@ mod tests {
         fields.get(name).map(ToString::to_string)
     }
 
-    // proves: L1 L2 L3 L5
+    // proves: L3
     #[test]
     fn a_child_starts_with_the_fields_of_its_parent_as_they_are_then() {
         let parent_id = Cell::new(0);
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(fields("outer").get("error"), None);
     }
 
-    // proves: L7 L8
+    // proves: L7
     #[test]
     fn latency_runs_from_the_first_enter_to_the_end() {
         let pause = Duration::from_millis(20);
@@ -305,7 +305,6 @@ mod tests {
         assert_eq!(fields("detail").get("step"), Some(&FieldValue::I64(1)));
     }
 
-    // proves: L10
     #[test]
     fn the_span_that_another_follows_from_is_remembered() {
         let fields = fields_of(|| {

@@ -42,7 +42,6 @@ fn attributes(metric: &str, span_name: &'static str) -> Vec<Vec<String>> {
     texts
 }
 
-// proves: L23 L24
 #[test]
 fn an_instrumented_function_is_counted_and_timed_by_result() {
     testing::install();
@@ -72,7 +71,7 @@ fn an_instrumented_function_is_counted_and_timed_by_result() {
     }
 }
 
-// proves: L25 L26
+// proves: L25
 #[test]
 fn without_a_name_the_metric_has_that_of_the_span_at_every_level() {
     testing::install();
@@ -85,6 +84,20 @@ fn without_a_name_the_metric_has_that_of_the_span_at_every_level() {
         .to_vec()];
     assert_eq!(attributes("hidden.duration", "hidden"), expected);
     assert!(attributes("recorded.duration", "recorded").is_empty());
+}
+
+// proves: L10
+#[tokio::test]
+async fn a_span_that_follows_from_another_links_to_it() {
+    let ((), spans) = testing::spans_of(async {
+        let first = info_span!("first");
+        let second = info_span!(parent: None, "second");
+        second.follows_from(&first);
+    })
+    .await;
+    let (first, second) = (spans.named("first"), spans.named("second"));
+    let link = second.links.iter().next().expect("a link");
+    assert_eq!(link.span_context, first.span_context);
 }
 
 #[test]

@@ -196,6 +196,33 @@ async fn a_list_of_exporters_exports_to_each() {
     assert!(!sink.points().is_empty());
 }
 
+// proves: L23 L24 L26 L27
+#[tokio::test]
+async fn spans_become_metrics_in_the_names_of_prometheus_whatever_the_filters() {
+    let spec = program("measured")
+        .env("OTEL_TRACES_EXPORTER", "none")
+        .env("OTEL_LOGS_EXPORTER", "none")
+        .env("OTEL_METRICS_EXPORTER", "prometheus")
+        .env("RUST_LOG", "off");
+    let (status, output) = run(&spec).await;
+    assert!(status.success(), "{output}");
+    for result in ["ok", "error"] {
+        let labels = format!(r#"result="{result}",span_name="save",table="books""#);
+        let of_result = output.lines().filter(|line| line.contains(&labels));
+        let lines: Vec<_> = of_result.collect();
+        let is_there = |start: &str, end: &str| {
+            let mut lines = lines.iter();
+            lines.any(|line| line.starts_with(start) && line.ends_with(end))
+        };
+        assert!(is_there("db_event_total{", "} 1"), "{output}");
+        let bucket = r#"le="0.005"} 1"#;
+        assert!(
+            is_there("db_event_duration_seconds_bucket{", bucket),
+            "{output}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_rate_limit_drops_and_counts_log_events_of_one_call_site() {
     let (sink, output) = exports("burst", &[("LOG_RATE_LIMIT", "5")]).await;

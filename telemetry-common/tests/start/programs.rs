@@ -31,10 +31,12 @@ use opentelemetry_sdk::{
         IdGenerator, SamplingDecision, SamplingResult, ShouldSample, Span, SpanData, SpanProcessor,
     },
 };
-use telemetry_common::{InitError, TelemetryConfig, builder, http::server, service, trace_id};
+use telemetry_common::{
+    InitError, TelemetryConfig, builder, http::server, layers, service, trace_id,
+};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
-use tracing::{Event, Subscriber, error, info, info_span};
+use tracing::{Event, Subscriber, error, info, info_span, instrument};
 use tracing_subscriber::{Layer, layer};
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -125,6 +127,33 @@ async fn request() -> Outcome {
     let router = router.layer(server::layer());
     let response = router.oneshot(Request::get("/hello").body(Body::empty())?);
     to_bytes(response.await?.into_body(), 100).await?;
+    Ok(())
+}
+
+#[instrument(
+    name = "record.save",
+    skip_all,
+    fields(metric_name = "db_event", metric_label_table = "books"),
+    err(Display)
+)]
+fn save(fails: bool) -> io::Result<()> {
+    if fails {
+        return Err(io::Error::other("disk gone"));
+    }
+    Ok(())
+}
+
+/// Prints the metrics that spans became.
+#[test]
+#[ignore = "a program that other tests start"]
+#[expect(clippy::print_stdout, reason = "the test reads it")]
+fn measured() -> Outcome {
+    let telemetry = builder(service!())
+        .with_layer(layers::metrics())
+        .install()?;
+    save(false)?;
+    save(true).unwrap_err();
+    println!("{}", telemetry.scrape().ok_or("no reader")?.text()?);
     Ok(())
 }
 
