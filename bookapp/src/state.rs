@@ -20,6 +20,7 @@ impl AppState {
     pub(crate) fn new(config: &Config, db: Database) -> Result<Self> {
         let http = reqwest::Client::builder()
             .timeout(config.backend_timeout)
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("could not build the HTTP client")?;
         let base_url = config.backend_url.as_str().trim_end_matches('/');

@@ -79,17 +79,21 @@ pub fn with_context<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
 /// that outlives the request that started it: its duration must not be part of that request, and it
 /// has its own sampling decision. The request id is kept.
 ///
-/// Create `span` with `parent: None`, and run the work inside it:
+/// Create `span` with `parent: None`, and spawn the work inside it:
 ///
 /// ```
 /// use telemetry_common::task;
-/// use tracing::{Instrument, info_span};
+/// use tracing::info_span;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// let span = task::detached(info_span!(parent: None, "rebuild index"));
-/// task::spawn(async { /* … */ }.instrument(span)).await.unwrap();
+/// let rebuilt = span.in_scope(|| task::spawn(async { /* … */ }));
+/// rebuilt.await.unwrap();
 /// # }
 /// ```
+///
+/// `task::spawn(work.instrument(span))` would run the work inside the span of the caller as well, and
+/// so prolong it.
 pub fn detached(span: Span) -> Span {
     let origin = Trace::map_current(|context| context.span().span_context().clone());
     let context = match RequestId::current() {

@@ -53,7 +53,7 @@ async fn clean_up(background: &mut JoinSet<()>) {
     );
     // It outlives this run, so it gets a trace of its own, which is linked to this one.
     let rebuild = task::detached(info_span!(parent: None, "rebuild index"));
-    background.spawn(async { info!("index rebuilt") }.instrument(rebuild));
+    rebuild.in_scope(|| background.spawn(async { info!("index rebuilt") }));
 }
 
 #[instrument(name = "clean shelf", skip_all)]

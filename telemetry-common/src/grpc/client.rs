@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Request, Response, Uri, response::Parts};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, response::Parts};
 use http_body::Body;
 use opentelemetry::{
     Context as Trace, KeyValue,
@@ -108,6 +108,7 @@ struct Call {
     server: Arc<Server>,
     method: String,
     status: Option<&'static str>,
+    http_status: Option<StatusCode>,
 }
 
 impl Call {
@@ -125,6 +126,7 @@ impl Call {
             server: Arc::clone(server),
             method,
             status: None,
+            http_status: None,
         };
         let current = Current::of_call(edge.context);
         Running::start(Box::new(call), edge.span, current)
@@ -134,18 +136,16 @@ impl Call {
 impl Exchange for Call {
     fn respond(&mut self, head: &mut Parts, _: &SpanRef<'_>) -> bool {
         self.status = status::of(&head.headers);
+        self.http_status = Some(head.status);
         true
     }
 
     fn trailers(&mut self, trailers: &HeaderMap) {
-        self.status = status::of(trailers);
+        self.status = status::of(trailers).or(self.status);
     }
 
     fn end(&mut self, end: &End<'_>, span: &SpanRef<'_>) {
-        let status = match end.outcome {
-            Outcome::Cancelled => self.status.unwrap_or(status::CANCELLED),
-            _ => self.status.unwrap_or(status::UNKNOWN),
-        };
+        let status = status::at_end(self.status, self.http_status, end.outcome);
         span.set_attribute(KeyValue::new(semconv::RPC_RESPONSE_STATUS_CODE, status));
         // By convention, every other status than OK is a failure of a client. Cancellation by the
         // caller is not.
@@ -160,15 +160,15 @@ impl Exchange for Call {
             None if is_cancelled => span.set_attribute(KeyValue::new(semconv::CANCELLED, true)),
             None => {}
         }
-        let mut attributes = vec![
-            KeyValue::new(semconv::RPC_SYSTEM_NAME, GRPC),
-            KeyValue::new(semconv::RPC_METHOD, self.method.clone()),
-            KeyValue::new(semconv::RPC_RESPONSE_STATUS_CODE, status),
-            KeyValue::new(semconv::SERVER_ADDRESS, self.server.address.clone()),
-            KeyValue::new(semconv::SERVER_PORT, self.server.port),
-        ];
-        attributes.extend(failure.map(|name| KeyValue::new(semconv::ERROR_TYPE, name)));
-        DURATION.record(end.duration.as_secs_f64(), &attributes);
+        let mut attributes = Attributes(Vec::with_capacity(7));
+        attributes.add(semconv::RPC_SYSTEM_NAME, GRPC);
+        attributes.add(semconv::RPC_METHOD, self.method.clone());
+        attributes.add(semconv::RPC_RESPONSE_STATUS_CODE, status);
+        attributes.add(semconv::SERVER_ADDRESS, self.server.address.clone());
+        attributes.add(semconv::SERVER_PORT, self.server.port);
+        attributes.add_some(semconv::ERROR_TYPE, failure);
+        attributes.add_some(semconv::CANCELLED, is_cancelled.then_some(true));
+        DURATION.record(end.duration.as_secs_f64(), &attributes.0);
     }
 }
 

@@ -26,7 +26,15 @@ use crate::{
     scope, semconv,
 };
 
-/// Returns the layer for gRPC services. Its options are those of HTTP.
+/// Returns the layer for gRPC services.
+///
+/// Of its options, `skip`, `peer`, `parent`, `trust_sampling`, `trust_baggage`, `client_address` and
+/// `access_log` apply, and `route` returns the method, or `None` for one that the server does not
+/// have. Without `route`, the method is that of the path, unless the server responds UNIMPLEMENTED or
+/// without a status. A server that rejects callers before it looks at the method needs `route`:
+/// otherwise they choose the names of spans and series.
+///
+/// Put layers that translate other protocols to gRPC, such as grpc-web, outside of this one.
 pub fn server_layer() -> ServerLayer {
     grpc_layer()
 }

@@ -1,8 +1,8 @@
 //! A call as a server records it.
 
-use std::{mem, sync::LazyLock};
+use std::{borrow::Cow, mem, sync::LazyLock};
 
-use http::{HeaderMap, response::Parts};
+use http::{HeaderMap, StatusCode, response::Parts};
 use opentelemetry::{
     KeyValue,
     metrics::Histogram,
@@ -21,20 +21,29 @@ use crate::{
         server::{
             AccessLog,
             exchange::{IncomingRequest, add_headers},
+            options::Options,
         },
     },
     semconv,
 };
 
 /// Starts the exchange of a call.
-pub(crate) fn start(access_log: AccessLog, request: IncomingRequest<'_>) -> Running {
-    let method = method_of(request.head.uri.path()).to_owned();
+pub(crate) fn start(options: &Options, request: IncomingRequest<'_>) -> Running {
+    let original = method_of(request.head.uri.path());
+    // The function of the application knows the methods. Without it, the status reveals an unknown
+    // one.
+    let method = match &options.route {
+        Some(route) => route(request.head).map_or(OTHER.to_owned(), |method| (*method).to_owned()),
+        None => original.to_owned(),
+    };
     let describe = |attributes: &mut Attributes| {
         attributes.add(semconv::RPC_SYSTEM_NAME, GRPC);
         attributes.add(semconv::RPC_METHOD, method.clone());
+        let original = (method == OTHER).then(|| original.to_owned());
+        attributes.add_some(semconv::RPC_METHOD_ORIGINAL, original);
         request.origin.describe(attributes);
         attributes.add(semconv::REQUEST_ID, request.id.to_value());
-        method.clone().into()
+        span_name(&method)
     };
     let edge = edge::start(request.parent, SpanKind::Server, request.link, describe);
     let fields = info_span!(
@@ -45,16 +54,26 @@ pub(crate) fn start(access_log: AccessLog, request: IncomingRequest<'_>) -> Runn
         { semconv::RPC_RESPONSE_STATUS_CODE } = Empty,
     );
     let exchange = GrpcExchange {
-        access_log,
+        access_log: options.access_log,
         fields: fields.clone(),
         id: request.id,
         method,
         status: None,
+        http_status: None,
     };
     let tags = [(semconv::RPC_METHOD, Some(&*exchange.method))];
     let name = || exchange.method.clone().into();
     let current = Current::of_request(fields, edge.context, name, &tags);
     Running::start(Box::new(exchange), edge.span, current)
+}
+
+/// Returns the name of the span of a method.
+fn span_name(method: &str) -> Cow<'static, str> {
+    if method == OTHER {
+        GRPC.into()
+    } else {
+        method.to_owned().into()
+    }
 }
 
 struct GrpcExchange {
@@ -63,43 +82,92 @@ struct GrpcExchange {
     fields: Span,
     id: RequestId,
     method: String,
+    /// The status in the head or in the trailers.
     status: Option<&'static str>,
+    /// The status of HTTP, if there is a response.
+    http_status: Option<StatusCode>,
 }
 
 impl GrpcExchange {
     /// Replaces a method that the server does not implement, because clients choose its name.
     fn forget_unknown_method(&mut self, span: &SpanRef<'_>) {
         let original = mem::replace(&mut self.method, OTHER.to_owned());
-        span.set_attribute(KeyValue::new(semconv::RPC_METHOD, OTHER));
-        span.set_attribute(KeyValue::new(semconv::RPC_METHOD_ORIGINAL, original));
-        span.update_name(GRPC);
+        if original != OTHER {
+            span.set_attribute(KeyValue::new(semconv::RPC_METHOD, OTHER));
+            span.set_attribute(KeyValue::new(semconv::RPC_METHOD_ORIGINAL, original));
+            span.update_name(GRPC);
+        }
     }
 
-    fn log(&self, end: &End<'_>, status: &'static str) {
+    /// Returns `error.type` and a description, or `None` if the call did not fail. A client that
+    /// cancels is not a failure of the server.
+    fn failure(
+        &self,
+        outcome: Outcome<'_>,
+        status: &'static str,
+    ) -> Option<(&'static str, String)> {
+        match outcome {
+            Outcome::Panicked => Some(("panic", "the handler panicked".to_owned())),
+            Outcome::Failed(error) => {
+                let responded = self.http_status.is_some();
+                let error_type = if responded {
+                    "response_body"
+                } else {
+                    "service"
+                };
+                Some((error_type, error_chain(error).to_string()))
+            }
+            Outcome::Completed => {
+                status::is_server_failure(status).then(|| (status, String::new()))
+            }
+            Outcome::Cancelled => None,
+        }
+    }
+
+    fn log(&self, end: &End<'_>, status: &'static str, error_type: Option<&str>) {
         let method = &*self.method;
         macro_rules! log {
-            ($level:ident) => {
+            ($level:ident, $name:literal, $($message:tt)+) => {
                 $level!(
-                    name: "telemetry_common.rpc.server.responded",
+                    name: $name,
                     {
                         { semconv::RPC_METHOD } = method,
                         { semconv::RPC_RESPONSE_STATUS_CODE } = status,
                         { semconv::DURATION } = end.duration.as_secs_f64(),
+                        { semconv::TIME_TO_FIRST_BYTE } = end.first_byte.map(|time| time.as_secs_f64()),
+                        { semconv::ERROR_TYPE } = error_type,
                     },
-                    "{method} responded with {status}"
+                    $($message)+
                 )
             };
         }
-        match (end.outcome, self.access_log) {
-            (Outcome::Failed(error), _) => warn!(
-                name: "telemetry_common.rpc.server.failed",
-                { { semconv::RPC_METHOD } = method },
+        macro_rules! log_at_level {
+            ($($arguments:tt)+) => {
+                match self.access_log {
+                    AccessLog::Info => log!(info, $($arguments)+),
+                    AccessLog::Debug => log!(debug, $($arguments)+),
+                    AccessLog::Off => {}
+                }
+            };
+        }
+        match end.outcome {
+            Outcome::Completed => log_at_level!(
+                "telemetry_common.rpc.server.responded",
+                "{method} responded with {status}"
+            ),
+            Outcome::Cancelled => log_at_level!(
+                "telemetry_common.rpc.server.cancelled",
+                "{method} was cancelled before its end"
+            ),
+            Outcome::Panicked => {
+                log_at_level!("telemetry_common.rpc.server.panicked", "{method} panicked");
+            }
+            Outcome::Failed(error) => log!(
+                warn,
+                "telemetry_common.rpc.server.failed",
                 "{method} failed: {}",
                 error_chain(error)
             ),
-            (_, AccessLog::Info) => log!(info),
-            (_, AccessLog::Debug) => log!(debug),
-            (_, AccessLog::Off) => {}
         }
     }
 }
@@ -107,21 +175,20 @@ impl GrpcExchange {
 impl Exchange for GrpcExchange {
     fn respond(&mut self, head: &mut Parts, _: &SpanRef<'_>) -> bool {
         self.status = status::of(&head.headers);
+        self.http_status = Some(head.status);
         add_headers(head, &self.id);
         true
     }
 
     fn trailers(&mut self, trailers: &HeaderMap) {
-        self.status = status::of(trailers);
+        self.status = status::of(trailers).or(self.status);
     }
 
     fn end(&mut self, end: &End<'_>, span: &SpanRef<'_>) {
-        // Without a status, the call did not end as gRPC requires.
-        let status = match end.outcome {
-            Outcome::Cancelled => self.status.unwrap_or(status::CANCELLED),
-            _ => self.status.unwrap_or(status::UNKNOWN),
-        };
-        if status == status::UNIMPLEMENTED {
+        let status = status::at_end(self.status, self.http_status, end.outcome);
+        // A response without a status is not one of the called service.
+        let is_unknown = status == status::UNIMPLEMENTED || self.status.is_none();
+        if is_unknown && matches!(end.outcome, Outcome::Completed) {
             self.forget_unknown_method(span);
         }
         span.set_attribute(KeyValue::new(semconv::RPC_RESPONSE_STATUS_CODE, status));
@@ -131,24 +198,23 @@ impl Exchange for GrpcExchange {
             let time = time.as_secs_f64();
             span.set_attribute(KeyValue::new(semconv::TIME_TO_FIRST_BYTE, time));
         }
-        let failure = match end.outcome {
-            Outcome::Panicked => Some(("panic", "the handler panicked".to_owned())),
-            Outcome::Failed(error) => Some((status, error_chain(error).to_string())),
-            _ => status::is_server_failure(status).then(|| (status, String::new())),
-        };
+        let is_cancelled = matches!(end.outcome, Outcome::Cancelled).then_some(true);
+        let failure = self.failure(end.outcome, status);
         let error_type = failure.map(|(error_type, description)| {
             edge::fail(span, error_type, description);
             error_type
         });
-        self.log(end, status);
-        let mut attributes = vec![
-            KeyValue::new(semconv::RPC_SYSTEM_NAME, GRPC),
-            KeyValue::new(semconv::RPC_METHOD, self.method.clone()),
-            KeyValue::new(semconv::RPC_RESPONSE_STATUS_CODE, status),
-        ];
-        attributes.extend(error_type.map(|name| KeyValue::new(semconv::ERROR_TYPE, name)));
-        let seconds = end.duration.as_secs_f64();
-        DURATION.record(seconds, &attributes);
+        if is_cancelled.is_some() {
+            span.set_attribute(KeyValue::new(semconv::CANCELLED, true));
+        }
+        self.log(end, status, error_type);
+        let mut attributes = Attributes(Vec::with_capacity(5));
+        attributes.add(semconv::RPC_SYSTEM_NAME, GRPC);
+        attributes.add(semconv::RPC_METHOD, self.method.clone());
+        attributes.add(semconv::RPC_RESPONSE_STATUS_CODE, status);
+        attributes.add_some(semconv::ERROR_TYPE, error_type);
+        attributes.add_some(semconv::CANCELLED, is_cancelled);
+        DURATION.record(end.duration.as_secs_f64(), &attributes.0);
     }
 }
 

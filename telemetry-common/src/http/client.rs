@@ -21,7 +21,7 @@ use opentelemetry::{
     metrics::Histogram,
     trace::{SpanKind, SpanRef, TraceContextExt},
 };
-use reqwest::{Body, Request, Response, ResponseBuilderExt, Url};
+use reqwest::{Body, Request, Response, ResponseBuilderExt, Url, redirect::Policy};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware, Next};
 
 use super::{
@@ -39,15 +39,17 @@ use crate::{
 /// records its duration.
 ///
 /// Every host receives the trace context. Only `trusted` hosts receive the baggage and the
-/// [`RequestId`](crate::RequestId). A generated client sends its requests with the result, through
-/// [`execute`].
+/// [`RequestId`](crate::RequestId). reqwest sends these headers to the target of a redirect as well,
+/// so build the client with [`TrustedHosts::redirect_policy`], or with a policy that follows none. A
+/// generated client sends its requests with the result, through [`execute`].
 ///
 /// ```
 /// use telemetry_common::http::client::{self, TrustedHosts};
 ///
 /// # fn main() -> reqwest::Result<()> {
-/// let http = reqwest::Client::builder().build()?;
-/// let http = client::with_tracing(http, TrustedHosts::only(["backend"]));
+/// let trusted = TrustedHosts::only(["backend"]);
+/// let http = reqwest::Client::builder().redirect(trusted.redirect_policy());
+/// let http = client::with_tracing(http.build()?, trusted);
 /// let request = http.get("http://backend:8001/details");
 /// # Ok(())
 /// # }
@@ -56,6 +58,9 @@ pub fn with_tracing(client: reqwest::Client, trusted: TrustedHosts) -> TracedCli
     let client = ClientBuilder::new(client).with(Tracing { trusted });
     TracedClient(client.build())
 }
+
+/// The maximum number of redirects, as in reqwest's own policy.
+const MAX_REDIRECTS: usize = 10;
 
 /// The hosts that receive the baggage and the request id, which may be about users.
 #[derive(Clone, Debug)]
@@ -75,6 +80,22 @@ impl TrustedHosts {
     /// Trusts every host. Use it only if all requests stay inside your system.
     pub fn all() -> Self {
         Self(None)
+    }
+
+    /// Returns a policy that follows up to 10 redirects, but none from a trusted host to another host.
+    /// The caller then receives the redirect as the response.
+    pub fn redirect_policy(&self) -> Policy {
+        let trusted = self.clone();
+        Policy::custom(move |attempt| {
+            let first = attempt.previous().first();
+            let leaves = first.is_some_and(|first| trusted.contains(first))
+                && !trusted.contains(attempt.url());
+            match attempt.previous().len() {
+                _ if leaves => attempt.stop(),
+                ..=MAX_REDIRECTS => attempt.follow(),
+                _ => attempt.error("too many redirects"),
+            }
+        })
     }
 
     fn contains(&self, url: &Url) -> bool {
@@ -244,11 +265,12 @@ impl Exchange for Call {
         !self.is_head
     }
 
-    /// Cancellation by the caller is not an error, so the span only gets the attribute
-    /// `telemetry_common.cancelled`.
+    /// Cancellation by the caller is not an error, so span and metric only get the attribute
+    /// `telemetry_common.cancelled`. To drop a response before its body was read is one.
     fn end(&mut self, end: &End<'_>, span: &SpanRef<'_>) {
         if matches!(end.outcome, Outcome::Cancelled) {
             span.set_attribute(KeyValue::new(semconv::CANCELLED, true));
+            self.attributes.add(semconv::CANCELLED, true);
         }
         if let Some(error_type) = self.error_type(end.outcome) {
             edge::fail(span, error_type.clone(), "");

@@ -6,7 +6,7 @@
 
 use std::{
     error::Error,
-    fmt,
+    fmt, mem,
     pin::Pin,
     task::{self, Poll, ready},
     time::{Duration, Instant},
@@ -56,8 +56,8 @@ pub(crate) struct End<'e> {
 pub(crate) enum Outcome<'e> {
     /// The last frame of the response body was passed on.
     Completed,
-    /// The exchange was dropped earlier: a server's client closed the connection, or the caller of a
-    /// client cancelled.
+    /// The exchange was dropped earlier: a server's client closed the connection, the caller of a
+    /// client cancelled, or an outer layer gave up, such as a timeout.
     Cancelled,
     /// The service or the body panicked, and no inner layer caught the panic.
     Panicked,
@@ -104,16 +104,19 @@ impl Running {
 
     /// Runs a part of the exchange inside its span.
     pub(crate) fn run<T>(&mut self, work: impl FnOnce(&mut State) -> T) -> T {
-        self.state.is_polling = true;
+        let has_panicked = mem::replace(&mut self.state.is_polling, true);
         let output = self.current.run(|| work(&mut self.state));
-        self.state.is_polling = false;
+        self.state.is_polling = has_panicked;
         output
     }
 
     /// Returns a response whose body this exchange observes, unless it has ended.
     pub(crate) fn observe<B>(self, response: Response<B>) -> Response<ObservedBody<B>> {
         let running = self.state.exchange.is_some().then_some(self);
-        response.map(|body| ObservedBody { body, running })
+        response.map(|body| ObservedBody {
+            body: Some(body),
+            running,
+        })
     }
 }
 
@@ -136,7 +139,7 @@ impl State {
     /// Records one frame of the response body. `is_last` is whether the body is at its end.
     fn frame<D: Buf>(&mut self, frame: &Frame<D>, is_last: bool) {
         if let Some(data) = frame.data_ref() {
-            if self.response_size == 0 && !is_last {
+            if self.response_size == 0 && data.has_remaining() && !is_last {
                 self.first_byte = Some(self.started.elapsed());
             }
             self.response_size += data.remaining() as u64;
@@ -194,15 +197,33 @@ pin_project! {
     #[derive(Debug)]
     pub struct ObservedFuture<F> {
         #[pin]
-        response: F,
-        // `None` if the exchange is not observed.
+        response: Option<F>,
+        // `None` if the exchange is not observed, or if its body observes it.
         running: Option<Running>,
+    }
+
+    impl<F> PinnedDrop for ObservedFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            drop_inside(this.running, || this.response.set(None));
+        }
+    }
+}
+
+/// Drops a part of an exchange inside its span: what it logs then belongs to the exchange, and a
+/// panic is one of the exchange.
+fn drop_inside(running: &mut Option<Running>, drop: impl FnOnce()) {
+    if let Some(running) = running {
+        running.run(|_| drop());
     }
 }
 
 impl<F> ObservedFuture<F> {
     pub(crate) fn new(response: F, running: Option<Running>) -> Self {
-        Self { response, running }
+        Self {
+            response: Some(response),
+            running,
+        }
     }
 }
 
@@ -216,12 +237,14 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let response = this.response.as_mut().as_pin_mut();
+        let response = response.expect("a future is not polled after it was dropped");
         let Some(running) = this.running else {
-            let outcome = ready!(this.response.poll(context));
+            let outcome = ready!(response.poll(context));
             return Poll::Ready(outcome.map(|response| response.map(ObservedBody::unobserved)));
         };
         let outcome = ready!(running.run(|state| {
-            let outcome = ready!(this.response.as_mut().poll(context));
+            let outcome = ready!(response.poll(context));
             Poll::Ready(match outcome {
                 Ok(response) => Ok(state.respond(response)),
                 Err(error) => {
@@ -242,9 +265,16 @@ pin_project! {
     /// A response body whose exchange ends with its last frame.
     pub struct ObservedBody<B> {
         #[pin]
-        body: B,
+        body: Option<B>,
         // `None` if the exchange has ended or is not observed.
         running: Option<Running>,
+    }
+
+    impl<B> PinnedDrop for ObservedBody<B> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            drop_inside(this.running, || this.body.set(None));
+        }
     }
 }
 
@@ -252,7 +282,7 @@ impl<B> ObservedBody<B> {
     /// Returns a body that is not observed.
     pub(crate) fn unobserved(body: B) -> Self {
         Self {
-            body,
+            body: Some(body),
             running: None,
         }
     }
@@ -270,29 +300,36 @@ where
         context: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
+        let Some(mut body) = this.body.as_mut().as_pin_mut() else {
+            return Poll::Ready(None);
+        };
         let Some(running) = this.running else {
-            let frame = this.body.poll_frame(context);
+            let frame = body.poll_frame(context);
             return frame.map_err(Into::into);
         };
         let frame = ready!(running.run(|state| {
-            let frame = ready!(this.body.as_mut().poll_frame(context));
+            let frame = ready!(body.as_mut().poll_frame(context));
             let frame = frame.map(|frame| frame.map_err(Into::into));
             match &frame {
-                Some(Ok(frame)) => state.frame(frame, this.body.is_end_stream()),
+                Some(Ok(frame)) => state.frame(frame, body.is_end_stream()),
                 Some(Err(error)) => state.end(Outcome::Failed(&**error)),
                 None => state.end(Outcome::Completed),
             }
             Poll::Ready(frame)
         }));
+        if running.state.exchange.is_none() {
+            *this.running = None;
+        }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let body = self.body.as_ref();
+        body.map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

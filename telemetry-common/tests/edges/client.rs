@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{Router, http::HeaderMap, routing::get};
+use axum::{Router, http::HeaderMap, response::Redirect, routing::get};
 use reqwest_middleware::RequestBuilder;
 use telemetry_common::{
     RequestId,
@@ -105,6 +105,32 @@ async fn only_a_trusted_host_receives_baggage_and_request_id() {
         })
         .await;
         assert_eq!(text, received, "{trusted:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_leads_no_baggage_from_a_trusted_host_to_another() {
+    testing::install();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let away = format!("http://localhost:{port}/away");
+    let router = Router::new()
+        .route("/", get(async move || Redirect::temporary(&away)))
+        .route("/inside", get(async || Redirect::temporary("/end")))
+        .route("/end", get(async || "the end"))
+        .route("/away", get(async || "elsewhere"));
+    let mut server = JoinSet::new();
+    server.spawn(async { axum::serve(listener, router).await.unwrap() });
+    let trusted = TrustedHosts::only(["127.0.0.1"]);
+    let http = reqwest::Client::builder().redirect(trusted.redirect_policy());
+    let client = client::with_tracing(http.build().unwrap(), trusted);
+    for (path, status) in [("", 307), ("inside", 200)] {
+        let url = format!("http://127.0.0.1:{port}/{path}");
+        assert_eq!(
+            client.get(url).send().await.unwrap().status(),
+            status,
+            "{path}"
+        );
     }
 }
 

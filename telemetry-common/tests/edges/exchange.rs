@@ -1,6 +1,6 @@
 //! Tests of the ends of an exchange: the last frame, an error, a panic, a closed connection.
 
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     Router,
@@ -174,6 +174,48 @@ async fn an_uncaught_panic_is_a_panic_on_span_metric_and_log() {
     assert_failed(&spans, "GET /uncaught", "panic", "panicked");
 }
 
+/// Panics when it is dropped.
+struct Fragile;
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        info!("dropped inside the request");
+        panic!("the shelf fell over");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_is_dropped_inside_its_request() {
+    testing::install();
+    let waits = async || {
+        let _fragile = Fragile;
+        std::future::pending::<()>().await;
+    };
+    let app = Router::new()
+        .route("/fragile", get(waits))
+        .layer(server::layer());
+    let (panicked, spans) = testing::spans_of(async {
+        let request = Request::get("/fragile").body(Body::empty()).unwrap();
+        let mut response = Box::pin(app.oneshot(request));
+        assert!(futures::poll!(&mut response).is_pending());
+        std::panic::catch_unwind(AssertUnwindSafe(|| drop(response))).is_err()
+    })
+    .await;
+    assert!(panicked);
+    let span = spans.named("GET /fragile");
+    assert_eq!(attribute(span, semconv::ERROR_TYPE), Some(&"panic".into()));
+    let logs = testing::logs_of(spans.trace_id());
+    let dropped = logs
+        .iter()
+        .find(|log| format!("{:?}", log.record).contains("dropped inside"));
+    let context = dropped
+        .expect("a log record")
+        .record
+        .trace_context()
+        .unwrap();
+    assert_eq!(context.span_id, span.span_context.span_id());
+}
+
 #[tokio::test]
 async fn a_request_body_that_stops_half_way_is_told_apart_from_a_slow_one() {
     let mut tasks = JoinSet::new();
@@ -195,6 +237,12 @@ async fn a_request_body_that_stops_half_way_is_told_apart_from_a_slow_one() {
     let error_type = attribute(span, semconv::ERROR_TYPE);
     assert_eq!(error_type, Some(&"request_body".into()));
     assert!(has_series("/upload/half", Some("request_body")));
+    let size = semconv::HTTP_SERVER_REQUEST_BODY_SIZE;
+    let size = testing::sum(size, &pair("/upload/half".into()));
+    assert!(
+        (size - 5.0).abs() < f64::EPSILON,
+        "{size}: not as announced"
+    );
 
     let (mut slow, spans) = upload(address, "/upload/slow").await;
     sleep(SLOW).await;

@@ -3,12 +3,15 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    io,
+    panic::AssertUnwindSafe,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Request, Response, Uri};
+use futures::FutureExt;
 use http_body::{Body, Frame};
 use opentelemetry::{
     KeyValue, Value,
@@ -25,35 +28,46 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::helpers::series;
 
-/// The body of a call: messages and trailers, or a stream without end.
-struct Messages(VecDeque<Frame<Bytes>>, bool);
+/// The body of a call: its frames, and what comes after them.
+struct Messages(VecDeque<Frame<Bytes>>, After);
+
+#[derive(Clone, Copy)]
+enum After {
+    End,
+    Nothing,
+    Error,
+    Panic,
+}
 
 impl Messages {
     fn ending_with(status: u8) -> Self {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", status.to_string().parse().unwrap());
         let message = Frame::data(Bytes::from_static(b"message"));
-        Self([message, Frame::trailers(trailers)].into(), false)
+        Self([message, Frame::trailers(trailers)].into(), After::End)
     }
 }
 
 impl Body for Messages {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.0.pop_front() {
-            None if self.1 => Poll::Pending,
-            frame => Poll::Ready(frame.map(Ok)),
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match (self.0.pop_front(), self.1) {
+            (Some(frame), _) => Poll::Ready(Some(Ok(frame))),
+            (None, After::End) => Poll::Ready(None),
+            (None, After::Nothing) => Poll::Pending,
+            (None, After::Error) => Poll::Ready(Some(Err(io::Error::other("disk gone")))),
+            (None, After::Panic) => panic!("the shelf fell over"),
         }
     }
 }
 
 /// Calls a method through both layers. The server responds with `body`, and with `status` in its
-/// head if there is one. The client reads `frames` frames.
+/// head if there is one; `HTTP 503` is a response of a proxy. The client reads `frames` frames.
 async fn call(method: &str, body: Messages, status: Option<&str>, frames: usize) -> Spans {
     testing::install();
     let (mut body, status) = (Some(body), status.map(str::to_owned));
@@ -61,8 +75,10 @@ async fn call(method: &str, body: Messages, status: Option<&str>, frames: usize)
         assert!(request.headers().contains_key("traceparent"));
         assert_eq!(request.headers()["x-request-id"], "call-7");
         let mut response = Response::builder();
-        if let Some(status) = &status {
-            response = response.header("grpc-status", status);
+        match status.as_deref() {
+            Some("HTTP 503") => response = response.status(503),
+            Some(status) => response = response.header("grpc-status", status),
+            None => {}
         }
         let response = response.body(body.take().unwrap()).unwrap();
         async { Ok::<_, Infallible>(response) }
@@ -142,12 +158,7 @@ async fn a_call_ends_with_the_status_in_its_trailers() {
         attribute(client, semconv::SERVER_PORT),
         Some(&Value::I64(50051))
     );
-    let logs = testing::logs_of(spans.trace_id());
-    assert_eq!(logs.len(), 1);
-    assert_eq!(
-        logs[0].record.event_name(),
-        Some("telemetry_common.rpc.server.responded")
-    );
+    assert_eq!(access_log(&spans), "telemetry_common.rpc.server.responded");
 }
 
 #[tokio::test]
@@ -166,7 +177,7 @@ async fn a_client_s_mistake_is_a_failure_of_the_client_alone() {
 
 #[tokio::test]
 async fn an_unknown_method_cannot_grow_names_or_labels() {
-    let body = Messages([].into(), false);
+    let body = Messages([].into(), After::End);
     let spans = call("shop.Stock/Guessed", body, Some("12"), 1).await;
     let server = of_kind(&spans, &SpanKind::Server);
     assert_eq!(server.name, "grpc");
@@ -179,7 +190,7 @@ async fn an_unknown_method_cannot_grow_names_or_labels() {
 
 #[tokio::test]
 async fn a_stream_that_its_caller_cancels_is_cancelled_and_no_failure() {
-    let endless = Messages([Frame::data(Bytes::from_static(b"message"))].into(), true);
+    let endless = stream(After::Nothing);
     let spans = call("shop.Stock/Watch", endless, None, 1).await;
     let (server, client) = (
         of_kind(&spans, &SpanKind::Server),
@@ -187,5 +198,54 @@ async fn a_stream_that_its_caller_cancels_is_cancelled_and_no_failure() {
     );
     assert_ended(server, SERVER, "shop.Stock/Watch", "CANCELLED", false);
     assert_ended(client, CLIENT, "shop.Stock/Watch", "CANCELLED", false);
-    assert_eq!(attribute(client, semconv::CANCELLED), Some(&true.into()));
+    for span in [server, client] {
+        assert_eq!(attribute(span, semconv::CANCELLED), Some(&true.into()));
+    }
+    assert_eq!(access_log(&spans), "telemetry_common.rpc.server.cancelled");
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_is_told_apart_from_a_status() {
+    for (method, after, error_type, event) in [
+        ("shop.Stock/Fails", After::Error, "response_body", "failed"),
+        ("shop.Stock/Panics", After::Panic, "panic", "panicked"),
+    ] {
+        let call = AssertUnwindSafe(call(method, stream(after), None, 2));
+        // The spans of a call that panics are found by its method.
+        let _ = call.catch_unwind().await;
+        let spans = testing::events(&format!("telemetry_common.rpc.server.{event}"));
+        let trace = spans.iter().rev().find_map(|log| {
+            let is_own = format!("{:?}", log.record).contains(method);
+            is_own.then(|| log.record.trace_context().unwrap().trace_id)
+        });
+        let spans = Spans::of(trace.expect("an access log record"));
+        let server = of_kind(&spans, &SpanKind::Server);
+        let found = attribute(server, semconv::ERROR_TYPE);
+        assert_eq!(found, Some(&Value::from(error_type)), "{method}");
+        assert_ended(server, SERVER, method, "UNKNOWN", true);
+    }
+}
+
+#[tokio::test]
+async fn a_response_of_http_has_the_status_that_stands_for_it() {
+    let body = Messages([].into(), After::End);
+    let spans = call("shop.Stock/Proxied", body, Some("HTTP 503"), 1).await;
+    let client = of_kind(&spans, &SpanKind::Client);
+    assert_ended(client, CLIENT, "shop.Stock/Proxied", "UNAVAILABLE", true);
+    let server = of_kind(&spans, &SpanKind::Server);
+    assert_ended(server, SERVER, "_OTHER", "UNAVAILABLE", true);
+}
+
+/// A stream of one message.
+fn stream(after: After) -> Messages {
+    Messages([Frame::data(Bytes::from_static(b"message"))].into(), after)
+}
+
+/// Returns the event name of the only log record.
+fn access_log(spans: &Spans) -> String {
+    let logs = testing::logs_of(spans.trace_id());
+    let [log] = &logs[..] else {
+        panic!("expected one log record: {logs:?}")
+    };
+    log.record.event_name().unwrap().to_owned()
 }

@@ -7,7 +7,7 @@ use opentelemetry::{
     trace::{SpanId, TraceContextExt},
 };
 use telemetry_common::{RequestId, task, testing};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument, info, info_span};
 
 /// Returns the id of the current span, the request id and the number of baggage entries.
@@ -65,16 +65,27 @@ async fn spawned_work_keeps_span_request_id_and_baggage() {
 
 #[tokio::test]
 async fn detached_work_has_a_linked_trace_and_the_request_id() {
+    let (release, released) = oneshot::channel::<()>();
+    let (done, seen) = oneshot::channel();
     let request = async {
-        let id = RequestId::parse("load-43").unwrap();
-        let work = async {
+        let caller = async {
             let span = task::detached(info_span!(parent: None, "rebuild"));
-            task::spawn(async { current() }.instrument(span)).await
+            let work = async {
+                released.await.unwrap();
+                done.send(current()).unwrap();
+            };
+            span.in_scope(|| task::spawn(work));
         };
-        id.scope(work).await.unwrap()
+        let id = RequestId::parse("load-43").unwrap();
+        id.scope(caller).instrument(info_span!("caller")).await;
     };
-    let (there, spans) = testing::spans_of(request).await;
-    let (caller, rebuild) = (spans.named("test"), spans.named("rebuild"));
+    let ((), spans) = testing::spans_of(request).await;
+    let ended = spans.named("caller").end_time;
+    release.send(()).unwrap();
+    let there = seen.await.unwrap();
+    let spans = spans.wait_for("rebuild").await;
+    assert_eq!(spans.named("caller").end_time, ended);
+    let (caller, rebuild) = (spans.named("caller"), spans.named("rebuild"));
     assert_ne!(rebuild.span_context.trace_id(), spans.trace_id());
     assert_eq!(rebuild.parent_span_id, SpanId::INVALID);
     let link = rebuild.links.iter().next().expect("a link to the caller");

@@ -56,7 +56,7 @@ pub(super) fn start(
     };
     match options.protocol {
         Protocol::Http => HttpExchange::start(Arc::clone(options), request, upload),
-        Protocol::Grpc => crate::grpc::server::start(options.access_log, request),
+        Protocol::Grpc => crate::grpc::server::start(options, request),
     }
 }
 
@@ -103,8 +103,7 @@ struct HttpExchange {
     scheme: &'static str,
     protocol: &'static str,
     upload: Option<Arc<Upload>>,
-    /// The size of the request body in bytes, if the client announced it.
-    announced_size: Option<u64>,
+    is_head: bool,
     status: Option<StatusCode>,
 }
 
@@ -147,7 +146,6 @@ impl HttpExchange {
             { semconv::HTTP_RESPONSE_STATUS_CODE } = Empty,
             { semconv::ERROR_TYPE } = Empty,
         );
-        let announced_size = text(header::CONTENT_LENGTH).and_then(|size| size.parse().ok());
         let exchange = Self {
             active: ActiveRequest::new(method, origin.scheme),
             options,
@@ -158,7 +156,7 @@ impl HttpExchange {
             scheme: origin.scheme,
             protocol,
             upload,
-            announced_size,
+            is_head: original == "HEAD",
             status: None,
         };
         let name = || method::span_name(method, exchange.route.as_deref());
@@ -188,9 +186,12 @@ impl HttpExchange {
             (Outcome::Completed, Some(_)) => None,
             (Outcome::Completed, None) if !upload_failed => None,
             (Outcome::Cancelled, _) if !upload_failed => {
-                Some((CANCELLED, "the client closed the connection".to_owned()))
+                Some((CANCELLED, "dropped before the end".to_owned()))
             }
-            _ => Some((REQUEST_BODY, "the request body ended early".to_owned())),
+            _ => Some((
+                REQUEST_BODY,
+                "the request body could not be read".to_owned(),
+            )),
         }
     }
 
@@ -230,7 +231,7 @@ impl HttpExchange {
             ),
             Outcome::Cancelled => log_at_level!(
                 "telemetry_common.http.server.cancelled",
-                "{method} {route} was cancelled: the client closed the connection"
+                "{method} {route} was cancelled before its end"
             ),
             Outcome::Panicked => log_at_level!(
                 "telemetry_common.http.server.panicked",
@@ -260,8 +261,10 @@ impl HttpExchange {
         INSTRUMENTS.duration.record(seconds, &attributes);
         if self.options.body_sizes {
             if let Some(upload) = &self.upload {
-                let request_size = self.announced_size.unwrap_or_else(|| upload.received());
-                INSTRUMENTS.request_size.record(request_size, &attributes);
+                // Not the announced size, which any client can invent.
+                INSTRUMENTS
+                    .request_size
+                    .record(upload.received(), &attributes);
             }
             let response_size = end.response_size;
             INSTRUMENTS.response_size.record(response_size, &attributes);
@@ -276,7 +279,7 @@ impl Exchange for HttpExchange {
         span.set_attribute(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, code));
         self.fields.record(semconv::HTTP_RESPONSE_STATUS_CODE, code);
         add_headers(head, &self.id);
-        has_body(head.status) && self.method != "HEAD"
+        has_body(head.status) && !self.is_head
     }
 
     fn end(&mut self, end: &End<'_>, span: &SpanRef<'_>) {
@@ -322,11 +325,12 @@ pub(crate) fn add_headers(head: &mut Parts, id: &RequestId) {
     }
 }
 
-/// `error.type` of a request whose client closed the connection before the end of the response.
+/// `error.type` of a request that was dropped before the end of the response, usually because its
+/// client closed the connection.
 const CANCELLED: &str = "cancelled";
 /// `error.type` of a request whose handler panicked, if no layer turned the panic into a response.
 const PANIC: &str = "panic";
-/// `error.type` of a request whose body ended early.
+/// `error.type` of a request whose body could not be read, usually because its client stopped.
 const REQUEST_BODY: &str = "request_body";
 /// `error.type` of a response whose body returned an error.
 const RESPONSE_BODY: &str = "response_body";

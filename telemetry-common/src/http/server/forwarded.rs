@@ -29,9 +29,8 @@ pub(super) fn scheme(source: ClientAddress, headers: &HeaderMap) -> Option<&'sta
         ClientAddress::Forwarded { trusted_hops } => {
             parameter(hop(headers, &FORWARDED, trusted_hops)?, "proto")?
         }
-        ClientAddress::XForwardedFor { trusted_hops } => {
-            hop(headers, &X_FORWARDED_PROTO, trusted_hops)?
-        }
+        // A single value, or one that each proxy appends. The last proxy is the trusted one.
+        ClientAddress::XForwardedFor { .. } => hop(headers, &X_FORWARDED_PROTO, 1)?,
     };
     known_scheme(scheme)
 }
@@ -42,14 +41,15 @@ pub(super) fn known_scheme(scheme: &str) -> Option<&'static str> {
     known.find(|known| known.eq_ignore_ascii_case(scheme))
 }
 
-/// Returns the entry that the outermost trusted proxy added: number `trusted_hops` from the end, or
-/// the first entry of a shorter list.
+/// Returns the entry that the outermost trusted proxy added: number `trusted_hops` from the end.
 fn hop<'h>(headers: &'h HeaderMap, name: &HeaderName, trusted_hops: usize) -> Option<&'h str> {
     let values = headers.get_all(name).iter();
-    let entries = values.filter_map(|value| value.to_str().ok());
-    let entries: Vec<_> = entries.flat_map(|value| value.split(',')).collect();
-    let index = entries.len().saturating_sub(trusted_hops.max(1));
-    entries.get(index).map(|entry| entry.trim())
+    let entries: Vec<_> = values
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .collect();
+    let index = entries.len().checked_sub(trusted_hops)?;
+    let entry = str::from_utf8(entries.get(index)?).ok()?;
+    Some(entry.trim())
 }
 
 /// Returns a parameter of an entry of `Forwarded`, such as `for=192.0.2.60;proto=https`.
@@ -88,9 +88,14 @@ mod tests {
     #[test]
     fn a_client_cannot_choose_its_address_by_sending_the_header_itself() {
         let headers = headers(&X_FORWARDED_FOR, &["6.6.6.6", "192.0.2.60, 10.0.0.7"]);
-        for (trusted_hops, expected) in [(1, "10.0.0.7"), (2, "192.0.2.60"), (9, "6.6.6.6")] {
+        for (trusted_hops, expected) in [
+            (0, None),
+            (1, Some("10.0.0.7")),
+            (2, Some("192.0.2.60")),
+            (9, None),
+        ] {
             let source = ClientAddress::XForwardedFor { trusted_hops };
-            assert_eq!(client_address(source, &headers).unwrap(), expected);
+            assert_eq!(client_address(source, &headers), expected);
         }
         assert_eq!(client_address(ClientAddress::Peer, &headers), None);
     }

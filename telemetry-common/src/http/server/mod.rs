@@ -20,7 +20,11 @@
 //!
 //! The exchange ends with the last frame of the response body. Its duration, its access log record
 //! and its metrics therefore include the streaming of the body. The end is when the HTTP server
-//! takes the last frame, which may be shortly before the client receives it.
+//! takes the last frame, which may be shortly before the client receives it. An upgraded connection,
+//! such as a websocket, ends with its handshake.
+//!
+//! Put layers with a timeout or a limit of load inside this layer. If an outer layer drops the
+//! request, it is recorded as cancelled, as if its client had closed the connection.
 //!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>,
 //! <https://opentelemetry.io/docs/specs/semconv/http/http-metrics/>.
@@ -29,7 +33,7 @@ mod active;
 pub(crate) mod exchange;
 mod forwarded;
 mod instruments;
-mod options;
+pub(crate) mod options;
 mod origin;
 mod parent;
 mod upload;
@@ -148,11 +152,12 @@ impl ServerLayer {
         self
     }
 
-    /// Declares that the service terminates TLS itself: `url.scheme` is `https` if neither the URI
-    /// nor a trusted proxy says otherwise.
+    /// Declares that the service terminates TLS itself: `url.scheme` is `https`, unless a trusted
+    /// proxy sends another one. Without this declaration, it is the scheme of the URI, which only
+    /// HTTP/2 always has, or else `http`.
     #[must_use]
     pub fn tls(mut self) -> Self {
-        self.options().scheme = "https";
+        self.options().scheme = Some("https");
         self
     }
 

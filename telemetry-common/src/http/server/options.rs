@@ -48,7 +48,8 @@ pub enum ParentTrace {
 ///
 /// Any client can send the headers, so read them only behind a proxy that sets them.
 /// `trusted_hops` is the number of proxies in front of the server. Each of them appends the address
-/// of its own client, so the address of the first client is that many entries from the end.
+/// of its own client, so the address of the first client is that many entries from the end. If there
+/// are fewer entries, the address is that of the peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientAddress {
     /// The peer of the connection.
@@ -59,7 +60,7 @@ pub enum ClientAddress {
         /// The number of proxies.
         trusted_hops: usize,
     },
-    /// The header `X-Forwarded-For`. `X-Forwarded-Proto` is the scheme of the request.
+    /// The header `X-Forwarded-For`. The last value of `X-Forwarded-Proto` is the scheme.
     XForwardedFor {
         /// The number of proxies.
         trusted_hops: usize,
@@ -74,7 +75,8 @@ pub enum AccessLog {
     Info,
     /// One log record at level DEBUG for each request.
     Debug,
-    /// No log records, except warnings about response bodies that failed.
+    /// No log records, except warnings about services and response bodies that failed. Those are
+    /// logged at every level.
     Off,
 }
 
@@ -83,18 +85,19 @@ type Route = dyn Fn(&RequestHead<'_>) -> Option<Arc<str>> + Send + Sync;
 type Peer = dyn Fn(&RequestHead<'_>) -> Option<SocketAddr> + Send + Sync;
 
 #[derive(Clone)]
-pub(super) struct Options {
+pub(crate) struct Options {
     pub(super) protocol: Protocol,
     pub(super) skip: Option<Arc<Predicate>>,
-    pub(super) route: Option<Arc<Route>>,
+    pub(crate) route: Option<Arc<Route>>,
     pub(super) peer: Option<Arc<Peer>>,
     pub(super) parent: ParentTrace,
     pub(super) trusts_sampling: bool,
     pub(super) trusts_baggage: bool,
     pub(super) client_address: ClientAddress,
-    pub(super) access_log: AccessLog,
+    pub(crate) access_log: AccessLog,
     pub(super) body_sizes: bool,
-    pub(super) scheme: &'static str,
+    /// The scheme that the service declares.
+    pub(super) scheme: Option<&'static str>,
 }
 
 /// The conventions by which exchanges are recorded.
@@ -117,7 +120,7 @@ impl Options {
             client_address: ClientAddress::default(),
             access_log: AccessLog::default(),
             body_sizes: protocol == Protocol::Http,
-            scheme: "http",
+            scheme: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use http::{header::HOST, uri::Authority};
+use http::header::HOST;
 
 use super::{RequestHead, forwarded, options::Options};
 use crate::{edge::Attributes, semconv};
@@ -18,16 +18,20 @@ pub(crate) struct Origin<'r> {
 
 impl<'r> Origin<'r> {
     pub(super) fn of(options: &Options, head: &RequestHead<'r>) -> Self {
+        // The client writes the scheme of the URI, so what the service declares comes first.
         let scheme = forwarded::scheme(options.client_address, head.headers)
+            .or(options.scheme)
             .or_else(|| forwarded::known_scheme(head.uri.scheme_str()?))
-            .unwrap_or(options.scheme);
+            .unwrap_or("http");
         let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let host = head.uri.authority().map(Authority::as_str).or(host);
-        let (server, port) = host.map_or((None, None), split_port);
+        let host = host.map_or((None, None), split_port);
+        let authority = head.uri.authority();
+        let authority = authority.map(|it| (Some(it.host()), it.port_u16()));
+        let (server, port) = authority.unwrap_or(host);
         Self {
             scheme,
             server,
-            port,
+            port: port.map(i64::from),
             peer: peer(options, head),
             forwarded: forwarded::client_address(options.client_address, head.headers),
         }
@@ -47,7 +51,7 @@ impl<'r> Origin<'r> {
 }
 
 /// Splits `example.com:8080` or `[::1]:8080`.
-fn split_port(host: &str) -> (Option<&str>, Option<i64>) {
+fn split_port(host: &str) -> (Option<&str>, Option<u16>) {
     match host.rsplit_once(':') {
         Some((server, port)) if !port.ends_with(']') => (Some(server), port.parse().ok()),
         _ => (Some(host), None),
