@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+#[cfg(any(feature = "http", feature = "kafka"))]
+use opentelemetry::metrics::Histogram;
 use opentelemetry::{InstrumentationScope, global, metrics::Meter};
 
 use crate::{Service, semconv};
@@ -18,6 +20,18 @@ pub(crate) fn scope() -> InstrumentationScope {
 /// created earlier never exports.
 pub(crate) fn meter() -> Meter {
     global::meter_with_scope(scope())
+}
+
+/// Creates a histogram of durations in seconds, with the boundaries that the conventions recommend
+/// for HTTP and messaging.
+#[cfg(any(feature = "http", feature = "kafka"))]
+pub(crate) fn seconds(name: &'static str, description: &'static str) -> Histogram<f64> {
+    meter()
+        .f64_histogram(name)
+        .with_unit("s")
+        .with_description(description)
+        .with_boundaries(semconv::DURATION_BOUNDARIES.to_vec())
+        .build()
 }
 
 /// Returns the meter of a crate, which [`service!`](crate::service) identifies.

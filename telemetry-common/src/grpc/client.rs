@@ -16,7 +16,7 @@ use opentelemetry::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{GRPC, duration, method_of, status};
+use super::{GRPC, method_of, status};
 use crate::{
     current::Current,
     edge::{self, Attributes},
@@ -26,7 +26,7 @@ use crate::{
         exchange::{End, Exchange, Outcome, Running},
         outgoing,
     },
-    semconv,
+    scope, semconv,
 };
 
 /// Returns the layer around the channel to `endpoint`, whose host and port are recorded.
@@ -174,7 +174,7 @@ impl Exchange for Call {
 
 /// Created at the first call, because instruments must be created after telemetry is installed.
 static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
-    duration(
+    scope::seconds(
         semconv::RPC_CLIENT_CALL_DURATION,
         "Duration of outgoing remote procedure calls",
     )

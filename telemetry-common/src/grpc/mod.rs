@@ -19,12 +19,7 @@ mod status;
 
 pub use client::{ClientLayer, ClientService, client_layer};
 
-use opentelemetry::metrics::Histogram;
-
-use crate::{
-    http::server::{ServerLayer, grpc_layer},
-    scope, semconv,
-};
+use crate::http::server::{ServerLayer, grpc_layer};
 
 /// Returns the layer for gRPC services.
 ///
@@ -47,14 +42,4 @@ const OTHER: &str = "_OTHER";
 /// Returns the name of a method, such as `shop.Stock/Reserve`, from the path of its request.
 fn method_of(path: &str) -> &str {
     path.strip_prefix('/').unwrap_or(path)
-}
-
-/// Creates the histogram of the durations of calls.
-fn duration(name: &'static str, description: &'static str) -> Histogram<f64> {
-    scope::meter()
-        .f64_histogram(name)
-        .with_unit("s")
-        .with_description(description)
-        .with_boundaries(semconv::DURATION_BOUNDARIES.to_vec())
-        .build()
 }

@@ -10,21 +10,21 @@ use opentelemetry::{
 };
 use tracing::{Span, debug, field::Empty, info, info_span, warn};
 
-use super::{GRPC, OTHER, duration, method_of, status};
+use super::{GRPC, OTHER, method_of, status};
 use crate::{
     RequestId,
     current::Current,
     edge::{self, Attributes},
     error_chain,
     http::{
-        exchange::{End, Exchange, Outcome, Running},
+        exchange::{End, Exchange, Outcome, PANIC, RESPONSE_BODY, Running, SERVICE},
         server::{
             AccessLog,
             exchange::{IncomingRequest, add_headers},
             options::Options,
         },
     },
-    semconv,
+    scope, semconv,
 };
 
 /// Starts the exchange of a call.
@@ -107,14 +107,9 @@ impl GrpcExchange {
         status: &'static str,
     ) -> Option<(&'static str, String)> {
         match outcome {
-            Outcome::Panicked => Some(("panic", "the handler panicked".to_owned())),
+            Outcome::Panicked => Some((PANIC, "the handler panicked".to_owned())),
             Outcome::Failed(error) => {
-                let responded = self.http_status.is_some();
-                let error_type = if responded {
-                    "response_body"
-                } else {
-                    "service"
-                };
+                let error_type = self.http_status.map_or(SERVICE, |_| RESPONSE_BODY);
                 Some((error_type, error_chain(error).to_string()))
             }
             Outcome::Completed => {
@@ -220,7 +215,7 @@ impl Exchange for GrpcExchange {
 
 /// Created at the first call, because instruments must be created after telemetry is installed.
 static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
-    duration(
+    scope::seconds(
         semconv::RPC_SERVER_CALL_DURATION,
         "Duration of incoming remote procedure calls",
     )

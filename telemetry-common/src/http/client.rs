@@ -25,7 +25,7 @@ use reqwest::{Body, Request, Response, ResponseBuilderExt, Url, redirect::Policy
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware, Next};
 
 use super::{
-    exchange::{End, Exchange, Outcome, Running},
+    exchange::{End, Exchange, Outcome, PANIC, Running},
     method::{self, OTHER},
     outgoing, protocol_version,
 };
@@ -105,7 +105,7 @@ impl TrustedHosts {
     }
 }
 
-/// A client with the middleware of [`with_tracing`], and no others. It does not fail by itself.
+/// A client with the middleware of [`with_tracing`], and no others. The middleware never fails.
 #[derive(Clone, Debug)]
 pub struct TracedClient(ClientWithMiddleware);
 
@@ -240,7 +240,7 @@ impl Call {
         let is_error = |status: &StatusCode| status.is_client_error() || status.is_server_error();
         match outcome {
             Outcome::Failed(error) => Some(kind_of(error).into()),
-            Outcome::Panicked => Some("panic".into()),
+            Outcome::Panicked => Some(PANIC.into()),
             Outcome::Completed | Outcome::Cancelled => {
                 let status = self.status.filter(is_error)?;
                 Some(status.as_str().to_owned().into())
@@ -305,10 +305,8 @@ fn recordable(url: &Url) -> Url {
 
 /// Created at the first request, because instruments must be created after telemetry is installed.
 static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
-    scope::meter()
-        .f64_histogram(semconv::HTTP_CLIENT_REQUEST_DURATION)
-        .with_unit("s")
-        .with_description("Duration of HTTP client requests")
-        .with_boundaries(semconv::DURATION_BOUNDARIES.to_vec())
-        .build()
+    scope::seconds(
+        semconv::HTTP_CLIENT_REQUEST_DURATION,
+        "Duration of HTTP client requests",
+    )
 });

@@ -57,13 +57,25 @@ pub(crate) enum Outcome<'e> {
     /// The last frame of the response body was passed on.
     Completed,
     /// The exchange was dropped earlier: a server's client closed the connection, the caller of a
-    /// client cancelled, or an outer layer gave up, such as a timeout.
+    /// client cancelled, or an outer layer timed out.
     Cancelled,
     /// The service or the body panicked, and no inner layer caught the panic.
     Panicked,
     /// The service or the response body returned an error.
     Failed(&'e (dyn Error + 'static)),
 }
+
+/// `error.type` of a request that was dropped before the end of the response, usually because its
+/// client closed the connection.
+pub(crate) const CANCELLED: &str = "cancelled";
+/// `error.type` of a request whose handler panicked, if no layer turned the panic into a response.
+pub(crate) const PANIC: &str = "panic";
+/// `error.type` of a request whose body could not be read, usually because its client stopped.
+pub(crate) const REQUEST_BODY: &str = "request_body";
+/// `error.type` of a response whose body returned an error.
+pub(crate) const RESPONSE_BODY: &str = "response_body";
+/// `error.type` of a service that returned an error in place of a response.
+pub(crate) const SERVICE: &str = "service";
 
 /// A running exchange. It ends when it is dropped, at the latest.
 pub(crate) struct Running {
@@ -126,9 +138,15 @@ impl State {
         let (mut head, body) = response.into_parts();
         let (exchange, span) = (self.exchange.as_mut(), self.span.span());
         let has_body = exchange.is_some_and(|exchange| exchange.respond(&mut head, &span));
-        let length = head.headers.get(CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        self.expected_size = body.size_hint().exact().or(length);
+        let announced = || {
+            head.headers
+                .get(CONTENT_LENGTH)?
+                .to_str()
+                .ok()?
+                .parse()
+                .ok()
+        };
+        self.expected_size = body.size_hint().exact().or_else(announced);
         // Servers do not poll a body that is already at its end.
         if !has_body || body.is_end_stream() {
             self.end(Outcome::Completed);

@@ -18,8 +18,8 @@ use rdkafka::Message;
 use tracing::{Instrument, Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{attributes, extract, integer, messages, seconds};
-use crate::semconv;
+use super::{attributes, extract, integer, messages};
+use crate::{scope, semconv};
 
 /// The relation between the process span and the create span of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ struct Metrics {
 
 /// Created at the first message, because instruments must be created after telemetry is installed.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
-    duration: seconds(
+    duration: scope::seconds(
         semconv::MESSAGING_PROCESS_DURATION,
         "Duration of processing one message",
     ),

@@ -53,10 +53,7 @@ mod consumer;
 mod headers;
 mod producer;
 
-use opentelemetry::{
-    KeyValue,
-    metrics::{Counter, Histogram},
-};
+use opentelemetry::{KeyValue, metrics::Counter};
 
 pub use consumer::{ConsumerTelemetry, TraceRelation};
 pub use headers::{Headers, extract};
@@ -72,16 +69,6 @@ fn attributes(operation: &'static str, topic: &str) -> Vec<KeyValue> {
         KeyValue::new(semconv::MESSAGING_OPERATION_TYPE, operation),
         KeyValue::new(semconv::MESSAGING_DESTINATION_NAME, topic.to_owned()),
     ]
-}
-
-/// Creates a histogram of durations in seconds.
-fn seconds(name: &'static str, description: &'static str) -> Histogram<f64> {
-    scope::meter()
-        .f64_histogram(name)
-        .with_unit("s")
-        .with_description(description)
-        .with_boundaries(semconv::DURATION_BOUNDARIES.to_vec())
-        .build()
 }
 
 /// Creates a counter of messages.

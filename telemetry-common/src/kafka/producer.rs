@@ -16,8 +16,8 @@ use rdkafka::{
 use tracing::{Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{Headers, attributes, integer, messages, seconds};
-use crate::{failure, semconv};
+use super::{Headers, attributes, integer, messages};
+use crate::{failure, scope, semconv};
 
 /// Returns the create span of a message. The message must carry the context of this span:
 /// [`Headers::of`].
@@ -217,7 +217,7 @@ struct Metrics {
 
 /// Created at the first message, because instruments must be created after telemetry is installed.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
-    duration: seconds(
+    duration: scope::seconds(
         semconv::MESSAGING_CLIENT_OPERATION_DURATION,
         "Duration of messaging operations by a producer or consumer client",
     ),

@@ -37,7 +37,7 @@ const MAX_METRICS: usize = 200;
 /// `error` if the span has a field `error` or an event with one, as `#[instrument(err)]` logs it,
 /// else `ok`. The duration runs from the first enter to the end.
 ///
-/// The layer accepts these spans and events by itself. Neither the filter of the console nor the
+/// The layer accepts only these spans and events. Neither the filter of the console nor the
 /// sampler matters. With the layer of [`context`](super::context) before it, the fields of outer
 /// spans count as well. The cardinality limit of the SDK bounds the number of series.
 pub fn metrics<S>() -> impl Layer<S>
@@ -120,7 +120,7 @@ impl From<FieldValue> for Value {
         match value {
             FieldValue::I64(value) => value.into(),
             FieldValue::U64(value) => {
-                i64::try_from(value).map_or(value.to_string().into(), Self::I64)
+                i64::try_from(value).map_or_else(|_| value.to_string().into(), Self::I64)
             }
             FieldValue::F64(value) => value.into(),
             FieldValue::Bool(value) => value.into(),

@@ -217,7 +217,7 @@ async fn a_handler_is_dropped_inside_its_request() {
 }
 
 #[tokio::test]
-async fn a_request_body_that_stops_half_way_is_told_apart_from_a_slow_one() {
+async fn a_request_body_that_stops_half_way_is_distinguished_from_a_slow_one() {
     let mut tasks = JoinSet::new();
     let router = Router::new()
         .route(

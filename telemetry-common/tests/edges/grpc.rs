@@ -205,7 +205,7 @@ async fn a_stream_that_its_caller_cancels_is_cancelled_and_no_failure() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_off_is_told_apart_from_a_status() {
+async fn a_stream_that_breaks_off_is_distinguished_from_a_status() {
     for (method, after, error_type, event) in [
         ("shop.Stock/Fails", After::Error, "response_body", "failed"),
         ("shop.Stock/Panics", After::Panic, "panic", "panicked"),

@@ -26,7 +26,9 @@ use crate::{
     error_chain,
     http::{
         X_REQUEST_ID,
-        exchange::{End, Exchange, Outcome, Running},
+        exchange::{
+            CANCELLED, End, Exchange, Outcome, PANIC, REQUEST_BODY, RESPONSE_BODY, Running, SERVICE,
+        },
         method::{self, OTHER},
         protocol_version,
     },
@@ -174,25 +176,27 @@ impl HttpExchange {
 
     /// Returns `error.type` and a description, or `None` if the exchange did not fail. A response
     /// 4xx is not a failure of the server.
-    fn failure(&self, outcome: Outcome<'_>) -> Option<(&'static str, String)> {
-        let status = self.status.filter(StatusCode::is_server_error);
+    fn failure(&self, outcome: Outcome<'_>) -> Option<(Cow<'static, str>, String)> {
+        let failed = self.status.filter(StatusCode::is_server_error);
         let upload_failed = self.upload.as_ref().is_some_and(|it| it.has_failed());
-        match (outcome, status) {
-            (Outcome::Panicked, _) => Some((PANIC, "the handler panicked".to_owned())),
-            (Outcome::Failed(error), _) if self.status.is_some() => {
-                Some((RESPONSE_BODY, error_chain(error).to_string()))
+        let (error_type, description) = match (outcome, failed) {
+            (Outcome::Panicked, _) => (PANIC, "the handler panicked".to_owned()),
+            (Outcome::Failed(error), _) => {
+                let error_type = self.status.map_or(SERVICE, |_| RESPONSE_BODY);
+                (error_type, error_chain(error).to_string())
             }
-            (Outcome::Failed(error), _) => Some((SERVICE, error_chain(error).to_string())),
-            (Outcome::Completed, Some(_)) => None,
-            (Outcome::Completed, None) if !upload_failed => None,
-            (Outcome::Cancelled, _) if !upload_failed => {
-                Some((CANCELLED, "dropped before the end".to_owned()))
+            // By convention, a status code needs no description.
+            (Outcome::Completed, Some(status)) => {
+                return Some((status.as_str().to_owned().into(), String::new()));
             }
-            _ => Some((
+            _ if upload_failed => (
                 REQUEST_BODY,
                 "the request body could not be read".to_owned(),
-            )),
-        }
+            ),
+            (Outcome::Cancelled, _) => (CANCELLED, "dropped before the end".to_owned()),
+            (Outcome::Completed, None) => return None,
+        };
+        Some((error_type.into(), description))
     }
 
     fn log(&self, end: &End<'_>, error_type: Option<&str>) {
@@ -247,7 +251,7 @@ impl HttpExchange {
         }
     }
 
-    fn measure(&self, end: &End<'_>, error_type: Option<String>) {
+    fn measure(&self, end: &End<'_>, error_type: Option<Cow<'static, str>>) {
         let mut attributes = Attributes(Vec::with_capacity(7));
         attributes.add(semconv::HTTP_REQUEST_METHOD, self.method);
         attributes.add(semconv::URL_SCHEME, self.scheme);
@@ -283,22 +287,15 @@ impl Exchange for HttpExchange {
     }
 
     fn end(&mut self, end: &End<'_>, span: &SpanRef<'_>) {
-        let failure = self.failure(end.outcome);
-        let failed_status = self.status.filter(StatusCode::is_server_error);
-        let error_type = match &failure {
-            Some((error_type, _)) => Some((*error_type).to_owned()),
-            None => failed_status.map(|status| status.as_str().to_owned()),
-        };
         if let Some(time) = end.first_byte {
             let time = time.as_secs_f64();
             span.set_attribute(KeyValue::new(semconv::TIME_TO_FIRST_BYTE, time));
         }
-        if let Some(error_type) = &error_type {
-            self.fields.record(semconv::ERROR_TYPE, error_type);
-            // By convention, a status code needs no description.
-            let description = failure.map(|(_, description)| description);
-            edge::fail(span, error_type.clone(), description.unwrap_or_default());
-        }
+        let error_type = self.failure(end.outcome).map(|(error_type, description)| {
+            self.fields.record(semconv::ERROR_TYPE, &*error_type);
+            edge::fail(span, error_type.clone(), description);
+            error_type
+        });
         self.log(end, error_type.as_deref());
         self.measure(end, error_type);
     }
@@ -324,15 +321,3 @@ pub(crate) fn add_headers(head: &mut Parts, id: &RequestId) {
         head.headers.insert(X_SENTRY_EVENT_ID, id);
     }
 }
-
-/// `error.type` of a request that was dropped before the end of the response, usually because its
-/// client closed the connection.
-const CANCELLED: &str = "cancelled";
-/// `error.type` of a request whose handler panicked, if no layer turned the panic into a response.
-const PANIC: &str = "panic";
-/// `error.type` of a request whose body could not be read, usually because its client stopped.
-const REQUEST_BODY: &str = "request_body";
-/// `error.type` of a response whose body returned an error.
-const RESPONSE_BODY: &str = "response_body";
-/// `error.type` of a service that returned an error in place of a response.
-const SERVICE: &str = "service";

@@ -22,12 +22,10 @@ pub(super) static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
             .build()
     };
     Instruments {
-        duration: meter
-            .f64_histogram(semconv::HTTP_SERVER_REQUEST_DURATION)
-            .with_unit("s")
-            .with_description("Duration of HTTP server requests")
-            .with_boundaries(semconv::DURATION_BOUNDARIES.to_vec())
-            .build(),
+        duration: scope::seconds(
+            semconv::HTTP_SERVER_REQUEST_DURATION,
+            "Duration of HTTP server requests",
+        ),
         request_size: size(
             semconv::HTTP_SERVER_REQUEST_BODY_SIZE,
             "Size of HTTP server request bodies",
