@@ -14,12 +14,12 @@
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>.
 
 mod client;
-pub(crate) mod server;
+mod server;
 mod status;
 
 pub use client::{ClientLayer, ClientService, client_layer};
 
-use crate::http::server::{ServerLayer, grpc_layer};
+use crate::http::server::ServerLayer;
 
 /// Returns the layer for gRPC services.
 ///
@@ -31,7 +31,7 @@ use crate::http::server::{ServerLayer, grpc_layer};
 ///
 /// Put layers that translate other protocols to gRPC, such as grpc-web, outside of this one.
 pub fn server_layer() -> ServerLayer {
-    grpc_layer()
+    ServerLayer::new(server::start)
 }
 
 /// The value of `rpc.system.name`.

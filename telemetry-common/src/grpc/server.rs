@@ -1,6 +1,10 @@
 //! A call as a server records it.
 
-use std::{borrow::Cow, mem, sync::LazyLock};
+use std::{
+    borrow::Cow,
+    mem,
+    sync::{Arc, LazyLock},
+};
 
 use http::{HeaderMap, StatusCode, response::Parts};
 use opentelemetry::{
@@ -8,7 +12,7 @@ use opentelemetry::{
     metrics::Histogram,
     trace::{SpanKind, SpanRef},
 };
-use tracing::{Span, debug, field::Empty, info, info_span, warn};
+use tracing::{Span, field::Empty, info_span, warn};
 
 use super::{GRPC, OTHER, method_of, status};
 use crate::{
@@ -21,14 +25,19 @@ use crate::{
         server::{
             AccessLog,
             exchange::{IncomingRequest, add_headers},
-            options::Options,
+            options::{Options, at_level},
+            upload::Upload,
         },
     },
     scope, semconv,
 };
 
 /// Starts the exchange of a call.
-pub(crate) fn start(options: &Options, request: IncomingRequest<'_>) -> Running {
+pub(super) fn start(
+    options: &Arc<Options>,
+    request: IncomingRequest<'_>,
+    _: Option<Arc<Upload>>,
+) -> Running {
     let original = method_of(request.head.uri.path());
     // The function of the application knows the methods. Without it, the status reveals an unknown
     // one.
@@ -122,8 +131,9 @@ impl GrpcExchange {
     fn log(&self, end: &End<'_>, status: &'static str, error_type: Option<&str>) {
         let method = &*self.method;
         macro_rules! log {
-            ($level:ident, $name:literal, $($message:tt)+) => {
-                $level!(
+            ($log:ident!($($level:expr)?), $name:literal, $($message:tt)+) => {
+                $log!(
+                    $($level,)?
                     name: $name,
                     {
                         { semconv::RPC_METHOD } = method,
@@ -136,29 +146,26 @@ impl GrpcExchange {
                 )
             };
         }
-        macro_rules! log_at_level {
-            ($($arguments:tt)+) => {
-                match self.access_log {
-                    AccessLog::Info => log!(info, $($arguments)+),
-                    AccessLog::Debug => log!(debug, $($arguments)+),
-                    AccessLog::Off => {}
-                }
-            };
-        }
         match end.outcome {
-            Outcome::Completed => log_at_level!(
+            Outcome::Completed => log!(
+                at_level!(self.access_log),
                 "telemetry_common.rpc.server.responded",
                 "{method} responded with {status}"
             ),
-            Outcome::Cancelled => log_at_level!(
+            Outcome::Cancelled => log!(
+                at_level!(self.access_log),
                 "telemetry_common.rpc.server.cancelled",
                 "{method} was cancelled before its end"
             ),
             Outcome::Panicked => {
-                log_at_level!("telemetry_common.rpc.server.panicked", "{method} panicked");
+                log!(
+                    at_level!(self.access_log),
+                    "telemetry_common.rpc.server.panicked",
+                    "{method} panicked"
+                );
             }
             Outcome::Failed(error) => log!(
-                warn,
+                warn!(),
                 "telemetry_common.rpc.server.failed",
                 "{method} failed: {}",
                 error_chain(error)

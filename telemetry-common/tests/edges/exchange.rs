@@ -1,48 +1,32 @@
 //! Tests of the ends of an exchange: the last frame, an error, a panic, a closed connection.
 
-use std::{convert::Infallible, io, net::SocketAddr, panic::AssertUnwindSafe, time::Duration};
+use std::{convert::Infallible, io, panic::AssertUnwindSafe};
 
 use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
     extract::Request,
     response::Response,
-    routing::{get, options, post},
+    routing::{get, options},
 };
 use futures::{StreamExt, stream};
 use opentelemetry::{
     KeyValue, Value,
     trace::{SpanKind, Status},
 };
-use opentelemetry_sdk::trace::SpanData;
 use telemetry_common::{
     http::server,
     semconv,
     testing::{self, Spans, attribute},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
     task::JoinSet,
     time::{Instant, sleep},
 };
 use tower::ServiceExt;
 use tracing::{Instrument, info, info_span};
 
-use crate::helpers::{client, series};
-
-/// How long the slow responses of these tests take.
-const SLOW: Duration = Duration::from_secs(1);
-
-/// Serves `router` with the layer. Returns its address.
-async fn serve(router: Router, tasks: &mut JoinSet<()>) -> SocketAddr {
-    testing::install();
-    let router = router.layer(server::layer());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tasks.spawn(async { axum::serve(listener, router).await.unwrap() });
-    address
-}
+use crate::helpers::{SLOW, client, duration, has_series, pair, serve};
 
 /// A body whose first frame arrives at once, and the rest as `rest` does.
 fn body<S>(rest: S) -> Body
@@ -217,51 +201,6 @@ async fn a_handler_is_dropped_inside_its_request() {
 }
 
 #[tokio::test]
-async fn a_request_body_that_stops_half_way_is_distinguished_from_a_slow_one() {
-    let mut tasks = JoinSet::new();
-    let router = Router::new()
-        .route(
-            "/upload/half",
-            post(async |body: Bytes| body.len().to_string()),
-        )
-        .route(
-            "/upload/slow",
-            post(async |body: Bytes| body.len().to_string()),
-        );
-    let address = serve(router, &mut tasks).await;
-
-    let (mut half, spans) = upload(address, "/upload/half").await;
-    half.shutdown().await.unwrap();
-    let spans = spans.wait_for("POST /upload/half").await;
-    let span = spans.named("POST /upload/half");
-    let error_type = attribute(span, semconv::ERROR_TYPE);
-    assert_eq!(error_type, Some(&"request_body".into()));
-    assert!(has_series("/upload/half", Some("request_body")));
-    let size = semconv::HTTP_SERVER_REQUEST_BODY_SIZE;
-    let size = testing::sum(size, &pair("/upload/half".into()));
-    assert!(
-        (size - 5.0).abs() < f64::EPSILON,
-        "{size}: not as announced"
-    );
-
-    let (mut slow, spans) = upload(address, "/upload/slow").await;
-    sleep(SLOW).await;
-    slow.write_all(b"world").await.unwrap();
-    let mut response = [0; 12];
-    slow.read_exact(&mut response).await.unwrap();
-    assert_eq!(&response, b"HTTP/1.1 200");
-    let spans = spans.wait_for("POST /upload/slow").await;
-    let span = spans.named("POST /upload/slow");
-    assert!(duration(span) >= SLOW);
-    assert_eq!(attribute(span, semconv::ERROR_TYPE), None);
-    assert_eq!(span.status, Status::Unset);
-    assert!(has_series("/upload/slow", None));
-    let size = semconv::HTTP_SERVER_REQUEST_BODY_SIZE;
-    let size = testing::sum(size, &pair("/upload/slow".into()));
-    assert!((size - 10.0).abs() < f64::EPSILON, "{size}");
-}
-
-#[tokio::test]
 async fn a_streamed_response_of_the_announced_length_is_complete() {
     let mut tasks = JoinSet::new();
     let announced = async || {
@@ -371,30 +310,6 @@ async fn broken(url: &str) -> Spans {
     spans.wait_for(&format!("GET {path}")).await
 }
 
-/// Starts an upload of 10 bytes and sends five of them.
-async fn upload(address: SocketAddr, path: &str) -> (TcpStream, Spans) {
-    let (stream, spans) = testing::spans_of(async {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let traceparent = telemetry_common::traceparent().unwrap();
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: test\r\ntraceparent: {traceparent}\r\n\
-             content-length: 10\r\n\r\nhello"
-        );
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream
-    })
-    .await;
-    (stream, spans)
-}
-
-fn duration(span: &SpanData) -> Duration {
-    span.end_time.duration_since(span.start_time).unwrap()
-}
-
-fn pair(route: Value) -> KeyValue {
-    KeyValue::new(semconv::HTTP_ROUTE, route)
-}
-
 /// Asserts that span, metric and access log record have this failure.
 #[track_caller]
 fn assert_failed(spans: &Spans, name: &str, error_type: &str, event: &str) {
@@ -420,23 +335,4 @@ fn assert_failed(spans: &Spans, name: &str, error_type: &str, event: &str) {
     assert_eq!(access.record.event_name(), Some(&*event));
     let own = access.record.trace_context().unwrap().span_id;
     assert_eq!(own, span.span_context.span_id());
-}
-
-/// Whether the duration metric has one series of this route, with this `error.type`.
-#[track_caller]
-fn has_series(route: &str, error_type: Option<&str>) -> bool {
-    let series = series(
-        semconv::HTTP_SERVER_REQUEST_DURATION,
-        &pair(route.to_owned().into()),
-    );
-    let [series] = &series[..] else {
-        panic!("expected one series: {series:?}")
-    };
-    let found = series
-        .iter()
-        .find(|pair| pair.key.as_str() == semconv::ERROR_TYPE);
-    found
-        .map(|pair| pair.value.as_str().into_owned())
-        .as_deref()
-        == error_type
 }

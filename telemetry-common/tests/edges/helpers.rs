@@ -8,16 +8,17 @@ use axum::{
     http::StatusCode,
     routing::{any, get},
 };
-use opentelemetry::KeyValue;
-use opentelemetry_sdk::metrics::data::{
-    AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics,
+use opentelemetry::{KeyValue, Value};
+use opentelemetry_sdk::{
+    metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics},
+    trace::SpanData,
 };
 use telemetry_common::{
     http::{
         client::{self, TrustedHosts},
         server,
     },
-    testing,
+    semconv, testing,
 };
 use tokio::{net::TcpListener, task::JoinSet};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -86,4 +87,46 @@ pub(crate) fn series(metric: &str, attribute: &KeyValue) -> Vec<Vec<KeyValue>> {
     }
     series.retain(|attributes| attributes.contains(attribute));
     series
+}
+
+/// How long the slow responses of these tests take.
+pub(crate) const SLOW: Duration = Duration::from_secs(1);
+
+/// Serves `router` with the server layer. Returns its address.
+pub(crate) async fn serve(router: Router, tasks: &mut JoinSet<()>) -> SocketAddr {
+    testing::install();
+    let router = router.layer(server::layer());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tasks.spawn(async { axum::serve(listener, router).await.unwrap() });
+    address
+}
+
+/// Returns the duration of a span.
+pub(crate) fn duration(span: &SpanData) -> Duration {
+    span.end_time.duration_since(span.start_time).unwrap()
+}
+
+/// Returns the attribute of a route.
+pub(crate) fn pair(route: Value) -> KeyValue {
+    KeyValue::new(semconv::HTTP_ROUTE, route)
+}
+
+/// Whether the duration metric has one series of this route, with this `error.type`.
+#[track_caller]
+pub(crate) fn has_series(route: &str, error_type: Option<&str>) -> bool {
+    let series = series(
+        semconv::HTTP_SERVER_REQUEST_DURATION,
+        &pair(route.to_owned().into()),
+    );
+    let [series] = &series[..] else {
+        panic!("expected one series: {series:?}")
+    };
+    let found = series
+        .iter()
+        .find(|pair| pair.key.as_str() == semconv::ERROR_TYPE);
+    found
+        .map(|pair| pair.value.as_str().into_owned())
+        .as_deref()
+        == error_type
 }

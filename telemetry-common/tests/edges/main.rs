@@ -11,6 +11,7 @@ mod kafka;
 mod layers;
 mod metrics;
 mod options;
+mod request_body;
 mod server;
 mod subscriber;
 mod task;

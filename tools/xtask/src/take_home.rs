@@ -17,7 +17,7 @@ use testbed::{
     kafka::Kafka,
     postgres::Postgres,
     process::{Process, Signal, Spec},
-    sink::{Sink, Span},
+    sink::{Log, Sink, Span},
     system::http,
 };
 use tokio::runtime::Runtime;
@@ -286,7 +286,9 @@ async fn check_jobs(executable: &Path) -> Result<()> {
                     && rebuild.links.iter().any(|(_, span)| *span == run.span_id)
             };
             let logged = logs.iter().filter(|log| log.trace_id == run.trace_id);
-            own.count() == 3 && named("rebuild index").any(linked) && logged.count() == 4
+            let has_id = |log: &&Log| log.attributes.contains_key("telemetry_common.request.id");
+            let logged = logged.filter(has_id).count();
+            own.count() == 3 && named("rebuild index").any(linked) && logged == 4
         };
         named("clean up").all(is_complete).then_some(())
     };

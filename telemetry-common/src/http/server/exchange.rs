@@ -8,13 +8,13 @@ use opentelemetry::{
     trace::{SpanContext, SpanKind, SpanRef},
 };
 use opentelemetry_http::HeaderExtractor;
-use tracing::{Span, debug, field::Empty, info, info_span, warn};
+use tracing::{Span, field::Empty, info_span, warn};
 
 use super::{
     RequestHead,
     active::ActiveRequest,
     instruments::INSTRUMENTS,
-    options::{AccessLog, Options, Protocol},
+    options::{AccessLog, Options, at_level},
     origin::Origin,
     parent,
     upload::Upload,
@@ -56,10 +56,7 @@ pub(super) fn start(
         parent,
         link,
     };
-    match options.protocol {
-        Protocol::Http => HttpExchange::start(Arc::clone(options), request, upload),
-        Protocol::Grpc => crate::grpc::server::start(options, request),
-    }
+    (options.start)(options, request, upload)
 }
 
 /// A request before its exchange starts.
@@ -91,7 +88,7 @@ fn route_of(options: &Options, head: &RequestHead<'_>) -> Option<Arc<str>> {
     None
 }
 
-struct HttpExchange {
+pub(super) struct HttpExchange {
     /// Counts this request as active.
     #[expect(dead_code, reason = "it counts until it is dropped")]
     active: ActiveRequest,
@@ -110,15 +107,15 @@ struct HttpExchange {
 }
 
 impl HttpExchange {
-    fn start(
-        options: Arc<Options>,
+    pub(super) fn start(
+        options: &Arc<Options>,
         request: IncomingRequest<'_>,
         upload: Option<Arc<Upload>>,
     ) -> Running {
         let (head, origin) = (request.head, &request.origin);
         let original = head.method.as_str();
         let method = method::known(original);
-        let route = route_of(&options, head);
+        let route = route_of(options, head);
         let protocol = protocol_version(head.version);
         let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
         let describe = |attributes: &mut Attributes| {
@@ -150,7 +147,7 @@ impl HttpExchange {
         );
         let exchange = Self {
             active: ActiveRequest::new(method, origin.scheme),
-            options,
+            options: Arc::clone(options),
             fields: fields.clone(),
             id: request.id,
             method,
@@ -204,8 +201,9 @@ impl HttpExchange {
         let status = self.status.map(|status| i64::from(status.as_u16()));
         let code = status.unwrap_or_default();
         macro_rules! log {
-            ($level:ident, $name:literal, $($message:tt)+) => {
-                $level!(
+            ($log:ident!($($level:expr)?), $name:literal, $($message:tt)+) => {
+                $log!(
+                    $($level,)?
                     name: $name,
                     {
                         { semconv::HTTP_REQUEST_METHOD } = method,
@@ -219,31 +217,25 @@ impl HttpExchange {
                 )
             };
         }
-        macro_rules! log_at_level {
-            ($($arguments:tt)+) => {
-                match self.options.access_log {
-                    AccessLog::Info => log!(info, $($arguments)+),
-                    AccessLog::Debug => log!(debug, $($arguments)+),
-                    AccessLog::Off => {}
-                }
-            };
-        }
         match end.outcome {
-            Outcome::Completed => log_at_level!(
+            Outcome::Completed => log!(
+                at_level!(self.options.access_log),
                 "telemetry_common.http.server.responded",
                 "{method} {route} responded with {code}"
             ),
-            Outcome::Cancelled => log_at_level!(
+            Outcome::Cancelled => log!(
+                at_level!(self.options.access_log),
                 "telemetry_common.http.server.cancelled",
                 "{method} {route} was cancelled before its end"
             ),
-            Outcome::Panicked => log_at_level!(
+            Outcome::Panicked => log!(
+                at_level!(self.options.access_log),
                 "telemetry_common.http.server.panicked",
                 "{method} {route} panicked"
             ),
             // Nothing else logs the error of a body: the response has already begun.
             Outcome::Failed(error) => log!(
-                warn,
+                warn!(),
                 "telemetry_common.http.server.failed",
                 "{method} {route} failed: {}",
                 error_chain(error)

@@ -36,7 +36,7 @@ mod instruments;
 pub(crate) mod options;
 mod origin;
 mod parent;
-mod upload;
+pub(crate) mod upload;
 
 use std::{
     fmt::Display,
@@ -52,18 +52,13 @@ use tower_service::Service;
 
 use super::{ObservedBody, ObservedFuture};
 pub use options::{AccessLog, ClientAddress, ParentTrace, RequestHead};
-use options::{Options, Protocol};
+use options::{Options, Start};
 pub(crate) use parent::decides_anew;
 pub use upload::RequestBody;
 
 /// Returns the layer for HTTP services.
 pub fn layer() -> ServerLayer {
-    ServerLayer(Arc::new(Options::new(Protocol::Http)))
-}
-
-/// Returns the layer for gRPC services.
-pub(crate) fn grpc_layer() -> ServerLayer {
-    ServerLayer(Arc::new(Options::new(Protocol::Grpc)))
+    ServerLayer::new(exchange::HttpExchange::start)
 }
 
 /// The layer that observes the requests of a service. [`layer`] creates it.
@@ -71,6 +66,11 @@ pub(crate) fn grpc_layer() -> ServerLayer {
 pub struct ServerLayer(Arc<Options>);
 
 impl ServerLayer {
+    /// Returns a layer that records by the conventions of `start`.
+    pub(crate) fn new(start: Start) -> Self {
+        Self(Arc::new(Options::new(start)))
+    }
+
     /// Skips the requests for which `predicate` returns true, such as health checks: they have no
     /// span, measurement, log record or request id.
     #[must_use]
@@ -145,7 +145,7 @@ impl ServerLayer {
         self
     }
 
-    /// Sets whether the sizes of the bodies are recorded as metrics, which is the default for HTTP.
+    /// Sets whether the sizes of the bodies are recorded as metrics, which is the default.
     #[must_use]
     pub fn body_sizes(mut self, recorded: bool) -> Self {
         self.options().body_sizes = recorded;

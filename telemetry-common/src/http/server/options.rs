@@ -4,6 +4,9 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
 
+use super::{exchange::IncomingRequest, upload::Upload};
+use crate::http::exchange::Running;
+
 /// The head of a request, as the options see it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -80,13 +83,26 @@ pub enum AccessLog {
     Off,
 }
 
+/// Logs an event at the level of the access log. The arguments are those of `tracing::info!`.
+macro_rules! at_level {
+    ($level:expr, $($arguments:tt)+) => {
+        match $level {
+            AccessLog::Info => ::tracing::info!($($arguments)+),
+            AccessLog::Debug => ::tracing::debug!($($arguments)+),
+            AccessLog::Off => {}
+        }
+    };
+}
+pub(crate) use at_level;
+
 type Predicate = dyn Fn(&RequestHead<'_>) -> bool + Send + Sync;
 type Route = dyn Fn(&RequestHead<'_>) -> Option<Arc<str>> + Send + Sync;
 type Peer = dyn Fn(&RequestHead<'_>) -> Option<SocketAddr> + Send + Sync;
 
 #[derive(Clone)]
 pub(crate) struct Options {
-    pub(super) protocol: Protocol,
+    /// The conventions by which exchanges are recorded.
+    pub(super) start: Start,
     pub(super) skip: Option<Arc<Predicate>>,
     pub(crate) route: Option<Arc<Route>>,
     pub(super) peer: Option<Arc<Peer>>,
@@ -100,17 +116,13 @@ pub(crate) struct Options {
     pub(super) scheme: Option<&'static str>,
 }
 
-/// The conventions by which exchanges are recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
-    Http,
-    Grpc,
-}
+/// Starts an exchange by the conventions of one protocol.
+pub(crate) type Start = fn(&Arc<Options>, IncomingRequest<'_>, Option<Arc<Upload>>) -> Running;
 
 impl Options {
-    pub(super) fn new(protocol: Protocol) -> Self {
+    pub(super) fn new(start: Start) -> Self {
         Self {
-            protocol,
+            start,
             skip: None,
             route: None,
             peer: None,
@@ -119,7 +131,7 @@ impl Options {
             trusts_baggage: true,
             client_address: ClientAddress::default(),
             access_log: AccessLog::default(),
-            body_sizes: protocol == Protocol::Http,
+            body_sizes: true,
             scheme: None,
         }
     }
@@ -128,7 +140,6 @@ impl Options {
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
-            .field("protocol", &self.protocol)
             .field("parent", &self.parent)
             .field("client_address", &self.client_address)
             .field("access_log", &self.access_log)

@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 
 /// The progress of a request body.
 #[derive(Debug, Default)]
-pub(super) struct Upload {
+pub(crate) struct Upload {
     received: AtomicU64,
     failed: AtomicBool,
 }
