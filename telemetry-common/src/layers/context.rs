@@ -301,7 +301,6 @@ mod tests {
         assert_eq!(fields("never").latency(), None);
     }
 
-    // proves: L9
     #[test]
     fn it_sees_every_level_that_its_own_filter_accepts() {
         let fields = fields_of(|| trace_span!("detail", step = 1).in_scope(|| {}));
