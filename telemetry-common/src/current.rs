@@ -54,6 +54,11 @@ impl Current {
         });
         #[cfg(not(feature = "sentry"))]
         let _ = (transaction, tags);
+        // A line about the start of the span has the ids of the context in which it is first entered.
+        if !span.is_disabled() {
+            let _context = context.clone().attach();
+            span.in_scope(|| {});
+        }
         Self {
             span,
             context,

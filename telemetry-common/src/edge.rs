@@ -5,8 +5,8 @@
 //! span up whenever work enters or leaves it. Spans of `tracing` inside become their children, and
 //! log records have their ids, because both read the OpenTelemetry context.
 //!
-//! Layers of the application receive a span of `tracing` instead, whose target is [`TARGET`]. Without
-//! such a layer it is disabled.
+//! The layers that read spans, such as those for context and of the application, receive a span of
+//! `tracing` instead, whose target is [`TARGET`]. If the filters of all layers reject it, it is disabled.
 
 use std::{
     borrow::Cow,
@@ -26,7 +26,7 @@ use tracing_subscriber::filter::Targets;
 
 use crate::{scope, semconv};
 
-/// The target of the spans for layers of the application. `TRACES_FILTER` selects the exported
+/// The target of the spans for other layers. `TRACES_FILTER` selects the exported
 /// spans by it.
 pub(crate) const TARGET: &str = "telemetry_common::edge";
 

@@ -26,7 +26,6 @@ mod config;
 mod config_file;
 pub mod connection;
 mod console;
-mod console_writer;
 mod current;
 #[cfg(feature = "sqlx")]
 pub mod db;
@@ -42,6 +41,7 @@ pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod layers;
+mod log_fields;
 mod normalize;
 mod otlp;
 mod panics;
@@ -51,7 +51,6 @@ mod process;
 mod propagation;
 mod providers;
 mod rate_limit;
-#[cfg(any(feature = "http", feature = "sentry"))]
 mod redact;
 mod rejected;
 mod request_id;
@@ -76,7 +75,8 @@ pub use builder::Builder;
 #[cfg(feature = "sentry")]
 pub use config::Secret;
 pub use config::{
-    Exporter, InvalidSetting, LogFormat, Processor, Propagator, TelemetryConfig, TracesSampler,
+    Exporter, InvalidSetting, LogFormat, LogOutput, Processor, Propagator, TelemetryConfig,
+    TracesSampler,
 };
 #[doc(hidden)]
 pub use failure::ExceptionType;

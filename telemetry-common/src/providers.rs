@@ -14,6 +14,7 @@ use crate::{
     InitError, Processor, Telemetry, TelemetryConfig,
     bounded::BoundedProcessor,
     builder::Builder,
+    log_fields::AddSpanFields,
     normalize::{
         CountingLogExporter, CountingMetricExporter, NormalizingLogProcessor,
         NormalizingSpanExporter,
@@ -51,6 +52,7 @@ impl Telemetry {
         let limit = config.attribute_value_length_limit;
         let traces = telemetry.add_span_pipelines(traces, spans, limit)?;
         let provider = builder.logs.with_log_processor(NormalizingLogProcessor);
+        let provider = provider.with_log_processor(AddSpanFields);
         let logs = telemetry.add_log_pipelines(provider, logs)?;
         telemetry.build_sentry(config, &resource)?;
 

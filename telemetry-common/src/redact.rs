@@ -1,9 +1,10 @@
-//! Redaction of secrets in query strings and in other text.
+//! Redaction of secrets in query strings, in fields and in other text.
 
+#[cfg(any(feature = "http", feature = "sentry"))]
 use std::borrow::Cow;
 
 /// The replacement for a secret, as the convention for `url.full` requires.
-const REDACTED: &str = "REDACTED";
+pub(crate) const REDACTED: &str = "REDACTED";
 
 /// A parameter is secret if its name contains one of these words, ignoring case.
 ///
@@ -59,6 +60,35 @@ fn is_secret(name: &str) -> bool {
         after_lowercase = c.is_lowercase();
     }
     is_secret_word(&name[start..])
+}
+
+/// A field is secret if its name contains one of these words, ignoring case. The words of parameters
+/// would redact too much: `http.response.status_code` and `messaging.kafka.message.key` are no
+/// secrets.
+const SECRET_FIELDS: [&str; 10] = [
+    "apikey",
+    "authorization",
+    "cookie",
+    "credential",
+    "credentials",
+    "passphrase",
+    "passwd",
+    "password",
+    "secret",
+    "token",
+];
+
+/// A field is secret if its name ends with one of these.
+const SECRET_KEYS: [&str; 3] = ["access_key", "api_key", "private_key"];
+
+/// Whether the value of a field with this name, such as `db.password`, must not be recorded.
+pub(crate) fn is_secret_field(name: &str) -> bool {
+    let is_secret_word = |word: &str| {
+        let mut secrets = SECRET_FIELDS.iter();
+        secrets.any(|secret| secret.eq_ignore_ascii_case(word))
+    };
+    name.split(['.', '_', '-']).any(is_secret_word)
+        || SECRET_KEYS.iter().any(|secret| name.ends_with(secret))
 }
 
 /// Returns `query` with the values of secret parameters replaced by `REDACTED`.
@@ -121,6 +151,29 @@ mod tests {
             query("AWSAccessKeyId=a&access_token=b&apiKey=c&Authorization=d"),
             "AWSAccessKeyId=REDACTED&access_token=REDACTED&apiKey=REDACTED&Authorization=REDACTED"
         );
+    }
+
+    #[test]
+    fn a_field_is_secret_by_a_word_of_its_name() {
+        for secret in [
+            "authorization",
+            "http.request.header.Authorization",
+            "user.password",
+            "session_token",
+            "aws.access_key",
+            "set-cookie",
+        ] {
+            assert!(is_secret_field(secret), "{secret}");
+        }
+        for harmless in [
+            "http.response.status_code",
+            "messaging.kafka.message.key",
+            "gen_ai.usage.input_tokens",
+            "author",
+            "",
+        ] {
+            assert!(!is_secret_field(harmless), "{harmless}");
+        }
     }
 
     #[test]

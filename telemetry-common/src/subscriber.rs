@@ -2,9 +2,9 @@
 //!
 //! | layer              | receives                         | filter                    |
 //! |--------------------|----------------------------------|---------------------------|
-//! | console            | events                           | `RUST_LOG`                |
 //! | traces             | spans                            | `TRACES_FILTER`           |
-//! | logs               | events                           | `LOGS_FILTER`             |
+//! | console            | events, and spans for context    | `RUST_LOG`                |
+//! | logs               | events, and spans for context    | `LOGS_FILTER`             |
 //! | Sentry events      | spans, and warnings and errors   | `TRACES_FILTER` for spans |
 //! | Sentry breadcrumbs | spans, and events from INFO      | `TRACES_FILTER` for spans |
 //! | application        | spans and events                 | of each layer             |
@@ -40,8 +40,10 @@ use tracing_subscriber::{
 use crate::{
     InitError, Telemetry, TelemetryConfig,
     builder::{BoxedLayer, Console},
-    console::{self, ConsoleLayer},
-    console_writer::ConsoleWriter,
+    config::LogOutput,
+    console::{self, ConsoleLayer, ConsoleWriter},
+    layers::ContextLayer,
+    log_fields::WithSpanFields,
     rate_limit::RateLimit,
     rejected::{OTLP_EXPORTER, ReadRejections},
     scope::scope,
@@ -66,8 +68,11 @@ impl ConsoleLogs {
         }
         let filter = EnvFilter::builder().parse(&config.console_filter)?;
         let (filter, handle) = reload::Layer::new(filter);
-        let layer = ConsoleLayer::new(config.console_format()).map_err(InitError::Console)?;
+        let has_span_fields = config.log_span_fields.contains(&LogOutput::Console);
+        let layer = ConsoleLayer::new(config, has_span_fields).map_err(InitError::Console)?;
         let writer = layer.writer();
+        let context = has_span_fields.then_some(ContextLayer);
+        let layer = Layer::<Registry>::and_then(context, layer);
         let limit = RateLimit::new(config.log_rate_limit, "console");
         let layer = layer.with_filter(filter.and(always_evaluated(|_| true)).and(limit));
         Ok(Self {
@@ -88,14 +93,17 @@ pub(crate) fn install(
     telemetry.console = console.filter;
     telemetry.console_writer = console.writer;
     let mut layers = Vec::with_capacity(5 + application.len());
-    layers.extend(console.layer);
     if let Some(provider) = &telemetry.traces {
         layers.push(traces(provider, &config.traces_filter).boxed());
     }
+    // After the trace layer: the lines of a span have its ids.
+    layers.extend(console.layer);
     // It also reads what receivers of the other signals reject.
     if telemetry.exports() {
         let limit = RateLimit::new(config.log_rate_limit, "logs");
-        layers.push(logs(telemetry.logs.as_ref(), &config.logs_filter, limit).boxed());
+        let has_span_fields = config.log_span_fields.contains(&LogOutput::Otlp);
+        let provider = telemetry.logs.as_ref();
+        layers.push(logs(provider, &config.logs_filter, limit, has_span_fields).boxed());
     }
     // After the trace layer, which stores the span context that the Sentry layer reads.
     #[cfg(feature = "sentry")]
@@ -183,14 +191,21 @@ pub(crate) fn logs<S>(
     provider: Option<&SdkLoggerProvider>,
     filter: &Targets,
     limit: RateLimit,
+    has_span_fields: bool,
 ) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let filter = provider.map_or_else(Targets::new, |_| filter.clone());
     let filter = filter.with_target(OTLP_EXPORTER, LevelFilter::WARN);
-    ReadRejections(provider.map(OpenTelemetryTracingBridge::new))
-        .with_filter(filter.and(always_evaluated(|_| true)).and(limit))
+    let logs = provider.map(OpenTelemetryTracingBridge::new);
+    let logs = WithSpanFields {
+        logs: ReadRejections(logs),
+        is_on: has_span_fields,
+    };
+    let context = has_span_fields.then_some(ContextLayer);
+    let layer = Layer::<S>::and_then(context, logs);
+    layer.with_filter(filter.and(always_evaluated(|_| true)).and(limit))
 }
 
 /// Whether `metadata` is that of a span that the trace layer exports. The spans at the edges are

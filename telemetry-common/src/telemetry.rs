@@ -20,7 +20,9 @@ use opentelemetry_sdk::{
 };
 
 use crate::{
-    console_writer::ConsoleWriter, pipeline_stats::PipelineStats, subscriber::ConsoleFilter,
+    console::{self, ConsoleWriter},
+    pipeline_stats::PipelineStats,
+    subscriber::ConsoleFilter,
 };
 
 /// The telemetry of this process, as [`Builder::install`](crate::Builder::install) started it.
@@ -56,9 +58,6 @@ pub struct Telemetry {
 
 /// The budget of the shutdown when [`Telemetry`] is dropped.
 const DEFAULT_BUDGET: Duration = Duration::from_secs(5);
-
-/// The time limit for the last console lines, if nobody reads stderr.
-const CONSOLE_BUDGET: Duration = Duration::from_secs(1);
 
 /// The share of the shutdown budget for spans, log records and Sentry events. The rest is for
 /// metrics.
@@ -127,7 +126,7 @@ impl Telemetry {
             if let dropped @ 1.. = console.dropped() {
                 self.report(format_args!("{dropped} console lines were dropped"));
             }
-            console.flush(CONSOLE_BUDGET);
+            console.flush(console::FLUSH_BUDGET);
         }
     }
 

@@ -100,6 +100,7 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
             Some(&records),
             &filter,
             RateLimit::new(None, "logs"),
+            false,
         ))
         .try_init()
         .expect("no other subscriber is installed in a test");

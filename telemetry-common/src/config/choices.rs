@@ -89,5 +89,17 @@ choices! {
         Text = "text",
         /// One JSON object per line.
         Json = "json",
+        /// `name=value` pairs.
+        Logfmt = "logfmt",
+    }
+}
+
+choices! {
+    /// An output of log records.
+    LogOutput {
+        /// The console logs.
+        Console = "console",
+        /// The exported log records.
+        Otlp = "otlp",
     }
 }

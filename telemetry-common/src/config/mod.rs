@@ -13,7 +13,7 @@ use std::{
     num::NonZeroU32,
 };
 
-pub use choices::{Exporter, LogFormat, Processor, Propagator, TracesSampler};
+pub use choices::{Exporter, LogFormat, LogOutput, Processor, Propagator, TracesSampler};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tracing_subscriber::filter::Targets;
 
@@ -71,6 +71,10 @@ pub struct TelemetryConfig {
     pub http_known_methods: Option<Vec<String>>,
     /// Format of the console logs. `None`: text if stderr is a terminal, else JSON.
     pub log_format: Option<LogFormat>,
+    /// The outputs whose log records have the fields of the spans around them.
+    pub log_span_fields: Vec<LogOutput>,
+    /// Whether the console logs the start and the end of each span. `None`: only in logfmt.
+    pub log_spans: Option<bool>,
     /// Maximum number of log events of one call site per second, on all outputs. `None`: no limit.
     pub log_rate_limit: Option<NonZeroU32>,
     /// Filter of the console logs, as `EnvFilter` directives.
@@ -118,6 +122,8 @@ impl Default for TelemetryConfig {
             attribute_value_length_limit: None,
             http_known_methods: None,
             log_format: None,
+            log_span_fields: vec![LogOutput::Console],
+            log_spans: None,
             log_rate_limit: None,
             console_filter: "info".to_owned(),
             traces_filter: info.clone(),

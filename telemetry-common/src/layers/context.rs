@@ -1,21 +1,49 @@
 //! The context layer: each span keeps the fields of all spans around it.
 
-use std::time::{Duration, Instant};
+use std::{iter, sync::Arc};
 
 use tracing::{
     Event, Subscriber,
     span::{Attributes, Id, Record},
 };
-use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
+use tracing_subscriber::{
+    Layer,
+    layer::Context,
+    registry::{LookupSpan, SpanRef},
+};
 
-use super::{ERROR, FieldValue, field::ForEach, is_error};
-use crate::subscriber::always_evaluated;
+use super::{ERROR, FieldValue, field::for_each, is_error};
+use crate::{semconv, subscriber::always_evaluated};
 
-/// Returns the layer that keeps the fields of spans for other layers, which read them as
-/// [`SpanFields`] from the extensions of a span. Alone, it has no visible effect.
+/// The fields of a span that its events do not inherit: those that events have themselves, and those
+/// that are not about the work.
+const NOT_INHERITED: [&str; 9] = [
+    "authorization",
+    "category",
+    "error",
+    "message",
+    "metric_name",
+    "msg",
+    "return",
+    "subject",
+    // Every output has it already.
+    semconv::REQUEST_ID,
+];
+
+/// The prefixes of fields that are instructions to other layers.
+const INSTRUCTIONS: [&str; 2] = ["metric_label_", "otel."];
+
+/// Whether the log records of a span have its field of this name.
+pub(crate) fn is_inherited(name: &str) -> bool {
+    !NOT_INHERITED.contains(&name) && !INSTRUCTIONS.iter().any(|it| name.starts_with(it))
+}
+
+/// Returns the layer that keeps the fields of spans for other layers, which read them by
+/// [`SpanFields::of`]. Alone, it has no visible effect.
 ///
 /// A span starts with the fields of its parent as they are at that moment. Later records of the
-/// parent are not added to it. A field of the span itself replaces an inherited one.
+/// parent are not added to it. A field of the span itself replaces an inherited one. A span that
+/// never had a field of its own costs nothing: it has those of its parent.
 ///
 /// It sees spans of every level; another filter can be added.
 pub fn context<S>() -> impl Layer<S>
@@ -27,42 +55,62 @@ where
     }))
 }
 
-struct ContextLayer;
+/// The layer of [`context`] without a filter. Several of them in one subscriber keep what one of
+/// them would keep.
+pub(crate) struct ContextLayer;
 
-/// What the layer of [`context`] keeps of a span.
+/// What the layer of [`context`] keeps of a span: its fields and those of the spans around it.
 ///
-/// Besides the fields of the spans, it has `parent_span` (the id of the parent), `error` (of the last
-/// event with a field of this name), `follows_from` (the name of the span that this one follows from)
-/// and `follows_from.trace_id` (the field `trace_id` of that span, or else its id).
+/// Besides, it has `error` (of the last event with a field of this name), `follows_from` (the name of
+/// the span that this one follows from) and `follows_from.trace_id` (the field `trace_id` of that
+/// span, or else its id). The values of secrets, such as `password`, are replaced by `REDACTED`.
 #[derive(Clone, Debug, Default)]
 pub struct SpanFields {
-    fields: Vec<(&'static str, FieldValue)>,
-    first_entered: Option<Instant>,
-    latency: Option<Duration>,
+    own: Vec<(&'static str, FieldValue)>,
+    /// Those of the spans around, as they were when the span started.
+    outer: Option<Arc<Self>>,
 }
 
 impl SpanFields {
+    /// Returns the fields of a span. `None` if neither the span nor a span around it has fields, or
+    /// without the layer of [`context`].
+    pub fn of<'s, S: LookupSpan<'s>>(span: &SpanRef<'s, S>) -> Option<Arc<Self>> {
+        let mut scope = span.scope();
+        scope.find_map(|span| span.extensions().get::<Arc<Self>>().cloned())
+    }
+
     /// Returns the value of a field.
     pub fn get(&self, name: &str) -> Option<&FieldValue> {
-        let found = self.fields.iter().find(|(key, _)| *key == name);
+        self.levels().find_map(|level| level.own(name))
+    }
+
+    /// Iterates over the fields: those of the span, then those of the spans around, the innermost
+    /// first. A field that an inner span replaced is not repeated.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &FieldValue)> {
+        self.levels().enumerate().flat_map(move |(depth, level)| {
+            let is_replaced = move |name: &str| {
+                let mut inner = self.levels().take(depth);
+                inner.any(|inner| inner.own(name).is_some())
+            };
+            let fields = level.own.iter().map(|(name, value)| (*name, value));
+            fields.filter(move |(name, _)| !is_replaced(name))
+        })
+    }
+
+    fn levels(&self) -> impl Iterator<Item = &Self> {
+        iter::successors(Some(self), |fields| fields.outer.as_deref())
+    }
+
+    fn own(&self, name: &str) -> Option<&FieldValue> {
+        let found = self.own.iter().find(|(key, _)| *key == name);
         found.map(|(_, value)| value)
     }
 
-    /// Iterates over the fields, in the order in which they were first set, outermost span first.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &FieldValue)> {
-        self.fields.iter().map(|(name, value)| (*name, value))
-    }
-
-    /// Returns the time from the first enter of the span to its end. `None` before its end, or if it
-    /// was never entered.
-    pub fn latency(&self) -> Option<Duration> {
-        self.latency
-    }
-
-    fn set(&mut self, name: &'static str, value: FieldValue) {
-        match self.fields.iter_mut().find(|(key, _)| *key == name) {
+    fn set(&mut self, name: &'static str, value: impl Into<FieldValue>) {
+        let value = value.into();
+        match self.own.iter_mut().find(|(key, _)| *key == name) {
             Some((_, previous)) => *previous = value,
-            None => self.fields.push((name, value)),
+            None => self.own.push((name, value)),
         }
     }
 }
@@ -72,89 +120,75 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let Some(span) = context.span(id) else { return };
-        let mut own = span.parent().map_or_else(SpanFields::default, |parent| {
-            let extensions = parent.extensions();
-            let inherited = extensions.get::<SpanFields>();
-            let fields = inherited.map(|inherited| inherited.fields.clone());
-            let mut own = SpanFields {
-                fields: fields.unwrap_or_default(),
-                ..SpanFields::default()
-            };
-            own.set("parent_span", FieldValue::U64(parent.id().into_u64()));
-            own
-        });
-        attributes.record(&mut ForEach(|name, value| own.set(name, value)));
-        span.extensions_mut().insert(own);
+        if attributes.is_empty() {
+            return;
+        }
+        if let Some(span) = context.span(id) {
+            edit(&span, |fields| {
+                fields.own.reserve_exact(attributes.values().len());
+                attributes.record(&mut for_each(|name, value| fields.set(name, value)));
+            });
+        }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        with_fields(id, &context, |fields| {
-            values.record(&mut ForEach(|name, value| fields.set(name, value)));
-        });
+        if let Some(span) = context.span(id) {
+            edit(&span, |fields| {
+                values.record(&mut for_each(|name, value| fields.set(name, value)));
+            });
+        }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        // Its filter accepts only events with an error.
-        let Some(span) = context.event_span(event) else {
+        if !is_error(event.metadata()) {
             return;
-        };
-        with_fields(&span.id(), &context, |fields| {
-            event.record(&mut ForEach(|name, value| {
-                if name == ERROR {
-                    fields.set(name, value);
-                }
-            }));
-        });
+        }
+        if let Some(span) = context.event_span(event) {
+            edit(&span, |fields| {
+                event.record(&mut for_each(|name, value| {
+                    if name == ERROR {
+                        fields.set(name, value);
+                    }
+                }));
+            });
+        }
     }
 
     fn on_follows_from(&self, id: &Id, follows: &Id, context: Context<'_, S>) {
-        let Some(followed) = context.span(follows) else {
+        let (Some(span), Some(followed)) = (context.span(id), context.span(follows)) else {
             return;
         };
-        let trace = {
-            let extensions = followed.extensions();
-            let fields = extensions.get::<SpanFields>();
-            let trace = fields.and_then(|fields| fields.get("trace_id")).cloned();
-            trace.unwrap_or(FieldValue::U64(follows.into_u64()))
-        };
-        let name = FieldValue::Text(followed.name().to_owned());
-        with_fields(id, &context, |fields| {
-            fields.set("follows_from", name);
+        let fields = SpanFields::of(&followed);
+        let trace = fields.and_then(|fields| fields.get("trace_id").cloned());
+        edit(&span, |fields| {
+            fields.set("follows_from", FieldValue::Text(followed.name().to_owned()));
+            let trace = trace.unwrap_or(FieldValue::U64(follows.into_u64()));
             fields.set("follows_from.trace_id", trace);
-        });
-    }
-
-    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
-        with_fields(id, &context, |fields| {
-            fields.first_entered.get_or_insert_with(Instant::now);
-        });
-    }
-
-    fn on_close(&self, id: Id, context: Context<'_, S>) {
-        with_fields(&id, &context, |fields| {
-            fields.latency = fields.first_entered.map(|entered| entered.elapsed());
         });
     }
 }
 
-fn with_fields<S>(id: &Id, context: &Context<'_, S>, work: impl FnOnce(&mut SpanFields))
+/// Changes the fields of a span, which are created at the first change.
+fn edit<'s, S>(span: &SpanRef<'s, S>, change: impl FnOnce(&mut SpanFields))
 where
-    S: Subscriber + for<'span> LookupSpan<'span>,
+    S: LookupSpan<'s>,
 {
-    if let Some(span) = context.span(id)
-        && let Some(fields) = span.extensions_mut().get_mut::<SpanFields>()
-    {
-        work(fields);
+    let mut extensions = span.extensions_mut();
+    if let Some(fields) = extensions.get_mut::<Arc<SpanFields>>() {
+        // Copies them if an inner span started with them.
+        return change(Arc::make_mut(fields));
     }
+    let mut fields = SpanFields {
+        own: Vec::new(),
+        outer: span.parent().and_then(|parent| SpanFields::of(&parent)),
+    };
+    change(&mut fields);
+    extensions.insert(Arc::new(fields));
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        cell::Cell,
-        sync::{Arc, Mutex},
-    };
+    use std::{collections::HashMap, sync::Mutex};
 
     use tracing::{error, field::Empty, info, info_span, subscriber::with_default, trace_span};
     use tracing_subscriber::{layer::SubscriberExt, registry};
@@ -163,7 +197,7 @@ mod tests {
 
     /// A layer that keeps what the context layer kept of each span that ended.
     #[derive(Clone, Default)]
-    struct Ended(Arc<Mutex<Vec<(&'static str, SpanFields)>>>);
+    struct Ended(Arc<Mutex<HashMap<&'static str, Arc<SpanFields>>>>);
 
     impl<S> Layer<S> for Ended
     where
@@ -171,19 +205,18 @@ mod tests {
     {
         fn on_close(&self, id: Id, context: Context<'_, S>) {
             let span = context.span(&id).unwrap();
-            let fields = span.extensions().get::<SpanFields>().cloned();
-            self.0.lock().unwrap().push((span.name(), fields.unwrap()));
+            let fields = SpanFields::of(&span).unwrap_or_default();
+            self.0.lock().unwrap().insert(span.name(), fields);
         }
     }
 
     /// Returns the fields of each span of `work`, by its name.
-    fn fields_of(work: impl FnOnce()) -> impl Fn(&str) -> SpanFields {
+    fn fields_of(work: impl FnOnce()) -> impl Fn(&str) -> Arc<SpanFields> {
         let ended = Ended::default();
         with_default(registry().with(context()).with(ended.clone()), work);
         move |name| {
             let ended = ended.0.lock().unwrap();
-            let found = ended.iter().find(|(found, _)| *found == name);
-            found.expect("the span has ended").1.clone()
+            Arc::clone(ended.get(name).expect("the span has ended"))
         }
     }
 
@@ -194,27 +227,34 @@ mod tests {
     // proves: L3
     #[test]
     fn a_child_starts_with_the_fields_of_its_parent_as_they_are_then() {
-        let parent_id = Cell::new(0);
         let fields = fields_of(|| {
             let parent = info_span!("parent", route = "/books", tenant = 7, late = Empty);
-            parent_id.set(parent.id().unwrap().into_u64());
             parent.in_scope(|| {
                 let early = info_span!("early", tenant = 8);
                 parent.record("late", "yes");
-                early.in_scope(|| info_span!("inner").in_scope(|| {}));
-                info_span!("after").in_scope(|| {});
+                early.in_scope(|| info_span!("plain").in_scope(|| {}));
+                info_span!("after", step = 2).in_scope(|| {});
             });
         });
         let (parent, early) = (fields("parent"), fields("early"));
-        assert_eq!(parent.get("parent_span"), None, "a root span");
-        let id = FieldValue::U64(parent_id.get());
-        assert_eq!(early.get("parent_span"), Some(&id));
+        let names: Vec<_> = parent.iter().map(|(name, _)| name).collect();
+        assert_eq!(
+            names,
+            ["route", "tenant", "late"],
+            "a root span has its own"
+        );
         assert_eq!(text(&early, "route").as_deref(), Some("/books"));
         assert_eq!(early.get("tenant"), Some(&FieldValue::I64(8)), "its own");
         assert_eq!(early.get("late"), None, "recorded after the span started");
         assert_eq!(text(&parent, "late").as_deref(), Some("yes"));
         assert_eq!(text(&fields("after"), "late").as_deref(), Some("yes"));
-        assert_eq!(text(&fields("inner"), "route").as_deref(), Some("/books"));
+        assert_eq!(text(&fields("plain"), "route").as_deref(), Some("/books"));
+        let names: Vec<_> = early.iter().map(|(name, _)| name).collect();
+        assert_eq!(
+            names,
+            ["tenant", "route"],
+            "the innermost first, each name once"
+        );
     }
 
     // proves: L4
@@ -268,37 +308,6 @@ mod tests {
         assert_eq!(text(&fields("inner"), "error").as_deref(), Some("refused"));
         assert_eq!(fields("inner").get("detail"), None);
         assert_eq!(fields("outer").get("error"), None);
-    }
-
-    // proves: L7
-    #[test]
-    fn latency_runs_from_the_first_enter_to_the_end() {
-        let pause = Duration::from_millis(20);
-        let wait = || {
-            let until = Instant::now() + pause;
-            while Instant::now() < until {
-                std::hint::spin_loop();
-            }
-        };
-        let longest = Cell::new(Duration::ZERO);
-        let fields = fields_of(|| {
-            let span = info_span!("polled");
-            wait(); // not part of the latency
-            let before = Instant::now();
-            span.in_scope(|| {});
-            wait();
-            span.in_scope(|| {});
-            wait();
-            drop(span);
-            longest.set(before.elapsed());
-            let _never = info_span!("never");
-        });
-        let latency = fields("polled").latency().unwrap();
-        assert!(
-            (2 * pause..=longest.get()).contains(&latency),
-            "{latency:?}"
-        );
-        assert_eq!(fields("never").latency(), None);
     }
 
     #[test]

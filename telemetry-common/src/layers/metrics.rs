@@ -7,7 +7,7 @@ use std::{
 };
 
 use opentelemetry::{
-    KeyValue, Value,
+    KeyValue,
     metrics::{Counter, Histogram},
 };
 use tracing::{
@@ -16,7 +16,7 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
-use super::{ERROR, FieldValue, SpanFields, field::ForEach, is_error};
+use super::{ERROR, FieldValue, SpanFields, Value, for_each, is_error};
 use crate::{scope, semconv, subscriber::always_evaluated};
 
 /// The prefix of the names of measured spans.
@@ -74,13 +74,13 @@ struct Measured {
 }
 
 impl Measured {
-    fn set(&mut self, field: &'static str, value: FieldValue) {
+    fn set(&mut self, field: &'static str, value: Value<'_>) {
         match field {
             METRIC_NAME => self.name = Some(value.to_string()),
             ERROR => self.has_failed = true,
             _ => {
                 if let Some(label) = field.strip_prefix(LABEL) {
-                    self.labels.insert(label, value);
+                    self.labels.insert(label, value.into());
                 }
             }
         }
@@ -110,22 +110,8 @@ impl Measured {
         labels.insert("span_name", FieldValue::Text(span_name.to_owned()));
         let attributes = labels.into_iter();
         attributes
-            .map(|(label, value)| KeyValue::new(label, Value::from(value)))
+            .map(|(label, value)| KeyValue::new(label, value))
             .collect()
-    }
-}
-
-impl From<FieldValue> for Value {
-    fn from(value: FieldValue) -> Self {
-        match value {
-            FieldValue::I64(value) => value.into(),
-            FieldValue::U64(value) => {
-                i64::try_from(value).map_or_else(|_| value.to_string().into(), Self::I64)
-            }
-            FieldValue::F64(value) => value.into(),
-            FieldValue::Bool(value) => value.into(),
-            FieldValue::Text(value) => value.into(),
-        }
     }
 }
 
@@ -170,13 +156,13 @@ where
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         let mut measured = Measured::default();
-        attributes.record(&mut ForEach(|name, value| measured.set(name, value)));
+        attributes.record(&mut for_each(|name, value| measured.set(name, value)));
         span.extensions_mut().insert(measured);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         with_measured(id, &context, |measured| {
-            values.record(&mut ForEach(|name, value| measured.set(name, value)));
+            values.record(&mut for_each(|name, value| measured.set(name, value)));
         });
     }
 
@@ -202,14 +188,12 @@ where
         let Some(span) = context.span(&id) else {
             return;
         };
-        let mut extensions = span.extensions_mut();
-        let Some(mut measured) = extensions.remove::<Measured>() else {
+        let Some(mut measured) = span.extensions_mut().remove::<Measured>() else {
             return;
         };
-        if let Some(fields) = extensions.get_mut::<SpanFields>() {
-            measured.inherit(fields);
+        if let Some(fields) = SpanFields::of(&span) {
+            measured.inherit(&fields);
         }
-        drop(extensions);
         let span_name = span.name().strip_prefix(PREFIX).unwrap_or(span.name());
         let name = measured.name.take().unwrap_or_else(|| span_name.to_owned());
         let Some(metric) = self.metric(&name) else {

@@ -1,4 +1,5 @@
-//! Layers for any subscriber of `tracing`: context on inner spans, and metrics out of spans.
+//! Layers for any subscriber of `tracing`: context on inner spans, lines with it, and metrics out of
+//! spans. A fourth layer, for traces, is that of the crate tracing-opentelemetry.
 //!
 //! Each layer works alone and together with the others, with a filter of its own:
 //!
@@ -14,8 +15,11 @@
 //! with_default(subscriber, || info_span!("request", metric_label_tenant = 7).in_scope(save));
 //! ```
 //!
-//! With [`Builder::with_layer`](crate::Builder::with_layer), they run beside those of this crate.
 //! Add the context layer first: the others read what it keeps.
+//!
+//! [`Builder`](crate::Builder) already adds the layers for context and lines: `LOG_FORMAT` sets the
+//! format, `LOG_SPAN_FIELDS` and `LOG_SPANS` what a line has. Add the metrics layer by
+//! [`Builder::with_layer`](crate::Builder::with_layer).
 
 mod context;
 mod field;
@@ -23,8 +27,11 @@ mod metrics;
 
 use tracing::Metadata;
 
+pub use crate::console::{LinesGuard, lines};
+pub(crate) use context::{ContextLayer, is_inherited};
 pub use context::{SpanFields, context};
 pub use field::FieldValue;
+pub(crate) use field::{Value, for_each};
 pub use metrics::metrics;
 
 /// The field of an event that marks its span as failed.

@@ -361,8 +361,22 @@ pub const VARIABLES: &[Variable] = &[
         "LOG_FORMAT",
         "FORMAT",
         "text if stderr is a terminal, else json",
-        "Format of the console logs: `text` or `json`",
+        "Format of the console logs: `text`, `json` or `logfmt`",
         |config, value| set(&mut config.log_format, value.parse().map(Some)),
+    ),
+    own(
+        "LOG_SPAN_FIELDS",
+        "LIST",
+        "console",
+        "The outputs whose log records have the fields of the spans around them: `console`, `otlp` or `none`",
+        |config, value| list(&mut config.log_span_fields, value, |_| true),
+    ),
+    own(
+        "LOG_SPANS",
+        "BOOL",
+        "true with logfmt, else false",
+        "Whether the console logs the start and the end of each span",
+        |config, value| set(&mut config.log_spans, boolean(value).map(Some)),
     ),
     own(
         "LOG_RATE_LIMIT",

@@ -1,8 +1,14 @@
-//! Tests of the metrics that spans become.
+//! Tests of the layers: the metrics that spans become, and all combinations.
 
-use opentelemetry::KeyValue;
-use telemetry_common::{layers, testing};
-use tracing::{info, info_span, instrument, subscriber::with_default, trace_span};
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex},
+};
+
+use opentelemetry::{KeyValue, trace::TracerProvider as _};
+use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider};
+use telemetry_common::{LogFormat, layers, testing};
+use tracing::{error, info, info_span, instrument, subscriber::with_default, trace_span};
 use tracing_subscriber::{layer::SubscriberExt, registry};
 
 use crate::helpers::series;
@@ -118,4 +124,78 @@ fn labels_of_outer_spans_count_with_the_context_layer_alone() {
     let inherited = [&own[..], &["tenant=7".to_owned()]].concat();
     let expected = [own.to_vec(), inherited];
     assert_eq!(attributes("inner.duration", "inner"), expected);
+}
+
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn each_layer_works_alone_and_with_all_others() {
+    testing::install();
+    for combination in 0..16_u8 {
+        let [has_context, has_lines, has_metrics, has_traces] =
+            [1, 2, 4, 8].map(|bit| combination & bit != 0);
+        let what = format!(
+            "context {has_context}, lines {has_lines}, metrics {has_metrics}, traces {has_traces}"
+        );
+        let spans = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder()
+            .with_simple_exporter(spans.clone())
+            .build();
+        let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let output = Output::default();
+        let (lines, guard) = layers::lines(LogFormat::Logfmt, output.clone()).unwrap();
+        let subscriber = registry()
+            .with(has_traces.then_some(traces))
+            .with(has_context.then(layers::context))
+            .with(has_lines.then_some(lines))
+            .with(has_metrics.then(layers::metrics));
+        let metric = format!("combination_{combination}");
+        with_default(subscriber, || {
+            let request = info_span!("request", metric_label_tenant = 7, shelf = "fiction");
+            let _request = request.entered();
+            let save = info_span!("record.save", metric_name = &*metric);
+            save.in_scope(|| error!(error = "refused", "it failed"));
+        });
+        drop(guard);
+
+        let spans = spans.get_finished_spans().unwrap();
+        let names: Vec<_> = spans.iter().map(|span| &*span.name).collect();
+        let expected: &[&str] = if has_traces {
+            &["record.save", "request"]
+        } else {
+            &[]
+        };
+        assert_eq!(names, expected, "{what}");
+
+        let written = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
+        let line = written.lines().find(|line| line.contains("it failed"));
+        assert_eq!(line.is_some(), has_lines, "{what}");
+        let of_spans = written.matches("span_event=").count();
+        assert_eq!(of_spans, if has_lines { 4 } else { 0 }, "{what}");
+        if let Some(line) = line {
+            assert_eq!(
+                line.contains("shelf=fiction"),
+                has_context,
+                "{what}: {line}"
+            );
+            assert_eq!(line.contains("trace_id="), has_traces, "{what}: {line}");
+        }
+
+        let labels = attributes(&format!("{metric}.duration"), "save");
+        let mut expected = vec!["result=error", "span_name=save"];
+        expected.extend(has_context.then_some("tenant=7"));
+        let expected = if has_metrics { vec![expected] } else { vec![] };
+        assert_eq!(labels, expected, "{what}");
+    }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod config_file;
+mod lines;
 mod programs;
 mod variables;
 

@@ -1,5 +1,7 @@
 //! The programs that the tests start.
 
+pub(crate) mod lines;
+
 use std::{
     error::Error,
     io,

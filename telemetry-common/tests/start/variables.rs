@@ -21,6 +21,7 @@ fn values(variable: &Variable) -> (&'static str, Option<&'static str>) {
         name if name.ends_with("CERTIFICATE") => ("/dev/null", None),
         name if name.ends_with("_TEMPORALITY_PREFERENCE") => ("delta", Some("eternal")),
         "LOG_FORMAT" => ("json", Some("xml")),
+        "LOG_SPAN_FIELDS" => ("console,otlp", Some("paper")),
         "TRACES_PROCESSOR" => ("batch", Some("sometimes")),
         "SENTRY_DSN" => ("http://key@127.0.0.1:9/1", None),
         "GRAFANA_URL" => ("http://127.0.0.1:3000", Some("grafana")),
