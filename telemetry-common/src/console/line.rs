@@ -12,41 +12,6 @@ use crate::{
     semconv,
 };
 
-/// The fields that the lines of a span have from level INFO on. Below, they have all.
-const OF_SPAN: [&str; 14] = [
-    "category",
-    "follows_from",
-    "follows_from.trace_id",
-    "http.client_ip",
-    "http.host",
-    "http.method",
-    "http.route",
-    "request_id",
-    "subject",
-    "trace_id",
-    // The names in the conventions of today.
-    semconv::CLIENT_ADDRESS,
-    semconv::DB_QUERY_SUMMARY,
-    semconv::HTTP_REQUEST_METHOD,
-    semconv::URL_PATH,
-];
-
-/// The names that a line needs for itself. A field with such a name gets a prefix.
-const RESERVED: [&str; 12] = [
-    "event",
-    "level",
-    "location",
-    "message",
-    "msg",
-    "parent_span",
-    "request_id",
-    "span",
-    "span_id",
-    "target",
-    "timestamp",
-    "trace_id",
-];
-
 /// A line about an event or a span.
 pub(super) struct Line<'l> {
     pub(super) metadata: &'static Metadata<'static>,
@@ -135,14 +100,53 @@ impl<'l> Line<'l> {
             Subject::Event { .. } => {
                 is_inherited(name) && self.metadata.fields().field(name).is_none()
             }
-            Subject::Span { .. } => *self.metadata.level() > Level::INFO || OF_SPAN.contains(&name),
+            Subject::Span { .. } => *self.metadata.level() > Level::INFO || is_of_span(name),
         }
     }
 }
 
-/// Returns the name of a field in formats in which all names of a line share one namespace.
+/// Whether the lines of a span have this field from level INFO on. Below, they have all.
+fn is_of_span(name: &str) -> bool {
+    matches!(
+        name,
+        "category"
+            | "follows_from"
+            | "follows_from.trace_id"
+            | "http.client_ip"
+            | "http.host"
+            | "http.method"
+            | "http.route"
+            | "subject"
+            // The names in the conventions of today.
+            | semconv::CLIENT_ADDRESS
+            | semconv::DB_QUERY_SUMMARY
+            | semconv::HTTP_REQUEST_METHOD
+            | semconv::URL_PATH
+    )
+}
+
+/// Returns the name of a field in formats in which all names of a line share one namespace: a name
+/// that the line needs for itself gets a prefix.
 pub(super) fn free_name(name: &'static str) -> Cow<'static, str> {
-    if RESERVED.contains(&name) {
+    let is_reserved = matches!(
+        name,
+        "event"
+            | "latency_ms"
+            | "level"
+            | "location"
+            | "message"
+            | "msg"
+            | "parent_span"
+            | "request_id"
+            | "span"
+            | "span_event"
+            | "span_id"
+            | "span_name"
+            | "target"
+            | "timestamp"
+            | "trace_id"
+    );
+    if is_reserved {
         Cow::Owned(format!("fields.{name}"))
     } else {
         Cow::Borrowed(name)

@@ -15,27 +15,22 @@ use tracing_subscriber::{
 use super::{ERROR, FieldValue, field::for_each, is_error};
 use crate::{semconv, subscriber::always_evaluated};
 
-/// The fields of a span that its events do not inherit: those that events have themselves, and those
-/// that are not about the work.
-const NOT_INHERITED: [&str; 9] = [
-    "authorization",
-    "category",
-    "error",
-    "message",
-    "metric_name",
-    "msg",
-    "return",
-    "subject",
-    // Every output has it already.
-    semconv::REQUEST_ID,
-];
-
-/// The prefixes of fields that are instructions to other layers.
-const INSTRUCTIONS: [&str; 2] = ["metric_label_", "otel."];
-
-/// Whether the log records of a span have its field of this name.
+/// Whether the log records of a span have its field of this name. They do not have the fields that
+/// they have themselves, and those that are instructions to other layers.
 pub(crate) fn is_inherited(name: &str) -> bool {
-    !NOT_INHERITED.contains(&name) && !INSTRUCTIONS.iter().any(|it| name.starts_with(it))
+    !matches!(
+        name,
+        "authorization"
+            | "category"
+            | "error"
+            | "message"
+            | "metric_name"
+            | "msg"
+            | "return"
+            | "subject"
+            | semconv::REQUEST_ID
+    ) && !name.starts_with("otel.")
+        && !name.starts_with("metric_label_")
 }
 
 /// Returns the layer that keeps the fields of spans for other layers, which read them by
@@ -126,7 +121,9 @@ where
         if let Some(span) = context.span(id) {
             edit(&span, |fields| {
                 fields.own.reserve_exact(attributes.values().len());
-                attributes.record(&mut for_each(|name, value| fields.set(name, value)));
+                attributes.record(&mut for_each(|name, value| {
+                    fields.own.push((name, value.into()));
+                }));
             });
         }
     }

@@ -1,5 +1,5 @@
 //! The instruction budget of `GET /books/1`: runs bookapp under callgrind with telemetry off, with
-//! 1 % sampling and with 100 % sampling. Other load on the machine changes CPU times, but not
+//! 1 % sampling, with 100 % sampling, and with the fields of spans on console lines. Other load on the machine changes CPU times, but not
 //! instruction counts.
 #![expect(
     clippy::print_stdout,
@@ -22,7 +22,7 @@ use tokio::time::sleep;
 use super::{
     load::{Call, closed_loop},
     report::to_f64,
-    setting::{FULL, OFF, PERCENT, Setting},
+    setting::{FULL, OFF, PERCENT, SPAN_FIELDS, Setting},
 };
 use crate::step;
 
@@ -34,6 +34,10 @@ const TIMEOUT: Duration = Duration::from_mins(2);
 /// The maximum number of instructions for each setting, relative to telemetry off. The budgets are
 /// slightly above the measured values.
 const BUDGETS: [(&Setting, f64); 2] = [(PERCENT, 2.15), (FULL, 2.85)];
+
+/// The maximum number of instructions with the fields of spans, relative to the same setting
+/// without them: for each of [`SPAN_FIELDS`]. Two runs of one setting differ by up to 1 %.
+const SPAN_FIELDS_BUDGETS: [f64; 2] = [1.03, 1.09];
 
 // proves: N11
 pub(super) async fn check() -> Result<()> {
@@ -57,6 +61,20 @@ pub(super) async fn check() -> Result<()> {
             over.push(setting.name);
         }
     }
+    println!(
+        "\n| console | instructions/request | × without span fields | budget |\n|---|---|---|---|"
+    );
+    for ([without, with], budget) in SPAN_FIELDS.iter().zip(SPAN_FIELDS_BUDGETS) {
+        step(with.name);
+        let before = instructions(without, bookapp, &postgres).await?;
+        println!("| {} | {before:.0} | 1.00 | |", without.name);
+        let count = instructions(with, bookapp, &postgres).await?;
+        let ratio = count / before;
+        println!("| {} | {count:.0} | {ratio:.3} | {budget} |", with.name);
+        if ratio > budget {
+            over.push(with.name);
+        }
+    }
     ensure!(over.is_empty(), "over budget: {}", over.join(", "));
     Ok(())
 }
@@ -77,11 +95,11 @@ async fn instructions(setting: &Setting, bookapp: &Path, postgres: &Postgres) ->
         env: settings.env,
         ..spec
     };
-    let variables = setting.env.iter();
-    let spec = variables.fold(spec, |spec, (name, value)| spec.env(name, *value));
     let spec = spec
         .env("OTEL_METRIC_EXPORT_INTERVAL", "60000")
         .env("RUST_LOG", "warn");
+    let variables = setting.env.iter();
+    let spec = variables.fold(spec, |spec, (name, value)| spec.env(name, *value));
     let service = Service::start(&spec).await?;
     service.wait_until_ready().await?;
     let client = http()?;

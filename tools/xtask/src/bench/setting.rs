@@ -53,3 +53,25 @@ pub(super) static OFF: &Setting = &SETTINGS[0];
 pub(super) static PERCENT: &Setting = &SETTINGS[2];
 /// All traces are sampled.
 pub(super) static FULL: &Setting = &SETTINGS[3];
+
+/// The settings that show the price of the fields of spans on console lines: each without and with
+/// them.
+pub(super) static SPAN_FIELDS: [[Setting; 2]; 2] = [
+    [
+        setting(
+            "100 %, console at warn, no span fields",
+            &[("LOG_SPAN_FIELDS", "none")],
+        ),
+        setting("100 %, console at warn, span fields", &[]),
+    ],
+    [
+        setting(
+            "100 %, console at info, no span fields",
+            &[("RUST_LOG", "info"), ("LOG_SPAN_FIELDS", "none")],
+        ),
+        setting(
+            "100 %, console at info, span fields",
+            &[("RUST_LOG", "info")],
+        ),
+    ],
+];
