@@ -28,6 +28,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use axum::Router;
 use service_common::{
+    background::Background,
     fault_injection::FaultInjector,
     lifecycle::{announce, supervise},
     server::serve,
@@ -45,6 +46,7 @@ pub struct App {
     router: Router,
     relay: Relay,
     faults: FaultInjector,
+    background: Background,
     db: Database,
     config: Config,
 }
@@ -62,12 +64,13 @@ impl App {
             .with_context(|| format!("could not listen on {}", config.service.listen_addr))?;
         let state = AppState::new(&config, db.clone())?;
         let relay = Relay::new(&config, db.clone(), state.outbox.clone());
-        let faults = state.faults.clone();
+        let (faults, background) = (state.faults.clone(), state.background.clone());
         Ok(Self {
             listener,
             router: app::router(state, &config),
             relay,
             faults,
+            background,
             db,
             config,
         })
@@ -83,10 +86,11 @@ impl App {
         let grace = self.config.service.shutdown_timeout;
         let mut tasks = JoinSet::new();
         let served = CancellationToken::new();
-        let (stop_relay, stop_relay_on_drop) = (served.clone(), served.drop_guard());
+        let (stop_relay, stop_background) = (served.clone(), served.clone());
+        let served_on_drop = served.drop_guard();
         let serving = serve(self.listener, self.router, stop.clone(), grace);
         tasks.spawn(async move {
-            let _stop_relay_on_drop = stop_relay_on_drop;
+            let _served_on_drop = served_on_drop;
             serving.await
         });
         // The relay stops after the last request, so that it also sends the messages of that
@@ -96,6 +100,12 @@ impl App {
             relay.run(stop_relay).await;
             Ok(())
         }));
+        let background = self.background;
+        tasks.spawn(async move {
+            stop_background.cancelled().await;
+            background.finish().await;
+            Ok(())
+        });
         let (faults, db, stopping) = (self.faults, self.db, stop.clone());
         tasks.spawn(isolate(async move {
             stopping.run_until_cancelled(faults.watch(db)).await;

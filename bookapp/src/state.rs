@@ -1,7 +1,7 @@
 //! The state that the handlers share.
 
 use anyhow::{Context, Result};
-use service_common::fault_injection::FaultInjector;
+use service_common::{background::Background, fault_injection::FaultInjector};
 use telemetry_common::db::Database;
 
 use crate::{config::Config, metrics::Metrics, outbox::RelayNotifier};
@@ -14,6 +14,7 @@ pub(crate) struct AppState {
     pub(crate) backend: backend_client::Client,
     pub(crate) metrics: Metrics,
     pub(crate) faults: FaultInjector,
+    pub(crate) background: Background,
 }
 
 impl AppState {
@@ -30,6 +31,7 @@ impl AppState {
             backend: backend_client::new(base_url, http),
             metrics: Metrics::new(),
             faults: FaultInjector::new("bookapp"),
+            background: Background::new(),
         })
     }
 }

@@ -93,6 +93,27 @@ def dashboard():
             ),
         ),
         row(
+            "Operations measured by their spans",
+            series(
+                "Operation rate",
+                "short",
+                (rate("bookapp_outbox_relay_total", "span_name", "result"), "{{span_name}} {{result}}"),
+                (rate("bookapp_details_derive_total", "span_name", "result"), "{{span_name}} {{result}}"),
+                about="Relayed batches and derived details per second, by result. The metrics layer"
+                " measures these spans, which no trace contains.",
+                width=12,
+            ),
+            series(
+                "Operation latency p95",
+                "s",
+                (quantile(0.95, "bookapp_outbox_relay_duration_seconds"), "relay_batch"),
+                (quantile(0.95, "bookapp_details_derive_duration_seconds"), "derive"),
+                about="Duration of one batch of the relay, and of one derivation without the"
+                " database. A rise of the first means that Kafka or PostgreSQL is slow.",
+                width=12,
+            ),
+        ),
+        row(
             "Traces and logs",
             traces(
                 "Traces: message processing",

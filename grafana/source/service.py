@@ -168,5 +168,12 @@ def dashboard():
                 about="Newest log records of the service. The details of a line have a link to its"
                 " trace.",
             ),
+            lines(
+                "Console lines in logfmt",
+                '{service_name=~"(bookapp|backend)-console"} | logfmt | __error__=""'
+                ' | trace_id!="" | line_format "{{.level}} {{.span_event}} {{.span_name}}{{.msg}}"',
+                about="The console lines of both services as Loki parses them, with the starts and"
+                " ends of spans. Needs LOG_FORMAT=logfmt and the compose profile containers.",
+            ),
         ),
     )

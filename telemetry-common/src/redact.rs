@@ -68,7 +68,9 @@ fn is_secret(name: &str) -> bool {
 /// The words of parameters would redact too much: `http.response.status_code` and
 /// `messaging.kafka.message.key` are no secrets. It runs for every field, so it works on bytes.
 pub(crate) fn is_secret_field(name: &str) -> bool {
-    let mut words = name.as_bytes().split(|byte| matches!(byte, b'.' | b'_' | b'-'));
+    let mut words = name
+        .as_bytes()
+        .split(|byte| matches!(byte, b'.' | b'_' | b'-'));
     let has_secret_word = words.any(|word| {
         matches!(
             word,

@@ -41,8 +41,12 @@ pub use opentelemetry_semantic_conventions::{
 /// Attribute: the [`RequestId`](crate::RequestId), which is the same in the logs of every service.
 pub const REQUEST_ID: &str = "telemetry_common.request.id";
 
-/// Attribute of the access log record: the duration of the request, in seconds.
+/// Attribute of the log record of a request, incoming or outgoing: its duration in seconds.
 pub const DURATION: &str = "telemetry_common.duration";
+
+/// Attribute of the log record of an outgoing request: the recorded headers of the response, as a
+/// JSON object.
+pub const RESPONSE_HEADERS: &str = "telemetry_common.http.response.headers";
 
 /// Attribute of a server span and its access log record: the time from the start of the request to
 /// the first bytes of a streamed response body, in seconds.

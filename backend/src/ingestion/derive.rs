@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use slug::slugify;
+use tracing::instrument;
 
 use super::repository::Book;
 use crate::details::Details;
@@ -10,6 +11,13 @@ use crate::details::Details;
 /// Articles that are moved to the end of the sort title.
 const ARTICLES: [&str; 3] = ["The ", "An ", "A "];
 
+/// Derives the details of a book. The metrics `bookapp.details.derive` measure it.
+#[instrument(
+    name = "record.derive",
+    level = "debug",
+    skip_all,
+    fields(metric_name = "bookapp.details.derive")
+)]
 pub(super) fn details(book_id: i32, book: &Book) -> Details {
     Details {
         book_id,

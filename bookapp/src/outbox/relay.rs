@@ -27,7 +27,7 @@ use telemetry_common::{
 };
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, field::Empty, info, info_span};
+use tracing::{Instrument, Span, field::Empty, info, info_span, instrument};
 
 use super::{RelayNotifier, TOPICS, backlog::Gauges, repository};
 use crate::config::Config;
@@ -192,24 +192,34 @@ impl Relay {
             return Ok(None);
         }
         let batch = info_span!(parent: None, "outbox.relay", bookapp.outbox.batch.size = Empty);
+        let span = batch.clone();
         let relay = async {
-            let outcome = self.send_batch(connection, producer).await;
+            let outcome = self.send_batch(connection, producer, &span).await;
             outcome.inspect_err(|error| record_failure("database", error))
         };
         Ok(Some(relay.instrument(batch).await?))
     }
 
+    /// Sends one batch. The metrics `bookapp.outbox.relay` measure it.
+    #[instrument(
+        name = "record.relay_batch",
+        level = "debug",
+        skip_all,
+        fields(metric_name = "bookapp.outbox.relay"),
+        err(level = "trace")
+    )]
     async fn send_batch(
         &self,
         connection: &mut Connection,
         producer: &Producer,
+        batch: &Span,
     ) -> sqlx::Result<BatchOutcome> {
         let mut rows = repository::pending(&mut *connection, BATCH_SIZE).await?;
         // At most one message per book: the next one is sent after this one is acknowledged, which
         // keeps the order of the messages of a book.
         let mut keys = HashSet::new();
         rows.retain(|row| keys.insert(row.key.clone()));
-        Span::current().record("bookapp.outbox.batch.size", rows.len().cast_signed() as i64);
+        batch.record("bookapp.outbox.batch.size", rows.len().cast_signed() as i64);
         // The producer gets the messages in order; the broker acknowledges them concurrently.
         let sends: Vec<_> = rows.iter().map(|row| send(producer, row)).collect();
         let mut sent = Vec::with_capacity(rows.len());

@@ -1,6 +1,8 @@
 //! The start page in the browser: a diagram of the system, a button for each kind of request, and
 //! links to the dashboards. The files are static. Without JavaScript, the page is a list of links.
 
+mod visits;
+
 use axum::{
     Router,
     body::Bytes,
@@ -35,6 +37,7 @@ pub(crate) fn routes(grafana: Option<&Url>) -> Router<AppState> {
     let visit = |State(app): State<AppState>, method: Method| async move {
         if method == Method::GET {
             app.metrics.visitors.add(1, &[]);
+            visits::store(&app.background, &app.db);
         }
         ([(CONTENT_SECURITY_POLICY, POLICY)], Html(page))
     };

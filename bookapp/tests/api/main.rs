@@ -6,3 +6,4 @@ mod database;
 mod helpers;
 mod input;
 mod outbox;
+mod visits;

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod authorization;
+pub mod background;
 pub mod fault_injection;
 pub mod health;
 pub mod kafka;

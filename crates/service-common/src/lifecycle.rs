@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Result, anyhow};
 use serde_json::json;
-use telemetry_common::{LogFormat, Service, TelemetryConfig, exception, task::JoinSet};
+use telemetry_common::{LogFormat, Service, TelemetryConfig, exception, layers, task::JoinSet};
 use tokio::{
     runtime::Runtime,
     select,
@@ -45,7 +45,9 @@ pub fn main<F: Future<Output = Result<()>>>(
     let ProcessConfig { service, grace, .. } = config;
     let runtime = Runtime::new().expect("the runtime can create its threads");
     let entered = runtime.enter();
-    let telemetry = telemetry_common::builder(service).config(config.telemetry.clone());
+    let telemetry = telemetry_common::builder(service)
+        .config(config.telemetry.clone())
+        .with_layer(layers::metrics());
     #[cfg(feature = "tokio-console")]
     let telemetry = telemetry.with_layer(console_subscriber::spawn());
     let telemetry = match telemetry.install() {
@@ -156,9 +158,9 @@ pub fn announce(address: SocketAddr, format: LogFormat) {
     reason = "the program that starts the service reads the address"
 )]
 pub(crate) fn print(message: &str, format: LogFormat) {
-    if format == LogFormat::Json {
-        println!("{}", json!({ "message": message }));
-    } else {
-        println!("{message}");
+    match format {
+        LogFormat::Json => println!("{}", json!({ "message": message })),
+        LogFormat::Logfmt => println!("msg={message:?}"),
+        _ => println!("{message}"),
     }
 }

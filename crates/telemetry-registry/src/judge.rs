@@ -28,6 +28,8 @@ pub struct Judge {
     seen: BTreeSet<String>,
     /// The attributes that were received.
     seen_attributes: BTreeSet<String>,
+    /// Whether log records may have the attributes of the spans around them.
+    has_span_fields: bool,
     exceptions: Exceptions,
 }
 
@@ -39,8 +41,17 @@ impl Judge {
             violations: BTreeMap::new(),
             seen: BTreeSet::new(),
             seen_attributes: BTreeSet::new(),
+            has_span_fields: false,
             exceptions: Exceptions::of_checkout()?,
         })
+    }
+
+    /// Accepts log records with the attributes of spans, as services export them with
+    /// `LOG_SPAN_FIELDS=otlp`.
+    #[must_use]
+    pub fn with_span_fields(mut self) -> Self {
+        self.has_span_fields = true;
+        self
     }
 
     /// Validates all telemetry of `services` in the sink.
@@ -150,7 +161,19 @@ impl Judge {
         if group.annotations.severity.as_ref() != Some(&log.severity) {
             self.report(format!("{what}: severity {}", log.severity));
         }
-        self.check_attributes(group, &what, &log.attributes);
+        let mut attributes = log.attributes.clone();
+        if self.has_span_fields {
+            let spans: BTreeSet<_> = registry
+                .of_type("span")
+                .flat_map(|span| registry.references(span).unwrap_or_default())
+                .map(|reference| reference.r#ref.as_str())
+                .collect();
+            let own = registry.references(group).unwrap_or_default();
+            attributes.retain(|key, _| {
+                own.iter().any(|it| it.r#ref == *key) || !spans.contains(key.as_str())
+            });
+        }
+        self.check_attributes(group, &what, &attributes);
     }
 
     fn check_scope(&mut self, what: &str, scope: &Scope) {

@@ -1,28 +1,34 @@
 //! Client spans, metrics and propagation for reqwest, and through it for generated clients.
 //!
-//! The exchange ends with the last frame of the response body, when the caller has read it.
+//! The exchange ends with the last frame of the response body, when the caller has read it. Its end is
+//! logged: at level WARN if the status code is 400 or higher or if there is no complete response, else
+//! at INFO. The failure itself is the caller's to log, where it is handled.
 //!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client>.
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     error::Error as StdError,
     future::poll_fn,
     iter,
+    net::{IpAddr, SocketAddr},
     ops::Deref,
     pin::pin,
     sync::{Arc, LazyLock},
 };
 
 use async_trait::async_trait;
-use http::{Extensions, StatusCode, response::Parts};
+use http::{Extensions, HeaderName, StatusCode, response::Parts};
 use opentelemetry::{
-    Context, KeyValue,
+    Array, Context, KeyValue, StringValue, Value,
     metrics::Histogram,
-    trace::{SpanKind, SpanRef, TraceContextExt},
+    trace::{SpanKind, SpanRef},
 };
 use reqwest::{Body, Request, Response, ResponseBuilderExt, Url, redirect::Policy};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware, Next};
+use serde_json::json;
+use tracing::{info, warn};
 
 use super::{
     exchange::{End, Exchange, Outcome, PANIC, Running},
@@ -55,8 +61,7 @@ use crate::{
 /// # }
 /// ```
 pub fn with_tracing(client: reqwest::Client, trusted: TrustedHosts) -> TracedClient {
-    let client = ClientBuilder::new(client).with(Tracing { trusted });
-    TracedClient(client.build())
+    TracedClient::new(client, trusted, Arc::default())
 }
 
 /// The maximum number of redirects, as in reqwest's own policy.
@@ -107,13 +112,39 @@ impl TrustedHosts {
 
 /// A client with the middleware of [`with_tracing`], and no others. The middleware never fails.
 #[derive(Clone, Debug)]
-pub struct TracedClient(ClientWithMiddleware);
+pub struct TracedClient {
+    with_middleware: ClientWithMiddleware,
+    client: reqwest::Client,
+    trusted: TrustedHosts,
+}
+
+impl TracedClient {
+    fn new(client: reqwest::Client, trusted: TrustedHosts, headers: Arc<[HeaderName]>) -> Self {
+        let middleware = Tracing {
+            trusted: trusted.clone(),
+            headers,
+        };
+        let with_middleware = ClientBuilder::new(client.clone()).with(middleware);
+        Self {
+            with_middleware: with_middleware.build(),
+            client,
+            trusted,
+        }
+    }
+
+    /// Records these headers of responses on spans and log records. By default, none is recorded,
+    /// because headers may contain secrets.
+    #[must_use]
+    pub fn record_headers(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        Self::new(self.client, self.trusted, names.into_iter().collect())
+    }
+}
 
 impl Deref for TracedClient {
     type Target = ClientWithMiddleware;
 
     fn deref(&self) -> &ClientWithMiddleware {
-        &self.0
+        &self.with_middleware
     }
 }
 
@@ -147,7 +178,13 @@ pub struct UrlTemplate(pub &'static str);
 /// The middleware that observes the requests.
 struct Tracing {
     trusted: TrustedHosts,
+    /// The recorded headers of responses.
+    headers: Arc<[HeaderName]>,
 }
+
+/// A response extension: the address of the server.
+#[derive(Clone, Copy, Debug)]
+struct Peer(SocketAddr);
 
 #[async_trait]
 impl Middleware for Tracing {
@@ -158,14 +195,16 @@ impl Middleware for Tracing {
         next: Next<'_>,
     ) -> reqwest_middleware::Result<Response> {
         let template = extensions.get::<UrlTemplate>().map(|template| template.0);
-        let mut running = Call::start(&request, template);
+        let mut running = Call::start(&request, template, Arc::clone(&self.headers));
         let is_trusted = self.trusted.contains(request.url());
         running.run(|_| outgoing::add_headers(request.headers_mut(), is_trusted));
         let mut response = pin!(next.run(request, extensions));
         let response = poll_fn(|context| running.run(|_| response.as_mut().poll(context))).await;
         match response {
-            Ok(response) => {
-                running.run(|_| record_peer(&response));
+            Ok(mut response) => {
+                if let Some(peer) = response.remote_addr() {
+                    response.extensions_mut().insert(Peer(peer));
+                }
                 // The conversion from `http::Response` reads the URL from an extension.
                 let url = http::Response::builder().url(response.url().clone());
                 let response = running.run(|state| state.respond(response.into()));
@@ -188,32 +227,33 @@ impl Middleware for Tracing {
     }
 }
 
-/// Records the address of the server on the current span, that of the request.
-fn record_peer(response: &Response) {
-    if let Some(peer) = response.remote_addr() {
-        Context::map_current(|context| {
-            let (span, address) = (context.span(), peer.ip().to_string());
-            span.set_attribute(KeyValue::new(semconv::NETWORK_PEER_ADDRESS, address));
-            let port = i64::from(peer.port());
-            span.set_attribute(KeyValue::new(semconv::NETWORK_PEER_PORT, port));
-        });
-    }
-}
-
 /// One request as a client records it.
 struct Call {
     attributes: Attributes,
+    method: &'static str,
+    host: Arc<str>,
+    port: Option<i64>,
+    template: Option<&'static str>,
+    /// The recorded headers of the response.
+    headers: Arc<[HeaderName]>,
+    received: BTreeMap<String, String>,
+    peer: Option<IpAddr>,
     status: Option<StatusCode>,
     is_head: bool,
 }
 
 impl Call {
-    fn start(request: &Request, template: Option<&'static str>) -> Running {
+    fn start(
+        request: &Request,
+        template: Option<&'static str>,
+        headers: Arc<[HeaderName]>,
+    ) -> Running {
         let (original, url) = (request.method().as_str(), request.url());
         let method = method::known(original);
         let mut attributes = Attributes(Vec::with_capacity(7));
         attributes.add(semconv::HTTP_REQUEST_METHOD, method);
-        attributes.add_some(semconv::SERVER_ADDRESS, url.host_str().map(str::to_owned));
+        let host: Arc<str> = url.host_str().unwrap_or_default().into();
+        attributes.add(semconv::SERVER_ADDRESS, Arc::clone(&host));
         let port = url.port_or_known_default().map(i64::from);
         attributes.add_some(semconv::SERVER_PORT, port);
         attributes.add_some(semconv::URL_TEMPLATE, template);
@@ -227,6 +267,13 @@ impl Call {
         let edge = edge::start(Context::current(), SpanKind::Client, None, describe);
         let call = Self {
             attributes,
+            method,
+            host,
+            port,
+            template,
+            headers,
+            received: BTreeMap::new(),
+            peer: None,
             status: None,
             is_head: original == "HEAD",
         };
@@ -247,6 +294,74 @@ impl Call {
             }
         }
     }
+
+    /// Records the allowed headers of the response.
+    fn record_headers(&mut self, head: &Parts, span: &SpanRef<'_>) {
+        for name in &*self.headers {
+            let values = head.headers.get_all(name).iter();
+            let values: Vec<_> = values
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+                .collect();
+            if values.is_empty() {
+                continue;
+            }
+            self.received.insert(name.to_string(), values.join(", "));
+            let values = values.into_iter().map(StringValue::from).collect();
+            let key = format!("http.response.header.{name}");
+            span.set_attribute(KeyValue::new(key, Value::Array(Array::String(values))));
+        }
+    }
+
+    fn log(&self, end: &End<'_>, error_type: Option<&str>) {
+        let (method, host, path) = (self.method, &*self.host, self.template.unwrap_or_default());
+        let status = self.status.map(|status| i64::from(status.as_u16()));
+        let code = status.unwrap_or_default();
+        let headers = (!self.received.is_empty()).then(|| json!(self.received).to_string());
+        macro_rules! log {
+            ($log:ident, $name:literal, $($message:tt)+) => {
+                $log!(
+                    name: $name,
+                    {
+                        subject = "vendor.response",
+                        category = "http.response",
+                        { semconv::HTTP_REQUEST_METHOD } = method,
+                        { semconv::URL_TEMPLATE } = self.template,
+                        { semconv::SERVER_ADDRESS } = host,
+                        { semconv::SERVER_PORT } = self.port,
+                        { semconv::NETWORK_PEER_ADDRESS } = self.peer.map(|peer| peer.to_string()),
+                        { semconv::HTTP_RESPONSE_STATUS_CODE } = status,
+                        { semconv::RESPONSE_HEADERS } = headers,
+                        { semconv::DURATION } = end.duration.as_secs_f64(),
+                        { semconv::ERROR_TYPE } = error_type,
+                    },
+                    $($message)+
+                )
+            };
+        }
+        match (end.outcome, error_type) {
+            (Outcome::Completed, None) => log!(
+                info,
+                "telemetry_common.http.client.responded",
+                "{method} {host}{path} responded with {code}"
+            ),
+            (Outcome::Cancelled, None) => log!(
+                info,
+                "telemetry_common.http.client.cancelled",
+                "{method} {host}{path} was cancelled"
+            ),
+            (Outcome::Failed(_) | Outcome::Panicked, error_type) => log!(
+                warn,
+                "telemetry_common.http.client.failed",
+                "{method} {host}{path} failed: {}",
+                error_type.unwrap_or_default()
+            ),
+            (_, Some(_)) => log!(
+                warn,
+                "telemetry_common.http.client.rejected",
+                "{method} {host}{path} responded with {code}"
+            ),
+        }
+    }
 }
 
 impl Exchange for Call {
@@ -262,6 +377,16 @@ impl Exchange for Call {
         ];
         span.set_attributes(received.clone());
         self.attributes.0.extend(received);
+        if let Some(Peer(peer)) = head.extensions.get() {
+            self.peer = Some(peer.ip());
+            span.set_attribute(KeyValue::new(
+                semconv::NETWORK_PEER_ADDRESS,
+                peer.ip().to_string(),
+            ));
+            let port = i64::from(peer.port());
+            span.set_attribute(KeyValue::new(semconv::NETWORK_PEER_PORT, port));
+        }
+        self.record_headers(head, span);
         !self.is_head
     }
 
@@ -272,7 +397,9 @@ impl Exchange for Call {
             span.set_attribute(KeyValue::new(semconv::CANCELLED, true));
             self.attributes.add(semconv::CANCELLED, true);
         }
-        if let Some(error_type) = self.error_type(end.outcome) {
+        let error_type = self.error_type(end.outcome);
+        self.log(end, error_type.as_deref());
+        if let Some(error_type) = error_type {
             edge::fail(span, error_type.clone(), "");
             self.attributes.add(semconv::ERROR_TYPE, error_type);
         }

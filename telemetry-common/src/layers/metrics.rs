@@ -137,12 +137,13 @@ impl Metric {
         Self {
             count: meter
                 .u64_counter(name.to_owned())
-                .with_description("Number of ended spans")
+                .with_unit("{operation}")
+                .with_description("Number of operations, each a span named record.…")
                 .build(),
             duration: meter
                 .f64_histogram(format!("{name}.duration"))
                 .with_unit("s")
-                .with_description("Duration of the spans")
+                .with_description("Duration of the operations")
                 .with_boundaries(semconv::DURATION_BOUNDARIES.to_vec())
                 .build(),
         }

@@ -38,7 +38,8 @@ where
         dispatch: OnceLock::new(),
     };
     let events = |metadata: &Metadata<'_>| {
-        metadata.is_event() && *metadata.level() <= Level::WARN && !is_exporting()
+        let is_outgoing = metadata.name().starts_with(OUTGOING);
+        metadata.is_event() && *metadata.level() <= Level::WARN && !is_outgoing && !is_exporting()
     };
     let breadcrumbs = |metadata: &Metadata<'_>| metadata.is_event() && !is_exporting();
     let traces = &config.traces_filter;
@@ -54,6 +55,10 @@ fn filter<S>(traces: &Targets, events: fn(&Metadata<'_>) -> bool) -> impl Filter
     let spans = always_evaluated(|metadata| is_exported_span(metadata) && !is_exporting());
     traces.clone().and(spans).or(events)
 }
+
+/// The prefix of the names of the log records of outgoing requests. They are breadcrumbs only: the
+/// failure is reported where it is handled.
+const OUTGOING: &str = "telemetry_common.http.client.";
 
 /// Sends an event for each error, and for each warning if `warnings` is set.
 struct ErrorLayer {

@@ -26,7 +26,7 @@ use tokio::{
 use tower::ServiceExt;
 use tracing::{Instrument, info, info_span};
 
-use crate::helpers::{SLOW, client, duration, has_series, pair, serve};
+use crate::helpers::{SLOW, client, duration, has_series, pair, serve, server_logs};
 
 /// A body whose first frame arrives at once, and the rest as `rest` does.
 fn body<S>(rest: S) -> Body
@@ -70,7 +70,7 @@ async fn a_streamed_response_is_one_span_until_its_last_frame() {
     let call = spans.iter().find(|span| span.span_kind == SpanKind::Client);
     assert!(duration(call.unwrap()) >= SLOW, "the client's span, too");
 
-    let logs = testing::logs_of(spans.trace_id());
+    let logs = server_logs(spans.trace_id());
     let [found, access] = &logs[..] else {
         panic!("expected two log records: {logs:?}")
     };
@@ -188,7 +188,7 @@ async fn a_handler_is_dropped_inside_its_request() {
     assert!(panicked);
     let span = spans.named("GET /fragile");
     assert_eq!(attribute(span, semconv::ERROR_TYPE), Some(&"panic".into()));
-    let logs = testing::logs_of(spans.trace_id());
+    let logs = server_logs(spans.trace_id());
     let dropped = logs
         .iter()
         .find(|log| format!("{:?}", log.record).contains("dropped inside"));
@@ -320,7 +320,7 @@ fn assert_failed(spans: &Spans, name: &str, error_type: &str, event: &str) {
     let route = name.split(' ').nth(1).unwrap();
     assert!(has_series(route, Some(error_type)));
     let event = format!("telemetry_common.http.server.{event}");
-    let logs = testing::logs_of(spans.trace_id());
+    let logs = server_logs(spans.trace_id());
     let access: Vec<_> = logs
         .iter()
         .filter(|log| {

@@ -8,8 +8,9 @@ use axum::{
     http::StatusCode,
     routing::{any, get},
 };
-use opentelemetry::{KeyValue, Value};
+use opentelemetry::{KeyValue, TraceId, Value};
 use opentelemetry_sdk::{
+    logs::in_memory_exporter::LogDataWithResource,
     metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics},
     trace::SpanData,
 };
@@ -67,6 +68,17 @@ pub(crate) fn client() -> client::TracedClient {
 pub(crate) fn client_with(timeout: Duration) -> client::TracedClient {
     let client = reqwest::Client::builder().timeout(timeout).build();
     client::with_tracing(client.unwrap(), TrustedHosts::all())
+}
+
+/// Returns the log records of a trace, without those of outgoing requests: the client of these tests
+/// logs as well.
+pub(crate) fn server_logs(trace: TraceId) -> Vec<LogDataWithResource> {
+    let mut logs = testing::logs_of(trace);
+    logs.retain(|log| {
+        let name = log.record.event_name().unwrap_or_default();
+        !name.starts_with("telemetry_common.http.client.")
+    });
+    logs
 }
 
 /// Returns the attributes of each current series of a histogram that has `attribute`.

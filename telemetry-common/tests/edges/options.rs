@@ -36,7 +36,7 @@ use tracing_subscriber::{
     registry,
 };
 
-use crate::helpers::series;
+use crate::helpers::{series, server_logs};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -186,7 +186,7 @@ async fn a_skipped_request_has_no_telemetry() {
     .await;
     assert!(ids.is_empty());
     assert_eq!(spans.names(), ["test"]);
-    assert!(testing::logs_of(spans.trace_id()).is_empty());
+    assert!(server_logs(spans.trace_id()).is_empty());
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn access_log_and_body_sizes_can_be_turned_off() {
     let layer = server::layer().access_log(AccessLog::Off).body_sizes(false);
     let (_, span) = send(layer.route(route), &traceparent("quiet")).await;
     assert_eq!(span.name, "GET /quiet");
-    assert!(testing::logs_of(span.span_context.trace_id()).is_empty());
+    assert!(server_logs(span.span_context.trace_id()).is_empty());
     let route = opentelemetry::KeyValue::new(semconv::HTTP_ROUTE, "/quiet");
     assert_eq!(
         series(semconv::HTTP_SERVER_REQUEST_DURATION, &route).len(),

@@ -20,7 +20,7 @@ use telemetry_common::{
 };
 use tower::ServiceExt;
 
-use crate::helpers::{Shop, client, client_with};
+use crate::helpers::{Shop, client, client_with, server_logs};
 
 // proves: B4 L31
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn a_panic_is_one_exception_on_its_request_s_span() {
     let shop = Shop::open().await;
     let before = testing::sum_of(semconv::PANICS);
     let (_, spans) = testing::spans_of(send(&shop, "GET", "/shelf/panic")).await;
-    let logs = testing::logs_of(spans.trace_id());
+    let logs = server_logs(spans.trace_id());
     let panics: Vec<_> = logs
         .iter()
         .filter(|log| log.record.event_name() == Some("exception"))
@@ -222,11 +222,7 @@ async fn a_request_that_its_client_cancels_is_recorded_by_span_metric_and_log() 
         Some(&"cancelled".into())
     );
     assert!(duration_attributes(semconv::ERROR_TYPE).contains(&"cancelled".to_owned()));
-    assert_eq!(
-        testing::logs_of(spans.trace_id()).len(),
-        1,
-        "one log record"
-    );
+    assert_eq!(server_logs(spans.trace_id()).len(), 1, "one log record");
 }
 
 // proves: B4
@@ -279,7 +275,7 @@ async fn the_access_log_carries_the_ids() {
             .unwrap()
     })
     .await;
-    let logs = testing::logs_of(spans.trace_id());
+    let logs = server_logs(spans.trace_id());
     let [log] = &logs[..] else {
         panic!("expected one log record: {logs:?}")
     };

@@ -197,6 +197,36 @@ async fn a_list_of_exporters_exports_to_each() {
     assert!(!sink.points().is_empty());
 }
 
+// proves: L28
+#[tokio::test]
+async fn the_process_is_measured_without_work_of_its_own() {
+    let (sink, output) = exports("multi_thread", &[]).await;
+    let points = sink.points();
+    let value = |name: &str, attribute: Option<(&str, &str)>| {
+        let mut found = points.iter().filter(|point| {
+            point.name == name
+                && attribute.is_none_or(|(key, value)| point.attributes[key] == value)
+        });
+        let point = found.next_back();
+        point
+            .unwrap_or_else(|| panic!("{name} {attribute:?}: {output}"))
+            .value
+    };
+    const MIB: f64 = 1024.0 * 1024.0;
+    assert!(value("process.memory.usage", None) > MIB);
+    assert!(value("process.memory.virtual", None) > value("process.memory.usage", None));
+    assert!(value("process.uptime", None) > 0.0);
+    assert!(value("process.thread.count", None) >= 2.0);
+    for (name, key, values) in [
+        ("process.cpu.time", "cpu.mode", ["user", "system"]),
+        ("process.disk.io", "disk.io.direction", ["read", "write"]),
+    ] {
+        for of in values {
+            assert!(value(name, Some((key, of))) >= 0.0, "{name} {of}");
+        }
+    }
+}
+
 // proves: L23 L24 L26 L27
 #[tokio::test]
 async fn spans_become_metrics_in_the_names_of_prometheus_whatever_the_filters() {

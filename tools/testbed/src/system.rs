@@ -288,6 +288,8 @@ async fn logged_url(process: &Process, prefix: &str) -> Result<String> {
         let message = json
             .as_ref()
             .map_or(line, |json| json["message"].as_str().unwrap_or(line));
+        let logfmt = message.strip_prefix("msg=\"");
+        let message = logfmt.map_or(message, |message| message.trim_end_matches('"'));
         message.strip_prefix(prefix).map(str::to_owned)
     };
     Ok(format!("http://{}", process.line(START, address).await?))

@@ -158,7 +158,11 @@ fn check(programs: &Programs) -> Result<()> {
     run_command(&mut validate)?;
     execute(
         &binary("otelcol-bookapp"),
-        &["validate", "--config=otel-collector/containers.yaml"],
+        &[
+            "validate",
+            "--config=otel-collector/containers.yaml",
+            "--config=otel-collector/console.yaml",
+        ],
     )?;
     step("stack/prometheus/");
     execute(

@@ -3,7 +3,8 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use testbed::{process::Signal, system::http};
+use telemetry_registry::Judge;
+use testbed::{eventually, process::Signal, system::http};
 
 use crate::helpers::{self, SOON};
 
@@ -71,6 +72,40 @@ async fn logfmt_has_lines_of_spans_too() {
         assert_eq!(of_add.count(), 1, "{transition}: {of_request:#?}");
     }
     check_documented("logfmt", &lines);
+}
+
+#[tokio::test]
+async fn exported_log_records_with_the_fields_of_spans_are_declared() {
+    let system = helpers::start_with(|spec| spec.env("LOG_SPAN_FIELDS", "console,otlp")).await;
+    let request = http()
+        .unwrap()
+        .post(format!("{}/books/add", system.bookapp.url));
+    let book = json!({"title": "Solaris", "author": "Stanisław Lem"});
+    let response = request.json(&book).send().await.unwrap();
+    assert_eq!(response.status(), 201);
+    let ingested = || async {
+        let logs = system.sink.logs();
+        let mut logs = logs.into_iter();
+        logs.find(|log| log.event == "bookapp.book.ingested")
+    };
+    let ingested = eventually(SOON, "the worker logs the book", ingested)
+        .await
+        .unwrap();
+    assert_eq!(
+        ingested.attributes["messaging.system"], "kafka",
+        "of the process span"
+    );
+    let mut judge = Judge::new().unwrap().with_span_fields();
+    judge.judge(&system.sink, &["bookapp", "backend"]);
+    if let Err(problems) = judge.finish_partial() {
+        panic!("{problems}");
+    }
+    let mut strict = Judge::new().unwrap();
+    strict.judge(&system.sink, &["bookapp", "backend"]);
+    assert!(
+        strict.finish_partial().is_err(),
+        "the attributes are additional"
+    );
 }
 
 /// Checks that docs/logs.md shows lines in this format, and only such as were printed.

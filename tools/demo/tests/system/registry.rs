@@ -39,6 +39,7 @@ async fn what_is_emitted_is_declared_and_what_is_declared_is_emitted() {
     let started = System::start_with(binaries, dependencies, with_sentry).await;
     let mut system = started.unwrap();
     requests(&system).await;
+    rejected_call(&system).await;
     injected_panic(&system).await;
     messages(&system).await;
     outages(&mut system).await;
@@ -63,6 +64,7 @@ async fn requests(system: &System) {
     for (method, path, body, status) in [
         (Method::POST, "/books/add", Some(&emma), 201),
         (Method::POST, "/books/bulk_add", Some(&two), 201),
+        (Method::GET, "/", None, 200),
         (Method::GET, "/books?limit=5", None, 200),
         (Method::GET, "/books/1", None, 200),
         (Method::PATCH, "/books/1", Some(&title), 200),
@@ -103,6 +105,24 @@ async fn requests(system: &System) {
         .await
         .unwrap();
     drop(lock);
+}
+
+/// Lets the worker's API respond with an error to bookapp.
+async fn rejected_call(system: &System) {
+    let rule = json!({"service": "backend", "endpoint_pattern": "/details", "http_method": "GET",
+        "error_rate": 1, "error_code": 500});
+    call(system, Method::POST, "/error-injection", Some(&rule), 200).await;
+    let rejected = || async {
+        call(system, Method::GET, "/books?limit=5", None, 200).await;
+        let logs = system.sink.logs();
+        let mut logs = logs.iter();
+        logs.find(|log| log.event == "telemetry_common.http.client.rejected")
+            .map(|_| ())
+    };
+    eventually(SOON, "the call is rejected", rejected)
+        .await
+        .unwrap();
+    call(system, Method::DELETE, "/error-injection", None, 200).await;
 }
 
 /// Injects a panic.

@@ -139,7 +139,7 @@ async fn rows(stack: &Stack, queries: &[Query], values: &[(String, String)]) -> 
                 counts.push(count_rows(stack, query, text).await.ok()?);
             }
             let is_empty = counts.iter().sum::<usize>() == 0;
-            (!is_empty || may_be_empty(query)).then_some(counts)
+            (!is_empty || may_be_empty(stack, query)).then_some(counts)
         };
         let counts = eventually(TIMEOUT, &query.text, count).await?;
         rows.extend(counts.iter().map(ToString::to_string));
@@ -149,13 +149,14 @@ async fn rows(stack: &Stack, queries: &[Query], values: &[(String, String)]) -> 
 }
 
 /// Returns whether a query may return no rows: the collector creates these series only when it
-/// drops data.
-fn may_be_empty(query: &Query) -> bool {
+/// drops data, and in compose the console lines need a profile.
+fn may_be_empty(stack: &Stack, query: &Query) -> bool {
     let failures = [
         "otelcol_exporter_send_failed_",
         "otelcol_exporter_enqueue_failed_",
     ];
-    failures.iter().any(|name| query.text.contains(name))
+    let needs_profile = stack.is_compose() && query.text.contains("-console");
+    needs_profile || failures.iter().any(|name| query.text.contains(name))
 }
 
 /// Returns the query once for each value of its variable, with the value in place of the variable.

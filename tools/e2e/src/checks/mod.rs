@@ -30,7 +30,7 @@ struct Sent {
 pub async fn run(stack: &Stack, table: &mut Table) -> Result<()> {
     let sent = send(stack).await?;
     traces::check(stack, &sent, table).await;
-    logs::check(&sent, table).await;
+    logs::check(stack, &sent, table).await;
     metrics::check(stack, table).await;
     containers::check(stack, table).await;
     registry::check(stack, table);

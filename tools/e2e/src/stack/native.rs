@@ -94,8 +94,11 @@ impl Stack {
         let loki = Part::start(loki(tools, &path("loki")), format!("{LOKI}/ready")).await?;
         // Start the services before the collector, because they migrate the database that it
         // queries.
+        let logs = path("otelcol");
+        fs::create_dir(&logs)?;
         let with_settings = |spec: Spec| {
-            spec.env("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR)
+            with_console_file(spec, &logs)
+                .env("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR)
                 .env("OTEL_METRIC_EXPORT_INTERVAL", "2000")
                 .env("SENTRY_DSN", SENTRY_DSN)
                 .env("SENTRY_WARNINGS", "false")
@@ -221,6 +224,26 @@ pub fn bugsink(tools: &Tools, data: &Path) -> Spec {
         .arg(&tools.bugsink)
 }
 
+/// Returns the path of the console log file of a service, which the collector reads.
+fn console_logs(data: &Path, service: &str) -> String {
+    let file = data.join(format!("console-{service}.log"));
+    file.display().to_string()
+}
+
+/// Writes the console lines of a service to a file as well, as Docker does, in logfmt.
+fn with_console_file(spec: Spec, data: &Path) -> Spec {
+    let tee = r#"exec "$0" "$@" 2> >(exec tee --append "$CONSOLE_LOG" >&2)"#;
+    let shell = Spec::new(&spec.name, "bash").arg("-c").arg(tee);
+    let shell = shell.arg(&spec.program);
+    let spec = Spec {
+        program: shell.program,
+        args: [shell.args, spec.args].concat(),
+        ..spec
+    };
+    let file = console_logs(data, &spec.name);
+    spec.env("CONSOLE_LOG", file).env("LOG_FORMAT", "logfmt")
+}
+
 /// Returns the specification that starts the collector.
 pub fn collector(tools: &Tools, data: &Path, addresses: &Addresses<'_>) -> Result<Spec> {
     let database = addresses
@@ -243,6 +266,8 @@ pub fn collector(tools: &Tools, data: &Path, addresses: &Addresses<'_>) -> Resul
     Ok(part(tools, "otel-collector", "otelcol-bookapp")
         .arg(config("core.yaml"))
         .arg(config("infrastructure.yaml"))
+        .arg(config("console.yaml"))
+        .env("CONSOLE_LOGS", console_logs(data, "*"))
         .env(
             "OTELCOL_QUEUE_DIR",
             data.join("queue").display().to_string(),
