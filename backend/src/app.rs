@@ -1,7 +1,9 @@
 //! The router: the routes with their layers, and the health checks outside of the layers.
 
 use axum::Router;
-use service_common::{fault_injection::FaultInjector, health, layers::with_layers, server::Limits};
+use service_common::{
+    fault_injection::FaultInjector, health, layers::with_layers, server::ServerConfig,
+};
 use telemetry_common::db::Database;
 
 use crate::{consumer::Liveness, details, health::Ready};
@@ -12,9 +14,9 @@ const MAX_BODY: usize = 0;
 pub(crate) fn router(
     db: Database,
     consumer: Liveness,
-    limits: Limits,
+    config: ServerConfig,
     faults: FaultInjector,
 ) -> Router {
-    with_layers(details::routes(db.clone()), limits, faults, MAX_BODY)
+    with_layers(details::routes(db.clone()), config, faults, MAX_BODY)
         .merge(health::routes(Ready { db, consumer }))
 }

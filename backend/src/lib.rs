@@ -49,8 +49,8 @@ impl App {
         let db = config.service.postgres.connect("backend")?;
         let faults = FaultInjector::new("backend");
         let consumer = Consumer::new(&config, db.clone(), faults.clone())?;
-        let limits = config.service.server.into();
-        let router = app::router(db.clone(), consumer.liveness(), limits, faults.clone());
+        let server = config.service.server;
+        let router = app::router(db.clone(), consumer.liveness(), server, faults.clone());
         let listener = TcpListener::bind(config.service.listen_addr)
             .await
             .with_context(|| format!("could not listen on {}", config.service.listen_addr))?;

@@ -19,8 +19,12 @@ pub(crate) fn router(state: AppState, config: &Config) -> Router {
         ))
         .nest("/books", books::routes())
         .nest("/error-injection", fault_injection::routes(token));
-    let limits = config.service.server.into();
-    with_layers(routes, limits, state.faults.clone(), MAX_BODY)
-        .with_state(state)
-        .merge(health::routes(ready))
+    with_layers(
+        routes,
+        config.service.server,
+        state.faults.clone(),
+        MAX_BODY,
+    )
+    .with_state(state)
+    .merge(health::routes(ready))
 }

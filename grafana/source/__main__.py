@@ -8,13 +8,14 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 import asynchronous
 import home
+import ingress
 import kafka
 import pipeline
 import postgresql
 import runtime
 import service
 
-DASHBOARDS = [home, service, asynchronous, postgresql, kafka, runtime, pipeline]
+DASHBOARDS = [home, service, ingress, asynchronous, postgresql, kafka, runtime, pipeline]
 
 
 def numbered(dashboard):

@@ -25,8 +25,8 @@ open its trace, **a node of the service map** to see its metrics. In a trace, th
 open its logs, its metrics and its Sentry event. The span of a created message also has a link to
 the consumers of the message.
 
-[Services](/d/service) · [Asynchronous processing](/d/asynchronous) ·
-[PostgreSQL](/d/postgresql) · [Kafka](/d/kafka) · [Runtime](/d/runtime) ·
+[Ingress](/d/ingress) · [Services](/d/service) ·
+[Asynchronous processing](/d/asynchronous) · [PostgreSQL](/d/postgresql) · [Kafka](/d/kafka) · [Runtime](/d/runtime) ·
 [Telemetry pipeline](/d/pipeline) · [Explore traces](/explore) ·
 [Start page of the API](http://localhost:8000) · [Load generator](http://localhost:8089) ·
 [Errors in Bugsink](http://localhost:8002)

@@ -69,3 +69,39 @@ impl LogProcessor for AddSpanFields {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+    use opentelemetry_sdk::logs::{InMemoryLogExporter, SdkLoggerProvider};
+    use tracing::{info, info_span, subscriber::with_default};
+    use tracing_subscriber::{layer::SubscriberExt, registry};
+
+    use super::*;
+    use crate::layers;
+
+    #[test]
+    fn each_attribute_is_once_on_a_record_and_its_own_wins() {
+        let exporter = InMemoryLogExporter::default();
+        let provider = SdkLoggerProvider::builder()
+            .with_log_processor(AddSpanFields)
+            .with_simple_exporter(exporter.clone())
+            .build();
+        let logs = WithSpanFields {
+            logs: OpenTelemetryTracingBridge::new(&provider),
+            is_on: true,
+        };
+        with_default(registry().with(layers::context()).with(logs), || {
+            let outer = info_span!("outer", shelf = 1, title = 1).entered();
+            info_span!("inner", shelf = 2).in_scope(|| info!(title = 3, "sorted"));
+            drop(outer);
+        });
+        let logs = exporter.get_emitted_logs().unwrap();
+        let attributes = logs[0].record.attributes_iter();
+        let mut attributes: Vec<_> = attributes
+            .map(|(key, value)| format!("{key}={value:?}"))
+            .collect();
+        attributes.sort();
+        assert_eq!(attributes, ["shelf=Int(2)", "title=Int(3)"]);
+    }
+}

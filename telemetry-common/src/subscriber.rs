@@ -25,7 +25,7 @@ use std::io::stderr;
 use opentelemetry::{Context, trace::TracerProvider as _};
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::{logs::SdkLoggerProvider, trace::SdkTracerProvider};
-use tracing::{Metadata, Subscriber, level_filters::LevelFilter, warn};
+use tracing::{Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest, warn};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
     filter::{FilterExt, Targets, dynamic_filter_fn},
@@ -232,6 +232,21 @@ pub(crate) fn is_exporting() -> bool {
 /// would be lost: <https://github.com/tokio-rs/tracing/issues/2519>.
 pub(crate) fn always_evaluated<S>(accepts: fn(&Metadata<'_>) -> bool) -> impl Filter<S> {
     dynamic_filter_fn(move |metadata, _| accepts(metadata)).with_max_level_hint(LevelFilter::TRACE)
+}
+
+/// A filter by the static properties of spans and events, as [`always_evaluated`]. A callsite that
+/// `accepts` rejects is never evaluated again, so that it costs nothing.
+pub(crate) fn by_callsite<S>(accepts: fn(&Metadata<'_>) -> bool) -> impl Filter<S> {
+    let interest = move |metadata: &'static Metadata<'static>| {
+        if accepts(metadata) {
+            Interest::sometimes()
+        } else {
+            Interest::never()
+        }
+    };
+    dynamic_filter_fn(move |metadata, _| accepts(metadata))
+        .with_callsite_filter(interest)
+        .with_max_level_hint(LevelFilter::TRACE)
 }
 
 #[cfg(test)]

@@ -6,4 +6,5 @@ mod database;
 mod helpers;
 mod input;
 mod outbox;
+mod proxies;
 mod visits;

@@ -13,7 +13,7 @@ use tower::ServiceBuilder;
 use crate::{
     fault_injection::{FaultInjector, FaultKind},
     problem::{self, Problem, respond},
-    server::{self, Limits},
+    server::{self, Limits, ServerConfig},
 };
 
 /// Adds the layers of every route of a service, and the responses to unknown paths and methods.
@@ -22,12 +22,14 @@ use crate::{
 /// without telemetry, such as health checks, into the returned router.
 pub fn with_layers<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
-    limits: Limits,
+    config: ServerConfig,
     faults: FaultInjector,
     max_body: usize,
 ) -> Router<S> {
+    let limits = Limits::from(config);
+    let observed = http::layer().client_address(config.client_address());
     let layers = ServiceBuilder::new()
-        .layer(http::layer()) // the request id, the server span, the metrics, the access log
+        .layer(observed) // the request id, the server span, the metrics, the access log
         .map_request(|request: Request<RequestBody<Body>>| request.map(Body::new))
         .layer(from_fn_with_state(limits, server::limit)) // limits of concurrency and duration
         .layer(problem::catch_panic()) // a panic becomes a response 500 inside the span

@@ -19,7 +19,7 @@ use axum::{
 use axum_server::{Handle, Server, accept::Accept};
 use clap::Args;
 use hyper_util::rt::TokioTimer;
-use telemetry_common::connection::MeasuredConnection;
+use telemetry_common::{connection::MeasuredConnection, http::server::ClientAddress};
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
@@ -45,11 +45,26 @@ pub struct ServerConfig {
     /// Maximum number of concurrent requests. The response to further requests is 503.
     #[arg(long, env, default_value_t = 512, value_name = "N")]
     pub max_concurrent_requests: usize,
+
+    /// Number of proxies in front of the service. Each appends the address of its client to the header
+    /// X-Forwarded-For. 0: the header is ignored, because any client can send it.
+    #[arg(long, env, default_value_t = 0, value_name = "N")]
+    pub trusted_hops: usize,
+}
+
+impl ServerConfig {
+    /// Returns where the address of the client is read.
+    pub(crate) fn client_address(self) -> ClientAddress {
+        match self.trusted_hops {
+            0 => ClientAddress::Peer,
+            trusted_hops => ClientAddress::XForwardedFor { trusted_hops },
+        }
+    }
 }
 
 /// The state of [`limit`].
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     slots: Arc<Semaphore>,
     request_timeout: Duration,
 }
@@ -66,7 +81,7 @@ impl From<ServerConfig> for Limits {
 
 /// Middleware: rejects a request if there are too many concurrent ones, and cancels a request at
 /// its time limit.
-pub async fn limit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+pub(crate) async fn limit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let unavailable =
         |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
     let Ok(_slot) = limits.slots.try_acquire() else {

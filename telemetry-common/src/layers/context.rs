@@ -13,7 +13,7 @@ use tracing_subscriber::{
 };
 
 use super::{ERROR, FieldValue, field::for_each, is_error};
-use crate::{semconv, subscriber::always_evaluated};
+use crate::{semconv, subscriber::by_callsite};
 
 /// Whether the log records of a span have its field of this name. They do not have the fields that
 /// they have themselves, and those that are instructions to other layers.
@@ -45,7 +45,7 @@ pub fn context<S>() -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    ContextLayer.with_filter(always_evaluated(|metadata| {
+    ContextLayer.with_filter(by_callsite(|metadata| {
         metadata.is_span() || is_error(metadata)
     }))
 }
@@ -228,6 +228,7 @@ mod tests {
             let parent = info_span!("parent", route = "/books", tenant = 7, late = Empty);
             parent.in_scope(|| {
                 let early = info_span!("early", tenant = 8);
+                parent.record("late", "not yet");
                 parent.record("late", "yes");
                 early.in_scope(|| info_span!("plain").in_scope(|| {}));
                 info_span!("after", step = 2).in_scope(|| {});

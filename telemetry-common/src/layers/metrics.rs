@@ -17,7 +17,7 @@ use tracing::{
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
 use super::{ERROR, FieldValue, SpanFields, Value, for_each, is_error};
-use crate::{scope, semconv, subscriber::always_evaluated};
+use crate::{scope, semconv, subscriber::by_callsite};
 
 /// The prefix of the names of measured spans.
 const PREFIX: &str = "record.";
@@ -45,7 +45,7 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let accepts = |metadata: &Metadata<'_>| is_measured(metadata) || is_error(metadata);
-    MetricsLayer::default().with_filter(always_evaluated(accepts))
+    MetricsLayer::default().with_filter(by_callsite(accepts))
 }
 
 /// Whether a span is measured.

@@ -60,7 +60,7 @@ async fn exported_log_records_have_the_fields_of_spans_by_setting() {
 async fn a_setting_removes_the_fields_of_spans_from_the_console() {
     for (setting, expected) in [("none", false), ("otlp", false), ("console", true)] {
         let variables = [("LOG_SPAN_FIELDS", setting), ("LOG_FORMAT", "text")];
-        let output = output_of("lines::one_request", &variables).await;
+        let (_, output) = exports("lines::one_request", &variables).await;
         assert_eq!(
             output.contains("book.id=7"),
             expected,

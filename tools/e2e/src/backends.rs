@@ -9,7 +9,7 @@ use testbed::{eventually, sink::Span, system::http, trace::Trace};
 
 use crate::{
     Stack,
-    stack::{BUGSINK, BUGSINK_TOKEN, LOKI, PROMETHEUS},
+    stack::{BUGSINK, BUGSINK_TOKEN, JAEGER, LOKI, PROMETHEUS},
 };
 
 /// The maximum time until sent telemetry appears in a query result.
@@ -96,6 +96,34 @@ pub(crate) async fn trace_series(stack: &Stack, query: &str) -> Result<Vec<Value
     let url = format!("{}/api/metrics/query_range", stack.traces_url);
     let response = get(&url, &[("q", query), ("since", "10m"), ("step", "15s")]).await?;
     Ok(array(&response["series"]))
+}
+
+/// Jaeger: returns the trace with this id, or nothing if it is not stored.
+pub(crate) async fn jaeger_trace(id: &str) -> Result<Vec<Value>> {
+    let response = http()?
+        .get(format!("{JAEGER}/api/traces/{id}"))
+        .send()
+        .await?;
+    match response.status() {
+        StatusCode::NOT_FOUND => Ok(Vec::new()),
+        _ => Ok(array(
+            &response.error_for_status()?.json::<Value>().await?["data"],
+        )),
+    }
+}
+
+/// Jaeger: returns traces of a service with these tags of spans or processes.
+pub(crate) async fn jaeger_search(service: &str, tags: &Value) -> Result<Vec<Value>> {
+    let url = format!("{JAEGER}/api/traces");
+    let tags = tags.to_string();
+    let query = [
+        ("service", service),
+        ("tags", &tags),
+        ("lookback", "1h"),
+        ("limit", "20"),
+    ];
+    let response = get(&url, &query).await?;
+    Ok(array(&response["data"]))
 }
 
 /// Bugsink: returns the issues of the project.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cargo;
 
 /// Each crate with the workspace crates on which it may depend. Dev-dependencies are not checked.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     (
         "backend",
         &["book-events", "service-common", "telemetry-common"],
@@ -34,6 +34,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("telemetry-common", &[]),
     ("telemetry-registry", &["testbed"]),
     ("testbed", &["book-events"]),
+    ("uservices", &[]),
     ("worker", &["telemetry-common"]),
     ("xtask", &["e2e", "telemetry-registry", "testbed"]),
 ];

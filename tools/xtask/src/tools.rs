@@ -16,8 +16,8 @@ use crate::step;
 /// The paths of the programs. A program without a path is built or installed first.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Programs {
-    /// The folder with `otelcol-bookapp`, `prometheus`, `promtool` and `loki` [default: built from
-    /// the Go module proxy, which takes 20 minutes on two cores].
+    /// The folder with `otelcol-bookapp`, `prometheus`, `promtool`, `loki` and `jaeger` [default:
+    /// built from the Go module proxy, which takes 20 minutes on two cores].
     #[arg(long, env, value_name = "FOLDER")]
     stack_bin: Option<PathBuf>,
 
@@ -37,6 +37,10 @@ pub(crate) struct Programs {
     /// [default: installed].
     #[arg(long, env, value_name = "FOLDER")]
     bugsink: Option<PathBuf>,
+
+    /// The Traefik program [default: installed].
+    #[arg(long, env, value_name = "PROGRAM")]
+    traefik: Option<PathBuf>,
 
     /// A Python with the packages of `grafana/requirements.txt` [default: installed].
     #[arg(long, env, value_name = "PROGRAM")]
@@ -60,12 +64,13 @@ impl Programs {
             tempo: self.tempo_bin.clone(),
             kafka: self.kafka_jars()?,
             bugsink: installed(self.bugsink.as_ref(), "bugsink/bin")?,
+            traefik: installed(self.traefik.as_ref(), "python/bin/traefik")?,
             locust: self.locust()?,
             root: env::current_dir()?,
         })
     }
 
-    /// Returns the folder with the collector, Prometheus and Loki. Builds them if necessary.
+    /// Returns the folder with the collector, Prometheus, Loki and Jaeger. Builds them if necessary.
     pub(crate) fn stack_bin(&self) -> Result<PathBuf> {
         if let Some(folder) = &self.stack_bin {
             return Ok(folder.clone());
@@ -126,7 +131,7 @@ pub(crate) fn schemathesis(configured: Option<&PathBuf>) -> Result<PathBuf> {
     installed(configured, "python/bin/schemathesis")
 }
 
-/// Builds the collector, Prometheus and Loki into `folder`, unless they exist there.
+/// Builds the collector, Prometheus, Loki and Jaeger into `folder`, unless they exist there.
 pub(crate) fn build_stack(folder: &Path) -> Result<()> {
     execute(
         Path::new(".ci/build-stack"),

@@ -3,8 +3,11 @@
 mod containers;
 mod dashboards;
 mod failures;
+mod ingress;
+mod jaeger;
 mod logs;
 mod metrics;
+mod pairs;
 mod redaction;
 mod registry;
 mod traces;
@@ -30,6 +33,9 @@ struct Sent {
 pub async fn run(stack: &Stack, table: &mut Table) -> Result<()> {
     let sent = send(stack).await?;
     traces::check(stack, &sent, table).await;
+    ingress::check(stack, table).await;
+    pairs::check(stack, table).await;
+    jaeger::check(stack, &sent, table).await;
     logs::check(stack, &sent, table).await;
     metrics::check(stack, table).await;
     containers::check(stack, table).await;

@@ -30,6 +30,12 @@ pub const LOKI: &str = "http://127.0.0.1:3100";
 pub const BUGSINK: &str = "http://127.0.0.1:8002";
 /// The token for Bugsink's API, which `stack/bugsink/project.py` creates.
 pub(crate) const BUGSINK_TOKEN: &str = "0123456789abcdef0123456789abcdef01234567";
+/// The URL of Jaeger's API.
+pub const JAEGER: &str = "http://127.0.0.1:16686";
+/// The URL of Traefik, the ingress.
+pub const TRAEFIK: &str = "http://127.0.0.1:8080";
+/// The URL of a Traefik that passes the trace on in Jaeger's header; only in the native stack.
+pub const TRAEFIK_JAEGER: &str = "http://127.0.0.1:8081";
 /// The URL of the collector's OTLP/HTTP receiver.
 pub const COLLECTOR: &str = "http://127.0.0.1:4318";
 

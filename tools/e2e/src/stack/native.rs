@@ -14,10 +14,12 @@ use testbed::{
     System,
     process::{Signal, Spec},
     sink::Sink,
-    system::{Binaries, Dependencies},
+    system::{Binaries, Dependencies, Service, build},
 };
 
-use super::{BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Part, Stack, kafka::Kafka};
+use super::{
+    BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Part, Stack, TRAEFIK, TRAEFIK_JAEGER, kafka::Kafka,
+};
 
 /// The user and password of the monitoring role, the same as in docker compose. They protect
 /// nothing.
@@ -32,6 +34,8 @@ const TEMPO_OTLP: &str = "127.0.0.1:14317";
 const SENTRY_DSN: &str = "http://0123456789abcdef0123456789abcdef@127.0.0.1:8002/1";
 
 /// The URL of the collector's health check.
+pub const JAEGER_HEALTH: &str = "http://127.0.0.1:23133/status";
+/// The URL of the collector's health check.
 pub const COLLECTOR_HEALTH: &str = "http://127.0.0.1:13133/";
 
 /// The programs and files of the stack.
@@ -45,6 +49,8 @@ pub struct Tools {
     pub kafka: PathBuf,
     /// The folder that contains Bugsink's programs.
     pub bugsink: PathBuf,
+    /// Traefik's program.
+    pub traefik: PathBuf,
     /// Locust's program, installed from `requests/requirements.txt`.
     pub locust: PathBuf,
     /// The root of the checkout.
@@ -56,6 +62,9 @@ pub(super) struct Processes {
     _system: System,
     _kafka: Kafka,
     _bugsink: Part,
+    _jaeger: Part,
+    _ingresses: [Part; 2],
+    _pairs: [[Service; 2]; 2],
     _data: TempDir,
 }
 
@@ -92,6 +101,7 @@ impl Stack {
             start_trace_store(tools, &path("tempo")).await?;
         let prometheus = start_prometheus(tools, &path("prometheus")).await?;
         let loki = Part::start(loki(tools, &path("loki")), format!("{LOKI}/ready")).await?;
+        let jaeger = Part::start(jaeger(tools), JAEGER_HEALTH.to_owned()).await?;
         // Start the services before the collector, because they migrate the database that it
         // queries.
         let logs = path("otelcol");
@@ -104,6 +114,8 @@ impl Stack {
                 .env("SENTRY_WARNINGS", "false")
                 .env("GRAFANA_URL", "http://127.0.0.1:3000")
                 .env("ADMIN_TOKEN", "")
+                .env("TRUSTED_HOPS", "1")
+                .env("OTEL_PROPAGATORS", "tracecontext,baggage,jaeger")
                 .env(
                     "OTEL_RESOURCE_ATTRIBUTES",
                     "service.namespace=bookapp,deployment.environment.name=native",
@@ -111,6 +123,25 @@ impl Stack {
         };
         let binaries = Binaries::build().await?;
         let system = System::start_with(&binaries, dependencies, with_settings).await?;
+        let (uninstrumented, instrumented) = tokio::try_join!(pair(false), pair(true))?;
+        let urls = [
+            ("BOOKAPP_URL", &*system.bookapp.url),
+            ("BACKEND_URL", &*system.backend.url),
+            ("GRAFANA_URL", "http://127.0.0.1:3000"),
+            ("USERVICE1_URL", &*uninstrumented[0].url),
+            ("USERVICE3_URL", &*instrumented[0].url),
+        ];
+        let ingress = async |url: &str, propagator: &str| {
+            let spec = traefik(tools, data.path(), url)?;
+            let with = |spec: Spec, (name, url): &(&str, &str)| spec.env(name, *url);
+            let spec = urls.iter().fold(spec, with);
+            let spec = spec.env("OTEL_PROPAGATORS", propagator);
+            Part::start(spec, format!("{url}/ping")).await
+        };
+        let ingresses = [
+            ingress(TRAEFIK, "tracecontext,baggage").await?,
+            ingress(TRAEFIK_JAEGER, "jaeger").await?,
+        ];
         create_monitoring_role(tools, &system.database_url)?;
         let received = Sink::start().await?;
         let collector = collector(
@@ -141,6 +172,9 @@ impl Stack {
                 _system: system,
                 _kafka: kafka,
                 _bugsink: bugsink,
+                _jaeger: jaeger,
+                _ingresses: ingresses,
+                _pairs: [uninstrumented, instrumented],
                 _data: data,
             }),
         })
@@ -215,6 +249,58 @@ pub fn loki(tools: &Tools, data: &Path) -> Spec {
         .env("LOKI_PATH", data.display().to_string())
 }
 
+/// Returns the specification that starts Jaeger.
+pub fn jaeger(tools: &Tools) -> Spec {
+    let config = tools.root.join("stack/jaeger/jaeger.yaml");
+    part(tools, "jaeger", "jaeger")
+        .arg(format!("--config={}", config.display()))
+        // Jaeger traces itself, to an endpoint that is the collector's.
+        .env("OTEL_TRACES_SAMPLER", "always_off")
+}
+
+/// Returns the specification that starts Traefik at `url`. Its configuration is that of docker
+/// compose, with addresses on this host.
+fn traefik(tools: &Tools, data: &Path, url: &str) -> Result<Spec> {
+    let folder = tools.root.join("stack/traefik");
+    let address = url.trim_start_matches("http://");
+    let config = fs::read_to_string(folder.join("traefik.yaml"))?
+        .replace("\":8080\"", &format!("\"{address}\""))
+        .replace("http://otel-collector:4318", COLLECTOR)
+        .replace("/etc/traefik", &folder.display().to_string());
+    let file = data.join(format!("traefik-{}.yaml", address.replace(':', "-")));
+    fs::write(&file, config)?;
+    Ok(Spec {
+        stop_signal: Signal::SIGTERM,
+        ..Spec::new("traefik", &tools.traefik)
+    }
+    .arg(format!("--configFile={}", file.display())))
+}
+
+/// Starts a pair of examples/uservices. The first one calls the second one.
+async fn pair(is_instrumented: bool) -> Result<[Service; 2]> {
+    let binaries = build(&["uservices"], "dev")?;
+    let program = binaries
+        .get("uservices")
+        .context("cargo built no uservices")?;
+    let spec = |name: &str| {
+        let spec = Spec::new(name, program).arg(name).arg("127.0.0.1:0");
+        let spec = spec.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317");
+        if is_instrumented {
+            spec.arg("--instrumented")
+        } else {
+            spec
+        }
+    };
+    let [first, second] = if is_instrumented {
+        ["uservice3", "uservice4"]
+    } else {
+        ["uservice1", "uservice2"]
+    };
+    let second = Service::start_without_admin(&spec(second)).await?;
+    let first = spec(first).arg("--downstream").arg(&second.url);
+    Ok([Service::start_without_admin(&first).await?, second])
+}
+
 /// Returns the specification that starts Bugsink.
 pub fn bugsink(tools: &Tools, data: &Path) -> Spec {
     let address = BUGSINK.trim_start_matches("http://");
@@ -277,6 +363,7 @@ pub fn collector(tools: &Tools, data: &Path, addresses: &Addresses<'_>) -> Resul
         .env("OTELCOL_FLUSH_INTERVAL", "3s")
         .env("INFRA_INTERVAL", "3s")
         .env("TEMPO_OTLP_ENDPOINT", addresses.traces)
+        .env("TRACES_EXPORTERS", "[otlp_grpc/tempo, otlp_grpc/jaeger]")
         .env("POSTGRES_ENDPOINT", address)
         .env("POSTGRES_HOST", host)
         .env("POSTGRES_PORT", port)

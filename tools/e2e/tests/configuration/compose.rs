@@ -17,7 +17,7 @@ use crate::helpers::{environment, root, services, strings, yaml};
 
 /// Services without a health check: the collector's image has no shell. `otel-collector-probe`
 /// checks it instead.
-const WITHOUT_HEALTH: [&str; 2] = ["otel-collector", "otel-collector-containers"];
+const WITHOUT_HEALTH: [&str; 3] = ["jaeger", "otel-collector", "otel-collector-containers"];
 
 /// Copies the files of the Dockerfile's `COPY . .` to `context`: the paths that `.dockerignore`
 /// allows.
@@ -85,7 +85,12 @@ fn every_service_is_limited_logged_and_watched() {
             "{name}: no health check"
         );
     }
-    let limits = [("", 3072), ("containers", 80), ("load", 192)];
+    let limits = [
+        ("", 3072),
+        ("containers", 80),
+        ("jaeger", 272),
+        ("load", 192),
+    ];
     for (profile, sum) in sums {
         let limit = limits.iter().find(|(name, _)| *name == profile);
         let (_, limit) = limit.unwrap_or_else(|| panic!("profile {profile}: no memory limit"));
@@ -130,6 +135,7 @@ fn native() -> [(&'static str, Spec); 4] {
         tempo: None,
         kafka: "kafka".into(),
         bugsink: "bugsink".into(),
+        traefik: "traefik".into(),
         locust: "locust".into(),
         root: root().to_owned(),
     };
@@ -252,6 +258,7 @@ fn both_stacks_set_the_same_environment() {
         only(&compose, &native),
         [
             "GOMEMLIMIT",
+            "JAEGER_OTLP_ENDPOINT",
             "LOKI_OTLP_ENDPOINT",
             "OTELCOL_BIND",
             "OTELCOL_QUEUE_SIZE",

@@ -92,3 +92,25 @@ fn the_diagram_of_the_layers_has_the_order_of_the_subscriber() {
         part = diagram.parts.get(&layer).unwrap();
     }
 }
+
+// proves: T4
+#[test]
+fn the_comparison_of_the_apis_shows_code_that_exists() {
+    let page = read("docs/with-and-without.md");
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let sources = [
+        "bookapp/src/books/service.rs",
+        "examples/uservices/src/main.rs",
+    ];
+    let sources = sources.map(|path| words(&read(path)));
+    let mut blocks = page.split("```rust\n").skip(1).peekable();
+    assert!(blocks.peek().is_some());
+    for block in blocks {
+        let (code, _) = block.split_once("```").unwrap();
+        let code = words(code);
+        assert!(
+            sources.iter().any(|source| source.contains(&code)),
+            "{code}"
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! Checks the ingress: routes by host name, one nested trace from Traefik to the worker's API, and
+//! failures.
+
+use anyhow::{Context, Result, ensure};
+use reqwest::{Response, header::HOST};
+use testbed::{eventually, sink::Span, system::http, trace::Trace};
+
+use crate::{
+    Stack,
+    backends::{self, TIMEOUT},
+    stack::{TRAEFIK, TRAEFIK_JAEGER},
+    table::Table,
+};
+
+/// The part of the table.
+const INGRESS: &str = "Traefik";
+
+pub(super) async fn check(stack: &Stack, table: &mut Table) {
+    let what = "routes by host name; an unknown host is a 404";
+    table.check(INGRESS, what, routes().await);
+    let what = "one nested trace from the ingress to the worker's API, by traceparent";
+    table.check(INGRESS, what, nested(stack, TRAEFIK).await);
+    let what = "the same by uber-trace-id";
+    if stack.is_compose() {
+        table.not_run(INGRESS, what, "compose runs one ingress");
+    } else {
+        table.check(INGRESS, what, nested(stack, TRAEFIK_JAEGER).await);
+        let what = "a service that is down is a 502, and the ingress's span has status Error";
+        table.check(INGRESS, what, down(stack).await);
+    }
+    let what = "metrics by router, access log";
+    table.check(INGRESS, what, recorded().await);
+}
+
+/// Sends a GET through the ingress.
+async fn get(ingress: &str, host: &str, path: &str) -> Result<Response> {
+    let request = http()?.get(format!("{ingress}{path}"));
+    Ok(request.header(HOST, host).send().await?)
+}
+
+async fn routes() -> Result<String> {
+    for (host, path, expected) in [
+        ("bookapp.localhost", "/books/1", 200),
+        ("backend.localhost", "/details?ids=1", 200),
+        ("nobody.localhost", "/", 404),
+    ] {
+        let status = get(TRAEFIK, host, path).await?.status();
+        ensure!(status == expected, "{host}{path}: {status}");
+    }
+    Ok("2 services".to_owned())
+}
+
+// proves: T1 T2
+async fn nested(stack: &Stack, ingress: &str) -> Result<String> {
+    let response = get(ingress, "bookapp.localhost", "/books?limit=1").await?;
+    ensure!(response.status() == 200, "{}", response.status());
+    let header = response
+        .headers()
+        .get("traceparent")
+        .context("traceparent")?;
+    let id = header
+        .to_str()?
+        .split('-')
+        .nth(1)
+        .context("a trace id")?
+        .to_owned();
+    let found = || async {
+        let trace = backends::trace(stack, &id).await.ok()?;
+        let path = path_to(&trace, "GET /details", "backend")?;
+        let is_nested = path.starts_with(
+            &["traefik SERVER", "traefik CLIENT", "bookapp SERVER"].map(str::to_owned),
+        ) && path
+            .ends_with(&["bookapp CLIENT", "backend SERVER"].map(str::to_owned));
+        is_nested.then(|| path.join(" → "))
+    };
+    eventually(TIMEOUT, "the nested trace is stored", found).await
+}
+
+/// Returns service and kind of each span from the root to a SERVER span, without those inside of a
+/// service.
+fn path_to(trace: &Trace, name: &str, service: &str) -> Option<Vec<String>> {
+    let is_target =
+        |span: &&Span| span.name == name && span.kind == "SERVER" && span.service() == service;
+    let mut span = trace.spans().iter().find(is_target)?;
+    let mut path = Vec::new();
+    loop {
+        if span.kind != "INTERNAL" {
+            path.insert(0, format!("{} {}", span.service(), span.kind));
+        }
+        let Some(parent) = &span.parent_id else {
+            return Some(path);
+        };
+        span = trace.spans().iter().find(|span| span.span_id == *parent)?;
+    }
+}
+
+async fn down(stack: &Stack) -> Result<String> {
+    // Grafana is not part of the native stack.
+    let id = "0af7651916cd43dd8448eb211c80319c";
+    let request = http()?.get(TRAEFIK).header(HOST, "grafana.localhost");
+    let request = request.header("traceparent", format!("00-{id}-b7ad6b7169203331-01"));
+    let status = request.send().await?.status();
+    ensure!(status == 502, "{status}");
+    let failed = || async {
+        let trace = backends::trace(stack, id).await.ok()?;
+        let mut spans = trace.spans().iter();
+        spans
+            .any(|span| {
+                span.service() == "traefik" && span.kind == "SERVER" && span.status == "ERROR"
+            })
+            .then(|| "502".to_owned())
+    };
+    eventually(TIMEOUT, "the failed trace is stored", failed).await
+}
+
+async fn recorded() -> Result<String> {
+    let metric = "traefik_router_requests_total{router=~\"bookapp.*\"}";
+    let series =
+        backends::wait_for_results(metric, "series", async || backends::series(metric).await);
+    let series = series.await?;
+    let query = r#"{service_name="traefik"}"#;
+    let logs =
+        backends::wait_for_results(query, "streams", async || backends::streams(query).await);
+    Ok(format!("{series}, {} of logs", logs.await?))
+}
