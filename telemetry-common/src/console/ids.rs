@@ -25,6 +25,7 @@ pub(crate) fn store_dispatch() {
 }
 
 /// The ids of a line, as far as there are any.
+#[derive(Clone)]
 pub(super) struct Ids {
     span: Option<SpanContext>,
     request: Option<RequestId>,

@@ -207,13 +207,18 @@ where
             return;
         }
         let Some(span) = context.span(id) else { return };
-        if span.extensions().get::<Entered>().is_some() {
+        let mut extensions = span.extensions_mut();
+        if extensions.get_mut::<Entered>().is_some() {
             return;
         }
-        let ids = Ids::current();
+        let (first, ids) = (Instant::now(), Ids::current());
+        // Under one lock: several threads may enter the span for the first time.
+        extensions.insert(Entered {
+            first,
+            ids: ids.clone(),
+        });
+        drop(extensions);
         self.write_span(&span, &ids, Transition::Started);
-        let first = Instant::now();
-        span.extensions_mut().insert(Entered { first, ids });
     }
 
     /// Writes the end of the span, with the time since its first enter.

@@ -2,7 +2,10 @@
 
 use std::{
     fmt::Debug,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use opentelemetry::trace::{TraceContextExt, TracerProvider as _};
@@ -218,6 +221,33 @@ fn a_span_has_a_line_at_its_start_and_one_at_its_end() {
         assert_eq!(start, end, "the ids of the span");
         assert_eq!(id(pair[0], "span"), id(pair[1], "span"));
     }
+}
+
+#[test]
+fn a_span_that_two_threads_enter_at_once_starts_once() {
+    let lines = printed(LogFormat::Logfmt, true, || {
+        let spans: Vec<_> = (0..2_000).map(|_| info_span!("shared")).collect();
+        let dispatch = tracing::dispatcher::get_default(Clone::clone);
+        let arrived = AtomicUsize::new(0);
+        std::thread::scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    tracing::dispatcher::with_default(&dispatch, || {
+                        for (number, span) in spans.iter().enumerate() {
+                            arrived.fetch_add(1, Ordering::SeqCst);
+                            // Not a barrier, which would wake the threads one after the other.
+                            while arrived.load(Ordering::SeqCst) < 2 * (number + 1) {
+                                std::hint::spin_loop();
+                            }
+                            span.in_scope(|| {});
+                        }
+                    });
+                });
+            }
+        });
+    });
+    let count = |event: &str| lines.iter().filter(|line| line.contains(event)).count();
+    assert_eq!((count("new_span"), count("close_span")), (2_000, 2_000));
 }
 
 #[test]
