@@ -17,8 +17,12 @@ struct Known {
 
 /// Prefixes of names that the semantic conventions do not define.
 const NOT_STANDARD: [&str; 4] = ["bookapp.", "telemetry_common.", "tokio.", "sentry."];
+/// Names without a namespace, from the article on the layered subscriber.
+const WITHOUT_NAMESPACE: [&str; 4] = ["category", "result", "span_name", "subject"];
+
 fn is_standard(name: &str) -> bool {
-    !NOT_STANDARD.iter().any(|prefix| name.starts_with(prefix))
+    !WITHOUT_NAMESPACE.contains(&name)
+        && !NOT_STANDARD.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Reads a source file of the crate from cargo's registry.

@@ -13,11 +13,14 @@ mod registry;
 mod traces;
 
 use anyhow::{Context, Result};
-use reqwest::Response;
+use reqwest::{
+    Response,
+    header::{AUTHORIZATION, HOST},
+};
 use serde_json::json;
 use testbed::{eventually, system::http};
 
-use crate::{Stack, backends::TIMEOUT, table::Table};
+use crate::{Stack, backends::TIMEOUT, stack::TRAEFIK, table::Table};
 
 /// The requests whose telemetry the checks look for.
 struct Sent {
@@ -45,7 +48,8 @@ pub async fn run(stack: &Stack, table: &mut Table) -> Result<()> {
     redaction::check(stack, &sent, table).await
 }
 
-/// Adds a book, waits for the worker, and lists books with a secret in the query string.
+/// Adds a book, waits for the worker, and lists books with secrets in the query string and in a header,
+/// directly and through the ingress.
 async fn send(stack: &Stack) -> Result<Sent> {
     let client = http()?;
     let url = &stack.bookapp;
@@ -66,9 +70,11 @@ async fn send(stack: &Stack) -> Result<Sent> {
     };
     eventually(TIMEOUT, "the worker stores the details", has_details).await?;
     let mut with_secret = Vec::new();
-    for _ in 0..20 {
-        let url = format!("{url}/books?limit=5&token=s3cr3t");
-        with_secret.push(trace_of(&client.get(url).send().await?)?);
+    for base in [&**url, TRAEFIK].iter().cycle().take(20) {
+        let request = client.get(format!("{base}/books?limit=5&token=s3cr3t"));
+        let request = request.header(AUTHORIZATION, "Bearer s3cr3t");
+        let request = request.header(HOST, "bookapp.localhost");
+        with_secret.push(trace_of(&request.send().await?)?);
     }
     Ok(Sent {
         request_id,
