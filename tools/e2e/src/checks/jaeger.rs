@@ -63,20 +63,28 @@ async fn returned(sent: &Sent) -> Result<String> {
     Ok(format!("{} spans", spans(&traces).count()))
 }
 
+/// Reads the worker's trace by the id in its log record: a search would return the newest traces only.
 // proves: R9
 async fn linked(sent: &Sent) -> Result<String> {
-    let tags = json!({"messaging.destination.name": "book.added.v1", "messaging.operation.type": "process"});
-    let what = "the worker's traces";
+    let records = format!(
+        "{{service_name=\"backend\"}} | telemetry_common_request_id=\"{}\"",
+        sent.request_id
+    );
     let linking = async || {
-        let traces = backends::jaeger_search("backend", &tags).await?;
-        let links_to = |span: &&Value| {
-            let references = span["references"].as_array().into_iter().flatten();
-            let mut links = references.filter(|it| it["refType"] == "FOLLOWS_FROM");
-            links.any(|link| link["traceID"] == sent.trace && span["traceID"] != sent.trace)
-        };
-        Ok(spans(&traces).filter(links_to).cloned().collect())
+        let mut linking = Vec::new();
+        for stream in backends::streams(&records).await? {
+            let id = stream["stream"]["trace_id"].as_str().unwrap_or_default();
+            let trace = backends::jaeger_trace(id).await?;
+            let links_to = |span: &&Value| {
+                let references = span["references"].as_array().into_iter().flatten();
+                let mut links = references.filter(|it| it["refType"] == "FOLLOWS_FROM");
+                links.any(|link| link["traceID"] == sent.trace && span["traceID"] != sent.trace)
+            };
+            linking.extend(spans(&trace).filter(links_to).cloned());
+        }
+        Ok(linking)
     };
-    backends::wait_for_results(what, "spans", linking).await
+    backends::wait_for_results("the worker's trace", "spans", linking).await
 }
 
 // proves: B5
