@@ -11,7 +11,7 @@ use opentelemetry_sdk::{
 };
 
 use crate::{
-    InitError, Processor, Telemetry, TelemetryConfig,
+    InitError, LogOutput, Processor, Telemetry, TelemetryConfig,
     bounded::BoundedProcessor,
     builder::Builder,
     log_fields::AddSpanFields,
@@ -52,7 +52,11 @@ impl Telemetry {
         let limit = config.attribute_value_length_limit;
         let traces = telemetry.add_span_pipelines(traces, spans, limit)?;
         let provider = builder.logs.with_log_processor(NormalizingLogProcessor);
-        let provider = provider.with_log_processor(AddSpanFields);
+        let provider = if config.log_span_fields.contains(&LogOutput::Otlp) {
+            provider.with_log_processor(AddSpanFields)
+        } else {
+            provider
+        };
         let logs = telemetry.add_log_pipelines(provider, logs)?;
         telemetry.build_sentry(config, &resource)?;
 

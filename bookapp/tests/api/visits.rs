@@ -20,8 +20,8 @@ async fn a_visit_is_stored_after_the_response_in_a_linked_trace_and_the_end_wait
     assert_eq!(response.status(), 200, "the response does not wait for it");
 
     let waits = || async {
-        let blocked =
-            "select count(*) from pg_locks where not granted and relation = 'visits'::regclass";
+        let blocked = "select count(*) from pg_locks join pg_database on oid = database
+            where datname = current_database() and relation = 'visits'::regclass and not granted";
         let blocked: i64 = sqlx::query_scalar(blocked).fetch_one(&pool).await.unwrap();
         (blocked == 1).then_some(())
     };

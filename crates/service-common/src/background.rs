@@ -8,14 +8,18 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::Span;
 
-/// The maximum number of tasks at the same time. Each holds a connection of the database at most.
+/// The maximum number of tasks, waiting or running.
 const MAX_TASKS: usize = 64;
+/// The maximum number of running tasks. Each may hold a connection of the database, of which requests
+/// need the most.
+const MAX_RUNNING: usize = 2;
 
 /// The background work of a service. A clone shares the tasks.
 #[derive(Clone, Debug)]
 pub struct Background {
     tasks: TaskTracker,
     slots: Arc<Semaphore>,
+    running: Arc<Semaphore>,
     rejected: Counter<u64>,
 }
 
@@ -33,6 +37,7 @@ impl Background {
         Self {
             tasks: TaskTracker::new(),
             slots: Arc::new(Semaphore::new(MAX_TASKS)),
+            running: Arc::new(Semaphore::new(MAX_RUNNING)),
             rejected,
         }
     }
@@ -41,15 +46,19 @@ impl Background {
     /// span. Create it with `parent: None`, so that it inherits nothing from the request but what its
     /// own fields say.
     ///
-    /// If 64 tasks are running, `work` is dropped and counted. A panic is logged by the panic hook.
+    /// Two tasks run at a time. If 64 wait or run, `work` is dropped and counted. A panic is logged by
+    /// the panic hook.
     pub fn spawn(&self, span: Span, work: impl Future<Output = ()> + Send + 'static) {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             self.rejected.add(1, &[]);
             return;
         };
+        let running = Arc::clone(&self.running);
         let work = async move {
+            let _slot = slot;
+            // An error means that the semaphore was closed, which never happens.
+            let _running = running.acquire().await;
             work.await;
-            drop(slot);
         };
         let span = task::detached(span);
         let work = span.in_scope(|| task::in_context(work));
@@ -102,6 +111,22 @@ mod tests {
         let logs = testing::logs_of(trace);
         let events: Vec<_> = logs.iter().map(|log| log.record.event_name()).collect();
         assert_eq!(events, [Some("test.still_working"), Some("exception")]);
+    }
+
+    #[tokio::test]
+    async fn two_tasks_run_at_a_time() {
+        testing::install();
+        let (background, started) = (Background::new(), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..5 {
+            let started = Arc::clone(&started);
+            background.spawn(info_span!(parent: None, "stuck"), async move {
+                started.fetch_add(1, Ordering::Relaxed);
+                pending::<()>().await;
+            });
+        }
+        // The runtime of this test polls every task once.
+        tokio::task::yield_now().await;
+        assert_eq!(started.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]

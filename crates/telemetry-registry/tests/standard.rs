@@ -29,8 +29,11 @@ fn is_standard(name: &str) -> bool {
 fn conventions(file: &str) -> String {
     let cargo = std::env::var_os("CARGO").unwrap();
     let mut metadata = Command::new(cargo);
-    metadata.args(["metadata", "--format-version=1", "--offline"]);
+    // Downloads the packages of other platforms, if no command has done it before.
+    metadata.args(["metadata", "--format-version=1", "--locked"]);
     let output = metadata.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
     let name = "opentelemetry-semantic-conventions";

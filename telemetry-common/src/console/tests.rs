@@ -3,8 +3,8 @@
 use std::{
     fmt::Debug,
     sync::{
-        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
+        mpsc::channel,
     },
 };
 
@@ -15,26 +15,23 @@ use tracing::{debug_span, error, field::Empty, info, info_span, subscriber::with
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{layer::SubscriberExt, registry};
 
-use super::*;
+use super::{writer::tests::Paper, *};
 use crate::layers;
 
-#[derive(Clone, Default)]
-struct Output(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// Returns an output, and a function that returns what was written to it.
+fn paper() -> (Paper, impl Fn() -> String) {
+    let (sender, written) = channel();
+    let read = move || {
+        let bytes: Vec<u8> = written.try_iter().flatten().collect();
+        String::from_utf8(bytes).unwrap()
+    };
+    (Paper(sender), read)
 }
 
 /// Returns the lines that are printed while `work` runs, with the traces and context layers before.
 fn printed(format: LogFormat, has_spans: bool, work: impl FnOnce()) -> Vec<String> {
-    let output = Output::default();
-    let writer = ConsoleWriter::start(output.clone()).unwrap();
+    let (output, written) = paper();
+    let writer = ConsoleWriter::start(output).unwrap();
     let tracer = SdkTracerProvider::builder().build().tracer("test");
     let spans = registry().with(tracing_opentelemetry::layer().with_tracer(tracer));
     let console = ConsoleLayer {
@@ -46,8 +43,7 @@ fn printed(format: LogFormat, has_spans: bool, work: impl FnOnce()) -> Vec<Strin
     };
     with_default(spans.with(layers::context()).with(console), work);
     writer.flush(Duration::from_mins(1));
-    let written = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
-    written.lines().map(str::to_owned).collect()
+    written().lines().map(str::to_owned).collect()
 }
 
 /// Returns the only line that is printed about events.
@@ -131,16 +127,15 @@ fn without_the_context_layer_fields_of_spans_are_neither_printed_nor_formatted()
         }
     }
 
-    let output = Output::default();
-    let (lines, guard) = layers::lines(LogFormat::Json, output.clone()).unwrap();
+    let (output, written) = paper();
+    let (lines, guard) = layers::lines(LogFormat::Json, output).unwrap();
     with_default(registry().with(lines), || {
         let span = info_span!("work", field = ?Unprintable, late = Empty);
         span.record("late", tracing::field::debug(Unprintable));
         span.in_scope(|| info!("working"));
     });
     drop(guard);
-    let written = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
-    let line: Value = serde_json::from_str(&written).unwrap();
+    let line: Value = serde_json::from_str(&written()).unwrap();
     assert_eq!(line["message"], "working");
 }
 
@@ -176,6 +171,7 @@ fn an_event_in_logfmt_has_message_source_time_and_span() {
 // proves: L2 L7 L8 L11 L12 L14
 #[test]
 fn a_span_has_a_line_at_its_start_and_one_at_its_end() {
+    let started = Instant::now();
     let lines = printed(LogFormat::Logfmt, true, || {
         let request = info_span!("HTTP request", http.route = "/songs", body = "secret");
         let child = request.in_scope(|| debug_span!("child", step = 1));
@@ -215,7 +211,8 @@ fn a_span_has_a_line_at_its_start_and_one_at_its_end() {
         id(child_end, "latency_ms") >= 2,
         "from the first enter: {child_end}"
     );
-    assert!(id(request_end, "latency_ms") < 1_000, "{request_end}");
+    let longest = u64::try_from(started.elapsed().as_millis()).unwrap();
+    assert!(id(request_end, "latency_ms") <= longest, "{request_end}");
     for pair in [[request, request_end], [child, child_end]] {
         let [start, end] = pair.map(|line| line.split(" trace_id=").nth(1).unwrap());
         assert_eq!(start, end, "the ids of the span");
@@ -236,8 +233,12 @@ fn a_span_that_two_threads_enter_at_once_starts_once() {
                         for (number, span) in spans.iter().enumerate() {
                             arrived.fetch_add(1, Ordering::SeqCst);
                             // Not a barrier, which would wake the threads one after the other.
+                            let mut polls = 0;
                             while arrived.load(Ordering::SeqCst) < 2 * (number + 1) {
-                                std::hint::spin_loop();
+                                polls += 1;
+                                if polls > 10_000 {
+                                    std::thread::yield_now(); // the other thread has no core
+                                }
                             }
                             span.in_scope(|| {});
                         }
@@ -262,7 +263,9 @@ fn lines_of_spans_in_the_other_formats() {
         assert!(has(format, start, "http.route", "/songs"), "{start}");
         if format == LogFormat::Text {
             assert!(start.contains(": work started http.route="), "{start}");
-            assert!(end.contains(": work ended after 0 ms http.route="), "{end}");
+            let (_, after) = end.split_once(": work ended after ").unwrap();
+            let (latency, _) = after.split_once(" ms http.route=").unwrap();
+            assert!(latency.parse::<u64>().is_ok(), "{end}");
         } else {
             let end: Value = serde_json::from_str(end).unwrap();
             assert_eq!(end["span_name"], "work");

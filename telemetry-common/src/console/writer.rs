@@ -13,9 +13,20 @@ use std::{
 /// The maximum size of the queue in bytes: some ten thousand log records.
 const CAPACITY: usize = 4 << 20;
 
-/// A bounded queue in front of stderr. If it is full, lines are dropped and counted.
+/// A bounded queue in front of an output. If it is full, lines are dropped and counted. Its thread ends
+/// with the last clone.
 #[derive(Clone)]
-pub(crate) struct ConsoleWriter(Arc<Shared>);
+pub(crate) struct ConsoleWriter(Arc<Handle>);
+
+/// Closes the queue when it is dropped.
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.lock().is_closed = true;
+        self.0.changed.notify_all();
+    }
+}
 
 struct Shared {
     queue: Mutex<Queue>,
@@ -30,6 +41,7 @@ struct Queue {
     /// Whether the thread is writing lines that it has taken from `lines`.
     is_writing: bool,
     dropped: u64,
+    is_closed: bool,
 }
 
 impl ConsoleWriter {
@@ -43,32 +55,40 @@ impl ConsoleWriter {
         thread::Builder::new()
             .name("console-logs".to_owned())
             .spawn(move || writer.write_to(output))?;
-        Ok(Self(shared))
+        Ok(Self(Arc::new(Handle(shared))))
     }
 
     /// Queues a line, which includes its line feed. It never waits for the output.
     pub(crate) fn write(&self, line: &str) {
-        let mut queue = self.0.lock();
+        let mut queue = self.shared().lock();
         if queue.lines.len() + line.len() > CAPACITY {
             queue.dropped += 1;
             return;
         }
         queue.lines.extend_from_slice(line.as_bytes());
         drop(queue);
-        self.0.changed.notify_all();
+        self.shared().changed.notify_all();
     }
 
     /// Returns how many lines were dropped since the start.
     pub(crate) fn dropped(&self) -> u64 {
-        self.0.lock().dropped
+        self.shared().lock().dropped
     }
 
     /// Waits until all lines are written, at most for `budget`.
     pub(crate) fn flush(&self, budget: Duration) {
-        let queue = self.0.lock();
+        let queue = self.shared().lock();
         let is_busy = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
         // Whether it has timed out makes no difference: nothing else can be done.
-        drop(self.0.changed.wait_timeout_while(queue, budget, is_busy));
+        drop(
+            self.shared()
+                .changed
+                .wait_timeout_while(queue, budget, is_busy),
+        );
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.0.0
     }
 }
 
@@ -83,8 +103,11 @@ impl Shared {
             let queue = self.lock();
             let waited = self
                 .changed
-                .wait_while(queue, |queue| queue.lines.is_empty());
+                .wait_while(queue, |queue| queue.lines.is_empty() && !queue.is_closed);
             let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
+            if queue.lines.is_empty() {
+                return;
+            }
             mem::swap(&mut queue.lines, &mut taken);
             queue.is_writing = true;
             drop(queue);
@@ -104,15 +127,15 @@ impl fmt::Debug for ConsoleWriter {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+pub(super) mod tests {
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 
     use super::*;
 
     const SOON: Duration = Duration::from_mins(1);
 
     /// An output that keeps all that is written.
-    struct Paper(Sender<Vec<u8>>);
+    pub(in super::super) struct Paper(pub(in super::super) Sender<Vec<u8>>);
 
     impl Write for Paper {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -153,6 +176,19 @@ mod tests {
         assert_eq!(writer.dropped(), 0);
         let written: Vec<u8> = written.try_iter().flatten().collect();
         assert_eq!(String::from_utf8(written).unwrap(), lines.concat());
+    }
+
+    #[test]
+    fn the_thread_ends_with_the_last_writer_and_its_lines() {
+        let (sender, written) = channel();
+        let writer = ConsoleWriter::start(Paper(sender)).unwrap();
+        let last = writer.clone();
+        drop(writer);
+        last.write("last\n");
+        drop(last);
+        assert_eq!(written.recv_timeout(SOON).unwrap(), b"last\n");
+        let ended = written.recv_timeout(SOON).unwrap_err();
+        assert_eq!(ended, RecvTimeoutError::Disconnected);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tracing_subscriber::{
     registry::{LookupSpan, SpanRef},
 };
 
-use super::{ERROR, FieldValue, field::for_each, is_error};
+use super::{ERROR, FieldValue, field::owned, is_error};
 use crate::{semconv, subscriber::by_callsite};
 
 /// Whether the log records of a span have its field of this name. They do not have the fields that
@@ -101,8 +101,7 @@ impl SpanFields {
         found.map(|(_, value)| value)
     }
 
-    fn set(&mut self, name: &'static str, value: impl Into<FieldValue>) {
-        let value = value.into();
+    fn set(&mut self, name: &'static str, value: FieldValue) {
         match self.own.iter_mut().find(|(key, _)| *key == name) {
             Some((_, previous)) => *previous = value,
             None => self.own.push((name, value)),
@@ -115,24 +114,21 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        if attributes.is_empty() {
-            return;
-        }
-        if let Some(span) = context.span(id) {
-            edit(&span, |fields| {
-                fields.own.reserve_exact(attributes.values().len());
-                attributes.record(&mut for_each(|name, value| {
-                    fields.own.push((name, value.into()));
-                }));
-            });
+        let own = owned(attributes.values().len(), |visitor| {
+            attributes.record(visitor);
+        });
+        if let Some(span) = context.span(id).filter(|_| !own.is_empty()) {
+            let outer = span.parent().and_then(|parent| SpanFields::of(&parent));
+            // Another layer of this kind inserts the same.
+            let fields = Arc::new(SpanFields { own, outer });
+            span.extensions_mut().replace(fields);
         }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let recorded = owned(values.len(), |visitor| values.record(visitor));
         if let Some(span) = context.span(id) {
-            edit(&span, |fields| {
-                values.record(&mut for_each(|name, value| fields.set(name, value)));
-            });
+            add(&span, recorded);
         }
     }
 
@@ -140,14 +136,10 @@ where
         if !is_error(event.metadata()) {
             return;
         }
+        let mut recorded = owned(1, |visitor| event.record(visitor));
+        recorded.retain(|(name, _)| *name == ERROR);
         if let Some(span) = context.event_span(event) {
-            edit(&span, |fields| {
-                event.record(&mut for_each(|name, value| {
-                    if name == ERROR {
-                        fields.set(name, value);
-                    }
-                }));
-            });
+            add(&span, recorded);
         }
     }
 
@@ -157,30 +149,28 @@ where
         };
         let fields = SpanFields::of(&followed);
         let trace = fields.and_then(|fields| fields.get("trace_id").cloned());
-        edit(&span, |fields| {
-            fields.set("follows_from", FieldValue::Text(followed.name().to_owned()));
-            let trace = trace.unwrap_or(FieldValue::U64(follows.into_u64()));
-            fields.set("follows_from.trace_id", trace);
-        });
+        let trace = trace.unwrap_or(FieldValue::U64(follows.into_u64()));
+        let name = FieldValue::Text(followed.name().to_owned());
+        let recorded = vec![("follows_from", name), ("follows_from.trace_id", trace)];
+        add(&span, recorded);
     }
 }
 
-/// Changes the fields of a span, which are created at the first change.
-fn edit<'s, S>(span: &SpanRef<'s, S>, change: impl FnOnce(&mut SpanFields))
-where
-    S: LookupSpan<'s>,
-{
+/// Adds fields to a span, or changes them.
+fn add<'s, S: LookupSpan<'s>>(span: &SpanRef<'s, S>, recorded: Vec<(&'static str, FieldValue)>) {
     let mut extensions = span.extensions_mut();
     if let Some(fields) = extensions.get_mut::<Arc<SpanFields>>() {
         // Copies them if an inner span started with them.
-        return change(Arc::make_mut(fields));
+        let fields = Arc::make_mut(fields);
+        for (name, value) in recorded {
+            fields.set(name, value);
+        }
+    } else if !recorded.is_empty() {
+        extensions.insert(Arc::new(SpanFields {
+            own: recorded,
+            outer: span.parent().and_then(|parent| SpanFields::of(&parent)),
+        }));
     }
-    let mut fields = SpanFields {
-        own: Vec::new(),
-        outer: span.parent().and_then(|parent| SpanFields::of(&parent)),
-    };
-    change(&mut fields);
-    extensions.insert(Arc::new(fields));
 }
 
 #[cfg(test)]
@@ -306,6 +296,44 @@ mod tests {
         assert_eq!(text(&fields("inner"), "error").as_deref(), Some("refused"));
         assert_eq!(fields("inner").get("detail"), None);
         assert_eq!(fields("outer").get("error"), None);
+    }
+
+    #[test]
+    fn two_context_layers_keep_each_field_once() {
+        let ended = Ended::default();
+        let both = registry().with(context()).with(context());
+        with_default(both.with(ended.clone()), || {
+            let span = info_span!("work", shelf = "fiction", late = Empty);
+            span.record("late", 1);
+        });
+        let fields = Arc::clone(ended.0.lock().unwrap().get("work").unwrap());
+        let names: Vec<_> = fields.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["shelf", "late"]);
+    }
+
+    /// A value whose `Debug` logs an event.
+    struct Logs;
+
+    impl std::fmt::Debug for Logs {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            error!(error = "while formatting", "a value is formatted");
+            f.write_str("formatted")
+        }
+    }
+
+    #[test]
+    fn a_value_may_log_while_it_is_recorded() {
+        let (done, recorded) = std::sync::mpsc::channel();
+        // A deadlock must not stop the tests.
+        std::thread::spawn(move || {
+            let fields = fields_of(|| {
+                let span = info_span!("work", early = ?Logs, late = Empty);
+                span.in_scope(|| span.record("late", tracing::field::debug(Logs)));
+            });
+            done.send(text(&fields("work"), "late")).unwrap();
+        });
+        let late = recorded.recv_timeout(std::time::Duration::from_mins(1));
+        assert_eq!(late.unwrap().as_deref(), Some("formatted"));
     }
 
     #[test]

@@ -114,6 +114,21 @@ pub(crate) fn for_each(f: impl FnMut(&'static str, Value<'_>)) -> impl Visit {
     ForEach(f)
 }
 
+/// Returns the fields that `record` visits, usually `count`.
+///
+/// The `Debug` and `Display` of values run here, and they may log events. So call it before a lock is
+/// taken that an event needs.
+pub(crate) fn owned(
+    count: usize,
+    record: impl FnOnce(&mut dyn Visit),
+) -> Vec<(&'static str, FieldValue)> {
+    let mut fields = Vec::with_capacity(count);
+    record(&mut for_each(|name, value| {
+        fields.push((name, value.into()));
+    }));
+    fields
+}
+
 struct ForEach<F>(F);
 
 impl<F: FnMut(&'static str, Value<'_>)> ForEach<F> {

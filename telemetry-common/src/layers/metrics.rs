@@ -16,7 +16,7 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
-use super::{ERROR, FieldValue, SpanFields, Value, for_each, is_error};
+use super::{ERROR, FieldValue, SpanFields, field::owned, is_error};
 use crate::{scope, semconv, subscriber::by_callsite};
 
 /// The prefix of the names of measured spans.
@@ -74,13 +74,13 @@ struct Measured {
 }
 
 impl Measured {
-    fn set(&mut self, field: &'static str, value: Value<'_>) {
+    fn set(&mut self, field: &'static str, value: FieldValue) {
         match field {
             METRIC_NAME => self.name = Some(value.to_string()),
             ERROR => self.has_failed = true,
             _ => {
                 if let Some(label) = field.strip_prefix(LABEL) {
-                    self.labels.insert(label, value.into());
+                    self.labels.insert(label, value);
                 }
             }
         }
@@ -157,13 +157,21 @@ where
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         let mut measured = Measured::default();
-        attributes.record(&mut for_each(|name, value| measured.set(name, value)));
+        let own = owned(attributes.values().len(), |visitor| {
+            attributes.record(visitor);
+        });
+        for (name, value) in own {
+            measured.set(name, value);
+        }
         span.extensions_mut().insert(measured);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let recorded = owned(values.len(), |visitor| values.record(visitor));
         with_measured(id, &context, |measured| {
-            values.record(&mut for_each(|name, value| measured.set(name, value)));
+            for (name, value) in recorded {
+                measured.set(name, value);
+            }
         });
     }
 

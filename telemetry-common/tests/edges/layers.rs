@@ -1,9 +1,6 @@
 //! Tests of the layers: the metrics that spans become, and all combinations.
 
-use std::{
-    io::{self, Write},
-    sync::{Arc, Mutex},
-};
+use std::io::{self, Seek};
 
 use opentelemetry::{KeyValue, trace::TracerProvider as _};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider};
@@ -126,19 +123,6 @@ fn labels_of_outer_spans_count_with_the_context_layer_alone() {
     assert_eq!(attributes("inner.duration", "inner"), expected);
 }
 
-#[derive(Clone, Default)]
-struct Output(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn each_layer_works_alone_and_with_all_others() {
     testing::install();
@@ -153,8 +137,8 @@ fn each_layer_works_alone_and_with_all_others() {
             .with_simple_exporter(spans.clone())
             .build();
         let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        let output = Output::default();
-        let (lines, guard) = layers::lines(LogFormat::Logfmt, output.clone()).unwrap();
+        let mut output = tempfile::tempfile().unwrap();
+        let (lines, guard) = layers::lines(LogFormat::Logfmt, output.try_clone().unwrap()).unwrap();
         let subscriber = registry()
             .with(has_traces.then_some(traces))
             .with(has_context.then(layers::context))
@@ -178,7 +162,8 @@ fn each_layer_works_alone_and_with_all_others() {
         };
         assert_eq!(names, expected, "{what}");
 
-        let written = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
+        output.rewind().unwrap();
+        let written = io::read_to_string(output).unwrap();
         let line = written.lines().find(|line| line.contains("it failed"));
         assert_eq!(line.is_some(), has_lines, "{what}");
         let of_spans = written.matches("span_event=").count();

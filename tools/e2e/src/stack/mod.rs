@@ -2,6 +2,7 @@
 //! compose`). Checks and drills work the same way for both.
 
 mod compose;
+mod ingress;
 mod kafka;
 pub mod native;
 mod part;
@@ -77,8 +78,9 @@ impl Stack {
         self.processes.is_none()
     }
 
-    /// Runs Locust for this number of seconds. Fails if Locust fails.
-    pub async fn run_load(&self, seconds: u64) -> Result<()> {
+    /// Runs Locust for this number of seconds, through the ingress if its URL is given. Fails if Locust
+    /// fails.
+    pub async fn run_load(&self, seconds: u64, ingress: Option<&str>) -> Result<()> {
         let locust = Spec::new("locust", &self.locust)
             .arg("--locustfile")
             .arg(self.root.join("requests/locustfile.py"))
@@ -88,6 +90,7 @@ impl Stack {
             .arg("--spawn-rate=10")
             .arg(format!("--run-time={seconds}s"))
             .arg(format!("--host={}", self.bookapp))
+            .env("INGRESS_URL", ingress.unwrap_or_default())
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR);
         let locust = Process::start(&locust)?;
         let timeout = Duration::from_secs(seconds) + START;

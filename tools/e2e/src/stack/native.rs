@@ -14,12 +14,10 @@ use testbed::{
     System,
     process::{Signal, Spec},
     sink::Sink,
-    system::{Binaries, Dependencies, Service, build},
+    system::{Binaries, Dependencies},
 };
 
-use super::{
-    BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Part, Stack, TRAEFIK, TRAEFIK_JAEGER, kafka::Kafka,
-};
+use super::{BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Part, Stack, ingress::Ingress, kafka::Kafka};
 
 /// The user and password of the monitoring role, the same as in docker compose. They protect
 /// nothing.
@@ -33,7 +31,7 @@ const TEMPO_OTLP: &str = "127.0.0.1:14317";
 /// The DSN of the services. `stack/bugsink/project.py` creates its key.
 const SENTRY_DSN: &str = "http://0123456789abcdef0123456789abcdef@127.0.0.1:8002/1";
 
-/// The URL of the collector's health check.
+/// The URL of Jaeger's health check.
 pub const JAEGER_HEALTH: &str = "http://127.0.0.1:23133/status";
 /// The URL of the collector's health check.
 pub const COLLECTOR_HEALTH: &str = "http://127.0.0.1:13133/";
@@ -63,8 +61,7 @@ pub(super) struct Processes {
     _kafka: Kafka,
     _bugsink: Part,
     _jaeger: Part,
-    _ingresses: [Part; 2],
-    _pairs: [[Service; 2]; 2],
+    _ingress: Ingress,
     _data: TempDir,
 }
 
@@ -123,25 +120,7 @@ impl Stack {
         };
         let binaries = Binaries::build().await?;
         let system = System::start_with(&binaries, dependencies, with_settings).await?;
-        let (uninstrumented, instrumented) = tokio::try_join!(pair(false), pair(true))?;
-        let urls = [
-            ("BOOKAPP_URL", &*system.bookapp.url),
-            ("BACKEND_URL", &*system.backend.url),
-            ("GRAFANA_URL", "http://127.0.0.1:3000"),
-            ("USERVICE1_URL", &*uninstrumented[0].url),
-            ("USERVICE3_URL", &*instrumented[0].url),
-        ];
-        let ingress = async |url: &str, propagator: &str| {
-            let spec = traefik(tools, data.path(), url)?;
-            let with = |spec: Spec, (name, url): &(&str, &str)| spec.env(name, *url);
-            let spec = urls.iter().fold(spec, with);
-            let spec = spec.env("OTEL_PROPAGATORS", propagator);
-            Part::start(spec, format!("{url}/ping")).await
-        };
-        let ingresses = [
-            ingress(TRAEFIK, "tracecontext,baggage").await?,
-            ingress(TRAEFIK_JAEGER, "jaeger").await?,
-        ];
+        let ingress = Ingress::start(tools, data.path(), &system).await?;
         create_monitoring_role(tools, &system.database_url)?;
         let received = Sink::start().await?;
         let collector = collector(
@@ -173,8 +152,7 @@ impl Stack {
                 _kafka: kafka,
                 _bugsink: bugsink,
                 _jaeger: jaeger,
-                _ingresses: ingresses,
-                _pairs: [uninstrumented, instrumented],
+                _ingress: ingress,
                 _data: data,
             }),
         })
@@ -256,49 +234,6 @@ pub fn jaeger(tools: &Tools) -> Spec {
         .arg(format!("--config={}", config.display()))
         // Jaeger traces itself, to an endpoint that is the collector's.
         .env("OTEL_TRACES_SAMPLER", "always_off")
-}
-
-/// Returns the specification that starts Traefik at `url`. Its configuration is that of docker
-/// compose, with addresses on this host.
-fn traefik(tools: &Tools, data: &Path, url: &str) -> Result<Spec> {
-    let folder = tools.root.join("stack/traefik");
-    let address = url.trim_start_matches("http://");
-    let config = fs::read_to_string(folder.join("traefik.yaml"))?
-        .replace("\":8080\"", &format!("\"{address}\""))
-        .replace("http://otel-collector:4318", COLLECTOR)
-        .replace("/etc/traefik", &folder.display().to_string());
-    let file = data.join(format!("traefik-{}.yaml", address.replace(':', "-")));
-    fs::write(&file, config)?;
-    Ok(Spec {
-        stop_signal: Signal::SIGTERM,
-        ..Spec::new("traefik", &tools.traefik)
-    }
-    .arg(format!("--configFile={}", file.display())))
-}
-
-/// Starts a pair of examples/uservices. The first one calls the second one.
-async fn pair(is_instrumented: bool) -> Result<[Service; 2]> {
-    let binaries = build(&["uservices"], "dev")?;
-    let program = binaries
-        .get("uservices")
-        .context("cargo built no uservices")?;
-    let spec = |name: &str| {
-        let spec = Spec::new(name, program).arg(name).arg("127.0.0.1:0");
-        let spec = spec.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317");
-        if is_instrumented {
-            spec.arg("--instrumented")
-        } else {
-            spec
-        }
-    };
-    let [first, second] = if is_instrumented {
-        ["uservice3", "uservice4"]
-    } else {
-        ["uservice1", "uservice2"]
-    };
-    let second = Service::start_without_admin(&spec(second)).await?;
-    let first = spec(first).arg("--downstream").arg(&second.url);
-    Ok([Service::start_without_admin(&first).await?, second])
 }
 
 /// Returns the specification that starts Bugsink.
