@@ -1,5 +1,6 @@
 # Builds both services. The final image contains the one that SERVICE names:
 # docker build --build-arg SERVICE=bookapp .
+# The target `uservices` is the image of examples/uservices.
 ARG RUST_VERSION=1.95.0
 
 FROM rust:${RUST_VERSION}-slim-bookworm AS base
@@ -28,6 +29,13 @@ COPY . .
 RUN find . -name '*.rs' -exec touch {} + \
     && cargo build --release --locked --package bookapp --package backend \
     && strip /target/release/bookapp /target/release/backend
+
+FROM build AS uservices-build
+RUN cargo build --release --locked --package uservices && strip /target/release/uservices
+
+FROM gcr.io/distroless/cc-debian12:nonroot AS uservices
+COPY --from=uservices-build /target/release/uservices /uservices
+ENTRYPOINT ["/uservices"]
 
 # Runtime image with glibc only: no shell, no package manager, not root.
 FROM gcr.io/distroless/cc-debian12:nonroot

@@ -13,9 +13,12 @@ The span of each request is the root of the application's trace. Each request ca
 `synthetic=true`. A run removes only books that it created. Statistics are grouped by route. The run
 fails if more than 1 % of the requests fail.
 
+INGRESS_URL sends the requests through an ingress that routes by host name, instead of to --host.
+
     uvx locust -f requests/locustfile.py --host http://127.0.0.1:8000
 """
 
+import os
 import random
 
 from locust import HttpUser, between, events, task
@@ -27,6 +30,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 MAX_FAIL_RATIO = 0.01
+INGRESS_URL = os.environ.get("INGRESS_URL")
 
 provider = TracerProvider(resource=Resource.create({"service.name": "locust"}))
 provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -50,6 +54,9 @@ class Reader(HttpUser):
 
     def on_start(self):
         self.created = []
+        if INGRESS_URL:
+            self.client.base_url = INGRESS_URL
+            self.client.headers["Host"] = "bookapp.localhost"
         self.client.get("/")
         context.attach(baggage.set_baggage("synthetic", "true"))
 

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Stack::native(&args.programs.native()?).await?
         };
         step("running Locust");
-        stack.run_load(args.seconds).await?;
+        stack.run_load(args.seconds, None).await?;
         let mut table = Table::default();
         step("checking");
         checks::run(&stack, &mut table).await?;

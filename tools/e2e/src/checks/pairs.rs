@@ -27,11 +27,7 @@ pub(super) async fn check(stack: &Stack, table: &mut Table) {
             "a pair with instrumentation: each part of the slow request",
         ),
     ] {
-        if stack.is_compose() {
-            table.not_run("Traefik", what, "compose does not run the pairs");
-        } else {
-            table.check("Traefik", what, seen(stack, host, id).await);
-        }
+        table.check("Traefik", what, seen(stack, host, id).await);
     }
 }
 

@@ -21,6 +21,8 @@ impl Stack {
         let up = [
             "--profile",
             "containers",
+            "--profile",
+            "uservices",
             "up",
             "--detach",
             "--wait",

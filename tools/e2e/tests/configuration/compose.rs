@@ -15,9 +15,18 @@ use testbed::process::Spec;
 
 use crate::helpers::{environment, root, services, strings, yaml};
 
-/// Services without a health check: the collector's image has no shell. `otel-collector-probe`
-/// checks it instead.
-const WITHOUT_HEALTH: [&str; 3] = ["jaeger", "otel-collector", "otel-collector-containers"];
+/// Services without a health check: the images have no shell. Probes check the collectors and Jaeger
+/// instead. Each request to the pairs is slow and is traced.
+const WITHOUT_HEALTH: [&str; 8] = [
+    "ebpf",
+    "jaeger",
+    "otel-collector",
+    "otel-collector-containers",
+    "uservice1",
+    "uservice2",
+    "uservice3",
+    "uservice4",
+];
 
 /// Copies the files of the Dockerfile's `COPY . .` to `context`: the paths that `.dockerignore`
 /// allows.
@@ -88,8 +97,10 @@ fn every_service_is_limited_logged_and_watched() {
     let limits = [
         ("", 3072),
         ("containers", 80),
+        ("ebpf", 512),
         ("jaeger", 272),
         ("load", 192),
+        ("uservices ebpf", 128),
     ];
     for (profile, sum) in sums {
         let limit = limits.iter().find(|(name, _)| *name == profile);
