@@ -16,6 +16,7 @@ pub(crate) fn router(state: AppState, config: &Config) -> Router {
     let routes = Router::new()
         .merge(start_page::routes(
             config.service.telemetry.grafana_url.as_ref(),
+            config.alertmanager_url.as_ref(),
         ))
         .nest("/books", books::routes())
         .nest("/error-injection", fault_injection::routes(token));

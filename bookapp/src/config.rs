@@ -31,6 +31,10 @@ pub struct Config {
     #[arg(long, env, default_value = "1s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub backend_timeout: Duration,
 
+    /// URL of Alertmanager in a browser. If it is set, the start page shows the active alerts.
+    #[arg(long, env, value_name = "URL")]
+    pub alertmanager_url: Option<Url>,
+
     /// Retention time of sent messages in the outbox.
     #[arg(long, env, default_value = "24h", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub outbox_retention: Duration,

@@ -10,12 +10,14 @@ import asynchronous
 import home
 import ingress
 import kafka
+import objectives
 import pipeline
 import postgresql
+import runbooks
 import runtime
 import service
 
-DASHBOARDS = [home, service, ingress, asynchronous, postgresql, kafka, runtime, pipeline]
+DASHBOARDS = [home, objectives, service, ingress, asynchronous, postgresql, kafka, runtime, pipeline]
 
 
 def numbered(dashboard):
@@ -27,14 +29,22 @@ def numbered(dashboard):
     return dashboard
 
 
+def write(dashboard, folder):
+    built = json.loads(JSONEncoder().encode(dashboard.build()))
+    text = json.dumps(numbered(built), indent=1, sort_keys=True, ensure_ascii=False)
+    (folder / f"{built['uid']}.json").write_text(text + "\n")
+
+
 def main():
     folder = Path(sys.argv[1])
     for module in DASHBOARDS:
-        built = json.loads(JSONEncoder().encode(module.dashboard().build()))
-        file = folder / f"{built['uid']}.json"
-        file.write_text(
-            json.dumps(numbered(built), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        )
+        write(module.dashboard(), folder)
+    folder = folder / "runbooks"
+    folder.mkdir(exist_ok=True)
+    for file in folder.glob("*.json"):
+        file.unlink()
+    for dashboard in runbooks.dashboards():
+        write(dashboard, folder)
 
 
 main()

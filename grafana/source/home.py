@@ -4,6 +4,7 @@ from panels import (
     board,
     counted_lines,
     fill,
+    firing,
     lines,
     number,
     quantile,
@@ -27,8 +28,9 @@ the consumers of the message.
 
 [Ingress](/d/ingress) · [Services](/d/service) ·
 [Asynchronous processing](/d/asynchronous) · [PostgreSQL](/d/postgresql) · [Kafka](/d/kafka) · [Runtime](/d/runtime) ·
-[Telemetry pipeline](/d/pipeline) · [Explore traces](/explore) ·
-[Start page of the API](http://localhost:8000) · [Load generator](http://localhost:8089) ·
+[Telemetry pipeline](/d/pipeline) · [Objectives](/d/objectives) · [Runbooks](/dashboards?tag=runbook) ·
+[Explore traces](/explore) ·
+[Start page of the API](http://localhost:8000) · [Alertmanager](http://localhost:9093) · [Load generator](http://localhost:8089) ·
 [Errors in Bugsink](http://localhost:8002)
 """
 
@@ -90,6 +92,14 @@ def dashboard():
                 'sum(count_over_time({service_name=~"bookapp|backend"} | severity_text="ERROR" [15m]))',
                 about="Number of log records with severity ERROR. It is 0 in normal operation.",
                 width=6,
+            ),
+        ),
+        row(
+            "Alerts",
+            firing(
+                "Active alerts",
+                about="Alerts that fire now. The watchdog always fires: it shows that alerting"
+                " works. The start page of the API has links to runbooks, traces and logs.",
             ),
         ),
         row(

@@ -27,12 +27,6 @@ def dashboard():
                 about="Share of replicas that are in sync. Below 100 %, a broker is down or"
                 " behind.",
             ),
-            number(
-                "Consumer group members",
-                "short",
-                "sum(kafka_consumer_group_members)",
-                about="Workers in the consumer group. 0 means that nothing consumes the topics.",
-            ),
         ),
         row(
             "Topics",

@@ -27,6 +27,7 @@ from grafana_foundation_sdk.models.common import (
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DashboardLinkType
 from grafana_foundation_sdk.models.dashboard import DataSourceRef, ValueMap, ValueMappingResult
 from grafana_foundation_sdk.models.dashboard import VariableRefresh
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from grafana_foundation_sdk.models.tempo import SearchTableType
 
 # The uids are set in grafana/provisioning/datasources/stack.yaml.
@@ -51,6 +52,14 @@ def board(uid, title, description, *, variables=()):
         .time("now-15m", "now")
         .refresh("10s")
         .tooltip(DashboardCursorSync.CROSSHAIR)
+        .annotation(
+            dashboard.AnnotationQuery()
+            .name("Alerts")
+            .datasource(PROMETHEUS)
+            .enable(True)
+            .icon_color("red")
+            .expr('ALERTS{alertstate="firing", severity=~"page|ticket"}')
+        )
         .readonly()
     )
     for variable in variables:
@@ -193,6 +202,25 @@ def traces(title, query, *, about, width=24, height=9):
             .limit(20)
             .table_type(SearchTableType.TRACES)
         )
+    )
+
+
+def firing(title, *, about, width=24, height=6):
+    """A table of the active alerts."""
+    query = (
+        prometheus.Dataquery()
+        .expr('max by (severity, alertname, service_name) (ALERTS{alertstate="firing"})')
+        .format(PromQueryFormat.TABLE)
+        .instant()
+    )
+    return (
+        table_panel.Panel()
+        .title(title)
+        .description(about)
+        .datasource(PROMETHEUS)
+        .span(width)
+        .height(height)
+        .with_target(query)
     )
 
 

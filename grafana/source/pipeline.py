@@ -222,7 +222,7 @@ def dashboard():
             series(
                 "Active time series by service",
                 "short",
-                ("service:series:count", "{{service_name}}"),
+                ("sum by (service_name) (process:series:count)", "{{service_name}}"),
                 about="Active time series per service. A steep rise is a label with unbounded"
                 " values.",
             ),

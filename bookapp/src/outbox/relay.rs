@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use futures::future::join_all;
+use opentelemetry::metrics::Counter;
 use rdkafka::{
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::OwnedHeaders,
@@ -23,7 +24,7 @@ use telemetry_common::{
     db::{Connection, Database},
     exception,
     kafka::Producer,
-    record_failure,
+    meter_of, record_failure, service,
 };
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,7 @@ pub struct Relay {
     db: Database,
     outbox: RelayNotifier,
     gauges: Gauges,
+    quarantined: Counter<u64>,
 }
 
 /// The outcome of a batch.
@@ -70,11 +72,18 @@ enum BatchOutcome {
 impl Relay {
     /// Creates a relay that `outbox` notifies. Kafka does not have to be reachable yet.
     pub fn new(config: &Config, db: Database, outbox: RelayNotifier) -> Self {
+        let quarantined = meter_of(service!())
+            .u64_counter("bookapp.outbox.quarantined")
+            .with_unit("{message}")
+            .with_description("Number of messages that can never be sent")
+            .build();
+        quarantined.add(0, &[]);
         Self {
             config: config.clone(),
             db,
             outbox,
             gauges: Gauges::register(),
+            quarantined,
         }
     }
 
@@ -244,6 +253,7 @@ impl Relay {
                 "message {id} was quarantined, because it can never be sent"
             );
             repository::quarantine(&mut *connection, id, &error.to_string()).await?;
+            self.quarantined.add(1, &[]);
         }
         let Some((_, error)) = retryable.first() else {
             return Ok(BatchOutcome::Completed);

@@ -8,7 +8,7 @@ use axum::{
     body::Bytes,
     extract::State,
     http::{
-        Method,
+        HeaderValue, Method,
         header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE},
     },
     response::{Html, IntoResponse},
@@ -25,26 +25,39 @@ const STYLE: &str = include_str!("page.css");
 const GRAFANA: &str = "{grafana}";
 /// Grafana of docker compose.
 const DEFAULT_GRAFANA: &str = "http://localhost:3000";
-/// The content security policy: allows only the files of the page and calls to this API.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-     img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The placeholder in the page for the URL of Alertmanager. It is empty without one.
+const ALERTMANAGER: &str = "{alertmanager}";
 
-/// Returns the routes of the start page. `grafana` is the URL of Grafana in a browser.
-pub(crate) fn routes(grafana: Option<&Url>) -> Router<AppState> {
+/// Returns the routes of the start page. `grafana` and `alertmanager` are their URLs in a browser.
+pub(crate) fn routes(grafana: Option<&Url>, alertmanager: Option<&Url>) -> Router<AppState> {
     let grafana = grafana.map_or(DEFAULT_GRAFANA, Url::as_str);
     let page = PAGE.replace(GRAFANA, grafana.trim_end_matches('/'));
-    let page = Bytes::from(page);
+    let url = alertmanager.map_or("", Url::as_str).trim_end_matches('/');
+    let page = Bytes::from(page.replace(ALERTMANAGER, url));
+    let policy = policy(alertmanager);
     let visit = |State(app): State<AppState>, method: Method| async move {
         if method == Method::GET {
             app.metrics.visitors.add(1, &[]);
             visits::store(&app.background, &app.db);
         }
-        ([(CONTENT_SECURITY_POLICY, POLICY)], Html(page))
+        ([(CONTENT_SECURITY_POLICY, policy)], Html(page))
     };
     Router::new()
         .route("/", get(visit))
         .route("/page.js", get(file("text/javascript", SCRIPT)))
         .route("/page.css", get(file("text/css", STYLE)))
+}
+
+/// Returns the content security policy: it allows only the files of the page, and calls to this API and
+/// to Alertmanager.
+fn policy(alertmanager: Option<&Url>) -> HeaderValue {
+    let alertmanager = alertmanager.map(|url| url.origin().ascii_serialization());
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {}; \
+         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        alertmanager.unwrap_or_default()
+    );
+    HeaderValue::try_from(policy).expect("the origin of a URL is ASCII")
 }
 
 fn file(kind: &'static str, text: &'static str) -> impl IntoResponse + Clone {

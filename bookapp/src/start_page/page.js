@@ -1,22 +1,28 @@
-// Sends the request of a button and shows the response with a link to its trace.
+// Sends the request of a button and shows the response with a link to its trace. Shows the active alerts.
 
 const byId = (id) => document.getElementById(id);
+const { grafana, alertmanager } = document.documentElement.dataset;
+const minute = 60_000;
 let book = 1;
 
-function exploreUrl(trace) {
-  const hour = 3600_000;
-  const range = { from: String(Date.now() - hour), to: String(Date.now() + hour) };
+// A link to Explore with a query to Tempo and one to Loki, for a range in milliseconds.
+function exploreUrl(traceql, logql, from, to) {
   const pane = (uid, query) => ({
     datasource: uid,
     queries: [{ refId: "A", datasource: { type: uid, uid }, ...query }],
-    range,
+    range: { from: String(from), to: String(to) },
   });
   const panes = {
-    t: pane("tempo", { queryType: "traceql", query: trace }),
-    l: pane("loki", { queryType: "range", expr: `{service_name=~".+"} | trace_id="${trace}"` }),
+    t: pane("tempo", { queryType: "traceql", query: traceql }),
+    l: pane("loki", { queryType: "range", expr: logql }),
   };
   const query = new URLSearchParams({ schemaVersion: 1, orgId: 1, panes: JSON.stringify(panes) });
-  return `${document.documentElement.dataset.grafana}/explore?${query}`.replaceAll("+", "%20");
+  return `${grafana}/explore?${query}`.replaceAll("+", "%20");
+}
+
+function traceUrl(trace) {
+  const logql = `{service_name=~".+"} | trace_id="${trace}"`;
+  return exploreUrl(trace, logql, Date.now() - 60 * minute, Date.now() + 60 * minute);
 }
 
 function element(name, text, attributes = {}) {
@@ -31,7 +37,7 @@ function show(method, path, status, millis, trace, body) {
   entry.append(element("strong", summary), ` in ${millis} ms`);
   if (trace) {
     const label = `open the trace of ${summary} in Grafana`;
-    const link = { href: exploreUrl(trace), target: "_blank", rel: "noopener", ariaLabel: label };
+    const link = { href: traceUrl(trace), target: "_blank", rel: "noopener", ariaLabel: label };
     entry.append(", trace ", element("code", trace), " ");
     entry.append(element("a", "open in Grafana", link));
   }
@@ -75,6 +81,41 @@ async function listRules() {
   byId("rules").replaceChildren(...(items.length ? items : [element("li", "none")]));
 }
 
+function describeAlert({ labels, annotations, startsAt }) {
+  const start = new Date(startsAt);
+  const range = [start.getTime() - 15 * minute, start.getTime() + 60 * minute];
+  const links = [
+    ["dashboard", `${grafana}${annotations.dashboard}`],
+    ["runbook", `${grafana}${annotations.runbook}`],
+    ["traces and logs", exploreUrl(annotations.traces, annotations.logs, ...range)],
+  ];
+  const entry = element("li", "");
+  const title = `${labels.severity}: ${labels.alertname}`;
+  entry.append(element("strong", title), ` since ${start.toLocaleString()}: ${annotations.summary}. `);
+  entry.append(annotations.impact);
+  for (const [text, href] of links) {
+    const ariaLabel = `${text} of ${labels.alertname} in Grafana`;
+    entry.append(" ", element("a", text, { href, target: "_blank", rel: "noopener", ariaLabel }));
+  }
+  entry.className = labels.severity === "page" ? "bad" : "";
+  return entry;
+}
+
+async function listAlerts() {
+  const url = `${alertmanager}/api/v2/alerts?active=true&silenced=false&inhibited=false`;
+  let items;
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(5_000) });
+    const alerts = await response.json();
+    // The watchdog has the severity none.
+    items = alerts.filter(({ labels }) => labels.severity !== "none").map(describeAlert);
+    if (!items.length) items = [element("li", "none")];
+  } catch (error) {
+    items = [element("li", `unknown: Alertmanager does not answer (${error})`)];
+  }
+  byId("alerts").replaceChildren(...items);
+}
+
 for (const button of document.querySelectorAll("button[data-path]")) {
   button.addEventListener("click", async () => {
     const { method, path, body } = button.dataset;
@@ -85,3 +126,8 @@ for (const button of document.querySelectorAll("button[data-path]")) {
 byId("token").form.addEventListener("submit", (event) => event.preventDefault());
 byId("send").hidden = false;
 listRules();
+if (alertmanager) {
+  byId("alerting").hidden = false;
+  listAlerts();
+  setInterval(listAlerts, minute / 4);
+}

@@ -138,6 +138,8 @@ async fn a_message_that_can_never_be_sent_is_quarantined() {
         panic!("expected one message")
     };
     assert_eq!(BookAdded::decode(message.payload()).unwrap().book_id, next);
+    let counted = testing::sum_of("bookapp.outbox.quarantined");
+    assert!((counted - 1.0).abs() < 0.1, "{counted}");
     sqlx::query("delete from outbox where set_aside_at is not null")
         .execute(&app.pool)
         .await

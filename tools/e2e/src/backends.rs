@@ -1,6 +1,6 @@
-//! Queries to the HTTP APIs of Prometheus, Loki, Tempo and Bugsink.
+//! Queries to the HTTP APIs of Prometheus, Alertmanager, Loki, Tempo and Bugsink.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use reqwest::{StatusCode, header::ACCEPT};
@@ -9,7 +9,7 @@ use testbed::{eventually, sink::Span, system::http, trace::Trace};
 
 use crate::{
     Stack,
-    stack::{BUGSINK, BUGSINK_TOKEN, JAEGER, LOKI, PROMETHEUS},
+    stack::{ALERTMANAGER, BUGSINK, BUGSINK_TOKEN, JAEGER, LOKI, PROMETHEUS},
 };
 
 /// The maximum time until sent telemetry appears in a query result.
@@ -20,6 +20,26 @@ pub(crate) async fn series(query: &str) -> Result<Vec<Value>> {
     let url = format!("{PROMETHEUS}/api/v1/query");
     let response = get(&url, &[("query", query)]).await?;
     Ok(array(&response["data"]["result"]))
+}
+
+/// Prometheus: returns the series of a query that have values of the last ten minutes, as a panel shows
+/// them. The quantile of an empty histogram is NaN, which Grafana does not draw.
+pub(crate) async fn drawn(query: &str) -> Result<usize> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let (start, end) = ((now - 600).to_string(), now.to_string());
+    let range = [
+        ("query", query),
+        ("start", &start),
+        ("end", &end),
+        ("step", "5"),
+    ];
+    let response = get(&format!("{PROMETHEUS}/api/v1/query_range"), &range).await?;
+    let has_value = |series: &&Value| {
+        let values = series["values"].as_array().into_iter().flatten();
+        values.filter(|value| value[1] != "NaN").count() > 0
+    };
+    let series = array(&response["data"]["result"]);
+    Ok(series.iter().filter(has_value).count())
 }
 
 /// Prometheus: returns the sum of all series of an instant query, as an integer.
@@ -47,6 +67,12 @@ pub(crate) async fn label_values(metric: &str, label: &str) -> Result<Vec<String
     Ok(values
         .filter_map(|value| value.as_str().map(str::to_owned))
         .collect())
+}
+
+/// Alertmanager: returns the active alerts.
+pub(crate) async fn alerts() -> Result<Vec<Value>> {
+    let response = get(&format!("{ALERTMANAGER}/api/v2/alerts"), &[]).await?;
+    Ok(array(&response))
 }
 
 /// Loki: returns the streams of the newest 1000 log records of a query, with their structured

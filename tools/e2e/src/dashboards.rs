@@ -32,6 +32,8 @@ impl Dashboard {
         let mut files: Vec<PathBuf> = folder
             .map(|entry| Ok(entry?.path()))
             .collect::<Result<_>>()?;
+        // The folder with the dashboards of runbooks has no panel of its own.
+        files.retain(|file| file.is_file());
         files.sort();
         let read = |file: &PathBuf| {
             let text = fs::read_to_string(file)?;

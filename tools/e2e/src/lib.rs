@@ -2,6 +2,7 @@
 //! processes or in containers, with the same configuration files. [`checks`] verifies that the
 //! telemetry of the traffic is stored, and [`drills`] injects outages.
 
+pub mod alerts;
 mod backends;
 pub mod checks;
 pub mod dashboards;

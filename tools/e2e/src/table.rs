@@ -42,12 +42,16 @@ impl Table {
         self.push(part, what.to_owned(), Outcome::NotRun(reason));
     }
 
+    /// Adds a check, and prints it, because a run takes minutes.
+    #[expect(clippy::print_stderr, reason = "the progress of the command")]
     fn push(&mut self, part: &'static str, what: String, outcome: Outcome) {
-        self.0.push(Check {
+        let check = Check {
             part,
             what,
             outcome,
-        });
+        };
+        eprintln!("{check}");
+        self.0.push(check);
     }
 
     /// Returns the number of failed checks.
@@ -60,18 +64,24 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "| component | check | outcome |\n|---|---|---|")?;
-        for Check {
+        for check in &self.0 {
+            writeln!(f, "{check}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
             part,
             what,
             outcome,
-        } in &self.0
-        {
-            match outcome {
-                Outcome::Passed(found) => writeln!(f, "| {part} | {what} | ✓ {found} |")?,
-                Outcome::Failed(reason) => writeln!(f, "| {part} | {what} | ✗ {reason:#} |")?,
-                Outcome::NotRun(reason) => writeln!(f, "| {part} | {what} | not run: {reason} |")?,
-            }
+        } = self;
+        match outcome {
+            Outcome::Passed(found) => write!(f, "| {part} | {what} | ✓ {found} |"),
+            Outcome::Failed(reason) => write!(f, "| {part} | {what} | ✗ {reason:#} |"),
+            Outcome::NotRun(reason) => write!(f, "| {part} | {what} | not run: {reason} |"),
         }
-        Ok(())
     }
 }

@@ -30,6 +30,9 @@ pub(crate) struct Args {
     compose_run_tempo: Option<PathBuf>,
 }
 
+/// The factor by which the windows and intervals of alerting are shorter: an hour is three minutes.
+const SPEED: u64 = 20;
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     Runtime::new()?.block_on(async {
         step("starting the stack");
@@ -37,15 +40,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let is_tempo = args.compose_run_tempo.is_none();
             Stack::compose(&env::current_dir()?, &args.programs.locust()?, is_tempo).await?
         } else {
-            Stack::native(&args.programs.native()?).await?
+            Stack::native(&args.programs.native(SPEED)?).await?
         };
         step("running Locust");
         stack.run_load(args.seconds, None).await?;
         let mut table = Table::default();
+        checks::without_faults(&mut table).await;
         step("checking");
         checks::run(&stack, &mut table).await?;
         step("running failure drills");
         drills::run(&mut stack, &mut table).await?;
+        checks::alert_queries(&stack, &mut table).await;
         print!("{table}");
         ensure!(table.failed() == 0, "{} checks failed", table.failed());
         Ok(())

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use e2e::{
     Stack,
-    stack::{BUGSINK, LOKI, PROMETHEUS, native::COLLECTOR_HEALTH},
+    stack::{ALERTMANAGER, BUGSINK, LOKI, PROMETHEUS, native::COLLECTOR_HEALTH},
 };
 use testbed::system::http;
 use tokio::runtime::Runtime;
@@ -27,7 +27,15 @@ use crate::{
 #[derive(clap::Subcommand)]
 pub(crate) enum Action {
     /// Start the stack and run until Ctrl-C or `down`.
-    Up(Programs),
+    Up {
+        #[command(flatten)]
+        programs: Programs,
+
+        /// The factor by which the windows and intervals of alerting are shorter. With 20, an objective
+        /// raises its alert after seconds instead of minutes.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+        speed: u64,
+    },
     /// Stop the running stack.
     Down,
     /// Print which components are ready.
@@ -39,21 +47,29 @@ pub(crate) enum Action {
     },
     /// Validate every configuration file with its own program.
     Check(Programs),
-    /// Write grafana/dashboards/ from grafana/source/.
+    /// Write grafana/dashboards/ from grafana/source/ and docs/runbooks/.
     Dashboards(Programs),
+    /// Write stack/prometheus/rules/objectives/ from stack/slo/objectives/, with Sloth.
+    Rules,
 }
 
 /// The generated dashboards. They are committed so that docker compose needs no Python.
 const DASHBOARDS: &str = "grafana/dashboards";
+/// Their folder of runbooks.
+const RUNBOOKS: &str = "runbooks";
+
+/// The generated rules of the objectives. They are committed so that docker compose needs no Go.
+const RULES: &str = "stack/prometheus/rules/objectives";
 
 pub(crate) fn run(action: &Action) -> Result<()> {
     match action {
-        Action::Up(programs) => up(programs),
+        Action::Up { programs, speed } => up(programs, *speed),
         Action::Down => down(),
         Action::Status => status(),
         Action::Build { folder } => build_stack(folder),
         Action::Check(programs) => check(programs),
         Action::Dashboards(programs) => dashboards(programs, Path::new(DASHBOARDS)),
+        Action::Rules => rules(Path::new(RULES)),
     }
 }
 
@@ -62,15 +78,16 @@ fn pid_file() -> PathBuf {
     env::temp_dir().join("bookapp-stack.pid")
 }
 
-fn up(programs: &Programs) -> Result<()> {
+fn up(programs: &Programs, speed: u64) -> Result<()> {
     Runtime::new()?.block_on(async {
         step("starting the stack");
-        let stack = Stack::native(&programs.native()?).await?;
+        let stack = Stack::native(&programs.native(speed)?).await?;
         fs::write(pid_file(), process::id().to_string())?;
         println!("bookapp     {}", stack.bookapp);
         println!("backend     {}", stack.backend);
         println!("collector   {COLLECTOR_HEALTH}");
         println!("Prometheus  {PROMETHEUS}");
+        println!("Alertmanager {ALERTMANAGER}");
         println!("Loki        {LOKI}");
         println!("Bugsink     {BUGSINK} (admin@example.org, admin)");
         println!("traces      {}/api/traces/<id>", stack.traces_url);
@@ -93,6 +110,7 @@ fn status() -> Result<()> {
     for (part, url) in [
         ("collector", COLLECTOR_HEALTH.to_owned()),
         ("Prometheus", format!("{PROMETHEUS}/-/ready")),
+        ("Alertmanager", format!("{ALERTMANAGER}/-/ready")),
         ("Loki", format!("{LOKI}/ready")),
         ("Bugsink", format!("{BUGSINK}/health/ready")),
     ] {
@@ -113,21 +131,49 @@ fn dashboards(programs: &Programs, folder: &Path) -> Result<()> {
     run_command(&mut build)
 }
 
+/// Generates the rules of the objectives into `folder`.
+fn rules(folder: &Path) -> Result<()> {
+    let mut generate = Command::new("go");
+    generate.args(["run", "github.com/slok/sloth/cmd/sloth@v0.16.0", "generate"]);
+    generate.args(["--no-log", "--input=stack/slo/objectives"]);
+    generate.args([
+        "--slo-period-windows-path=stack/slo/windows",
+        "--default-slo-period=7d",
+    ]);
+    generate.arg(format!("--out={}", folder.display()));
+    run_command(&mut generate)
+}
+
+/// Fails if the files of the `committed` folder are not those of the `generated` one.
+fn compare(committed: &str, generated: &Path, command: &str) -> Result<()> {
+    let committed = Path::new(committed);
+    for file in fs::read_dir(committed)?.chain(fs::read_dir(generated)?) {
+        let file = file?;
+        let name = file.file_name();
+        let read = |folder: &Path| fs::read_to_string(folder.join(&name)).unwrap_or_default();
+        ensure!(
+            file.file_type()?.is_dir() || read(committed) == read(generated),
+            "{} is stale: run `{command}`",
+            name.display()
+        );
+    }
+    Ok(())
+}
+
 fn check(programs: &Programs) -> Result<()> {
     let binaries = programs.stack_bin()?;
     let binary = |name: &str| binaries.join(name);
     step("grafana/dashboards/");
     let built = tempfile::tempdir()?;
     dashboards(programs, built.path())?;
-    for file in fs::read_dir(DASHBOARDS)?.chain(fs::read_dir(built.path())?) {
-        let name = file?.file_name();
-        let read = |folder: &Path| fs::read_to_string(folder.join(&name)).unwrap_or_default();
-        ensure!(
-            read(Path::new(DASHBOARDS)) == read(built.path()),
-            "{} is stale: run `cargo xtask stack dashboards`",
-            name.display()
-        );
-    }
+    let command = "cargo xtask stack dashboards";
+    compare(DASHBOARDS, built.path(), command)?;
+    let runbooks = built.path().join(RUNBOOKS);
+    compare(&format!("{DASHBOARDS}/{RUNBOOKS}"), &runbooks, command)?;
+    step("stack/slo/");
+    let generated = tempfile::tempdir()?;
+    rules(generated.path())?;
+    compare(RULES, generated.path(), "cargo xtask stack rules")?;
     step("docker-compose.yaml");
     execute(
         &programs.docker_compose()?,
@@ -174,10 +220,14 @@ fn check(programs: &Programs) -> Result<()> {
             "stack/prometheus/prometheus.yaml",
         ],
     )?;
-    execute(
-        &binary("promtool"),
-        &["test", "rules", "stack/prometheus/tests/telemetry.yaml"],
-    )?;
+    let mut test = Command::new(binary("promtool"));
+    test.args(["test", "rules"]);
+    for file in fs::read_dir("stack/prometheus/tests")? {
+        test.arg(file?.path());
+    }
+    run_command(&mut test)?;
+    step("stack/alertmanager/");
+    alertmanager(&binary("amtool"))?;
     step("stack/loki/");
     let verify = [
         "-config.file=stack/loki/loki.yaml",
@@ -194,5 +244,39 @@ fn check(programs: &Programs) -> Result<()> {
         ];
         execute(tempo, &verify)?;
     }
+    Ok(())
+}
+
+/// Checks the configuration of Alertmanager, where each kind of alert goes, and the text of an alert.
+fn alertmanager(amtool: &Path) -> Result<()> {
+    let config = "stack/alertmanager/alertmanager.yaml";
+    execute(amtool, &["check-config", config])?;
+    for (severity, receiver) in [
+        ("page", "page"),
+        ("ticket", "ticket"),
+        ("none", "heartbeat"),
+    ] {
+        let expected = format!("--verify.receivers={receiver}");
+        let config = format!("--config.file={config}");
+        let labels = format!("severity={severity}");
+        execute(
+            amtool,
+            &["config", "routes", "test", &config, &expected, &labels],
+        )?;
+    }
+    let data = "stack/alertmanager/tests/alert.json";
+    let rendered = Command::new(amtool)
+        .args([
+            "template",
+            "render",
+            "--template.glob=stack/alertmanager/*.tmpl",
+        ])
+        .arg(format!("--template.data={data}"))
+        .arg(r#"--template.text={{ template "bookapp.text" . }}"#)
+        .output()?;
+    ensure!(rendered.status.success(), "{data}: {rendered:?}");
+    let rendered = String::from_utf8(rendered.stdout)?;
+    let expected = fs::read_to_string("stack/alertmanager/tests/alert.txt")?;
+    ensure!(rendered == expected, "the text of an alert is:\n{rendered}");
     Ok(())
 }

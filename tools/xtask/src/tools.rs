@@ -16,8 +16,8 @@ use crate::step;
 /// The paths of the programs. A program without a path is built or installed first.
 #[derive(clap::Args, Clone)]
 pub(crate) struct Programs {
-    /// The folder with `otelcol-bookapp`, `prometheus`, `promtool`, `loki` and `jaeger` [default:
-    /// built from the Go module proxy, which takes 20 minutes on two cores].
+    /// The folder with `otelcol-bookapp`, `prometheus`, `promtool`, `alertmanager`, `amtool`, `loki` and
+    /// `jaeger` [default: built from the Go module proxy, which takes 20 minutes on two cores].
     #[arg(long, env, value_name = "FOLDER")]
     stack_bin: Option<PathBuf>,
 
@@ -58,7 +58,9 @@ pub(crate) struct Programs {
 
 impl Programs {
     /// Returns all programs of the native stack.
-    pub(crate) fn native(&self) -> Result<Tools> {
+    ///
+    /// `speed` is the factor by which the windows and intervals of alerting are shorter.
+    pub(crate) fn native(&self, speed: u64) -> Result<Tools> {
         Ok(Tools {
             binaries: self.stack_bin()?,
             tempo: self.tempo_bin.clone(),
@@ -66,6 +68,7 @@ impl Programs {
             bugsink: installed(self.bugsink.as_ref(), "bugsink/bin")?,
             traefik: installed(self.traefik.as_ref(), "python/bin/traefik")?,
             locust: self.locust()?,
+            speed,
             root: env::current_dir()?,
         })
     }

@@ -4,6 +4,7 @@
 
 use std::{collections::HashSet, env, process::Command};
 
+use axum::{Json, Router, routing::get};
 use fantoccini::{
     Client, ClientBuilder, Locator, elements::Element, wd::WebDriverCompatibleCommand,
 };
@@ -16,6 +17,7 @@ use testbed::{
     process::{Process, Spec},
     system,
 };
+use tokio::{net::TcpListener, task::JoinSet};
 use url::{ParseError, Url};
 
 use crate::helpers::{self, SOON};
@@ -132,12 +134,87 @@ async fn without_javascript_it_is_a_list_of_links_that_work() {
         ("localhost", 8002),
         ("localhost", 8089),
         ("localhost", 9090),
+        ("localhost", 9093),
     ];
     assert_eq!(
         hosts,
         elsewhere.map(|(host, port)| (host.to_owned(), port)).into()
     );
     assert_eq!(browser.console_errors().await, [Value::Null; 0]);
+    browser.end().await;
+}
+
+/// An answer of Alertmanager's API.
+fn alerts() -> Value {
+    let alert = |name: &str, severity: &str| {
+        json!({
+            "labels": {"alertname": name, "severity": severity},
+            "annotations": {
+                "summary": "requests fail",
+                "impact": "Clients get <b>5xx</b> responses.",
+                "dashboard": "/d/service",
+                "runbook": "/d/runbook-bookappavailability",
+                "traces": "{ status = error }",
+                "logs": "{service_name=\"bookapp\"}",
+            },
+            "startsAt": "2026-11-29T06:00:00.000Z",
+            "status": {"state": "active"},
+        })
+    };
+    json!([
+        alert("BookappAvailability", "page"),
+        alert("Watchdog", "none")
+    ])
+}
+
+// proves: R6
+#[tokio::test]
+async fn active_alerts_have_links_of_their_time_and_an_absent_alertmanager_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // Without keep-alive, so that nothing answers after the end.
+    let cors = [
+        ("access-control-allow-origin", "*"),
+        ("connection", "close"),
+    ];
+    let answer = move || async move { (cors, Json(alerts())) };
+    let api = Router::new().route("/api/v2/alerts", get(answer));
+    let mut server = JoinSet::new();
+    server.spawn(async move { axum::serve(listener, api).await });
+    let system = helpers::start_with(|spec| {
+        let spec = spec.env("GRAFANA_URL", format!("{GRAFANA}/"));
+        spec.env("ALERTMANAGER_URL", format!("{url}/"))
+    });
+    let system = system.await;
+    let browser = Browser::start(&system, true).await;
+    let alert = browser.alert("page: BookappAvailability").await;
+    let text = alert.text().await.unwrap();
+    let told = "requests fail. Clients get <b>5xx</b> responses.";
+    assert!(text.contains(told), "{text}");
+    let mut links = Vec::new();
+    for link in alert.find_all(Locator::Css("a")).await.unwrap() {
+        links.push(link.attr("href").await.unwrap().unwrap());
+    }
+    let [dashboard, runbook, explore] = &links[..] else {
+        panic!("{links:?}")
+    };
+    assert_eq!(*dashboard, format!("{GRAFANA}/d/service"));
+    assert_eq!(*runbook, format!("{GRAFANA}/d/runbook-bookappavailability"));
+    let panes = panes_of(explore);
+    assert_eq!(panes["t"]["queries"][0]["query"], "{ status = error }");
+    assert_eq!(
+        panes["l"]["queries"][0]["expr"],
+        "{service_name=\"bookapp\"}"
+    );
+    let start = 1_795_932_000_000_u64; // 2026-11-29T06:00:00Z
+    let range =
+        json!({"from": (start - 900_000).to_string(), "to": (start + 3_600_000).to_string()});
+    assert_eq!(panes["t"]["range"], range);
+    assert_eq!(browser.all("#alerts > li").await.len(), 1, "no watchdog");
+    assert_eq!(browser.console_errors().await, [Value::Null; 0]);
+    server.shutdown().await;
+    browser.client.refresh().await.unwrap();
+    browser.alert("unknown: Alertmanager does not answer").await;
     browser.end().await;
 }
 
@@ -164,18 +241,23 @@ async fn derived(system: &System, book: u32) {
 
 /// Returns the trace id in a link to Grafana. The link opens the trace and its logs side by side.
 fn trace_of_link(link: &str) -> String {
+    let panes = panes_of(link);
+    let trace = panes["t"]["queries"][0]["query"].as_str().unwrap();
+    assert_eq!(panes["t"]["datasource"], "tempo");
+    let logs = format!("{{service_name=~\".+\"}} | trace_id=\"{trace}\"");
+    assert_eq!(panes["l"]["queries"][0]["expr"], logs);
+    trace.to_owned()
+}
+
+/// Returns the panes in a link to Explore.
+fn panes_of(link: &str) -> Value {
     assert!(link.starts_with(&format!("{GRAFANA}/explore?")), "{link}");
     let link = Url::parse(link).unwrap();
     let (_, panes) = link
         .query_pairs()
         .find(|(name, _)| name == "panes")
         .unwrap();
-    let panes: Value = serde_json::from_str(&panes).unwrap();
-    let trace = panes["t"]["queries"][0]["query"].as_str().unwrap();
-    assert_eq!(panes["t"]["datasource"], "tempo");
-    let logs = format!("{{service_name=~\".+\"}} | trace_id=\"{trace}\"");
-    assert_eq!(panes["l"]["queries"][0]["expr"], logs);
-    trace.to_owned()
+    serde_json::from_str(&panes).unwrap()
 }
 
 /// A browser with the start page open.
@@ -245,6 +327,16 @@ impl Browser {
         eventually(SOON, "the response is displayed", there)
             .await
             .unwrap()
+    }
+
+    /// Waits until the page shows an alert that begins with this text.
+    async fn alert(&self, start: &str) -> Element {
+        let there = || async {
+            let mut alerts = self.all("#alerts > li").await;
+            let first = alerts.first()?.text().await.ok()?;
+            first.starts_with(start).then(|| alerts.swap_remove(0))
+        };
+        eventually(SOON, start, there).await.unwrap()
     }
 
     /// Waits until the page lists `count` active rules. Without rules, it displays "none".

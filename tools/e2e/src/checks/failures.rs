@@ -56,7 +56,7 @@ const FAILURES: [Failure; 4] = [
     Failure::of_backend("panic"),
 ];
 
-// proves: N6
+// proves: B28 N6
 pub(super) async fn check(stack: &Stack, table: &mut Table) {
     let mut issues = BTreeSet::new();
     for failure in &FAILURES {
@@ -66,6 +66,11 @@ pub(super) async fn check(stack: &Stack, table: &mut Table) {
         let found = check_issue(stack, failure, &mut issues).await;
         table.check("Bugsink", what, found);
     }
+    let query = "bookapp_log_errors_total and on (service_name) bookapp_exceptions_total";
+    let counted =
+        backends::wait_for_results(query, "series", async || backends::series(query).await);
+    let what = "log records of errors and of exceptions are counted";
+    table.check("Prometheus", what, counted.await);
 }
 
 /// Injects a failure, finds its issue, and checks the trace and logs of each event.

@@ -16,8 +16,8 @@ use crate::{
 };
 
 /// `PromQL` queries that must return a series, each with a description.
-// proves: B14 B15 B16 B24 B25 B32
-const SERIES: [(&str, &str); 15] = [
+// proves: B14 B15 B16 B24 B25 B28 B32
+const SERIES: [(&str, &str); 17] = [
     ("bookapp_books_added_total", "the application's counter"),
     (
         "http_server_request_duration_seconds_count{http_route=\"/books/add\"}",
@@ -52,6 +52,7 @@ const SERIES: [(&str, &str); 15] = [
         "service graph: backend → topic",
     ),
     ("postgresql_backends", "PostgreSQL"),
+    ("kafka_brokers", "Kafka"),
     (
         "kafka_consumer_group_lag{group=\"backend\"}",
         "Kafka's consumer lag",
@@ -62,6 +63,10 @@ const SERIES: [(&str, &str); 15] = [
         "both services' health",
     ),
     ("system_memory_usage_bytes", "the host"),
+    (
+        "postgresql_backends{host_name!=\"\"}",
+        "the detected resource: the host's name",
+    ),
     ("otelcol_exporter_sent_spans", "the collector's own metrics"),
 ];
 
@@ -85,6 +90,11 @@ pub(super) async fn check(stack: &Stack, table: &mut Table) {
         "Prometheus",
         "health probes create no span",
         no_probes().await,
+    );
+    table.check(
+        "Prometheus",
+        "an exception that is a span event is counted",
+        exceptions().await,
     );
     table.check(
         "Prometheus",
@@ -154,6 +164,20 @@ async fn overflow_alert() -> Result<String> {
     otlp::send("metrics", &metrics).await?;
     let alert = r#"ALERTS{alertname="MetricCapped", service_name="unbounded", metric="capped"}"#;
     backends::wait_for_results(alert, "alert", async || backends::series(alert).await).await
+}
+
+/// Sends a span with an exception as an event, as services of other projects do. Checks that the collector
+/// counts the event and its exception.
+// proves: B28
+async fn exceptions() -> Result<String> {
+    let exception = json!({"timeUnixNano": otlp::now().to_string(), "name": "exception",
+        "attributes": [otlp::string_attribute("exception.type", "OutOfPaper")]});
+    let mut span = otlp::span("e8ce9710e8ce9710e8ce9710e8ce9710", 1, 1, &[]);
+    span["events"] = json!([exception]);
+    otlp::send("traces", &otlp::spans("printer", &[span])).await?;
+    let query = r#"exceptions_total{service_name="printer", exception_type="OutOfPaper"}
+        and on (service_name) bookapp_span_events_received_total"#;
+    backends::wait_for_results(query, "series", async || backends::series(query).await).await
 }
 
 /// Checks that no span metric names a health probe. The collector computes span metrics before

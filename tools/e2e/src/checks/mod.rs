@@ -1,5 +1,6 @@
 //! Checks that the stack has stored the telemetry of the traffic.
 
+mod alerts;
 mod containers;
 mod dashboards;
 mod failures;
@@ -30,6 +31,18 @@ struct Sent {
     trace: String,
     /// The trace ids of requests with a secret in the query string.
     with_secret: Vec<String>,
+}
+
+/// Checks that a load without faults raises no alert.
+pub async fn without_faults(table: &mut Table) {
+    let what = "a load without faults raises no alert but the watchdog";
+    table.check("alerts", what, alerts::only_watchdog().await);
+}
+
+/// Checks that the queries of alerts and runbooks return data. Run it after the drills, which cause what
+/// the queries look for.
+pub async fn alert_queries(stack: &Stack, table: &mut Table) {
+    alerts::check(stack, table).await;
 }
 
 /// Sends requests and checks their telemetry in every component.

@@ -32,7 +32,7 @@ pub(super) async fn check(stack: &Stack, table: &mut Table) {
 }
 
 /// Sends a request to a pair through the ingress, and compares its trace with the document.
-// proves: T3 T4 T16
+// proves: N19 T3 T4 T16
 async fn seen(stack: &Stack, host: &str, id: &str) -> Result<String> {
     let request = http()?.get(TRAEFIK).header(HOST, host);
     let request = request.header("traceparent", format!("00-{id}-00f067aa0ba902b7-01"));

@@ -10,7 +10,8 @@ use testbed::{
 
 pub(crate) struct Kafka {
     pub(crate) address: String,
-    _process: Process,
+    process: Process,
+    spec: Spec,
 }
 
 impl Kafka {
@@ -52,14 +53,31 @@ impl Kafka {
         ]
         .iter()
         .fold(spec, |spec, arg| spec.arg(*arg));
-        let process = Process::start(&spec)?;
-        let started = |line: &str| line.contains("Kafka Server started").then_some(());
-        process.line(Duration::from_mins(1), started).await?;
         Ok(Self {
             address: format!("127.0.0.1:{broker}"),
-            _process: process,
+            process: start(&spec).await?,
+            spec,
         })
     }
+
+    /// Kills the broker without a graceful shutdown.
+    pub(crate) async fn kill(&self) -> Result<()> {
+        self.process.signal(Signal::SIGKILL);
+        self.process.wait(Duration::from_secs(10)).await.map(drop)
+    }
+
+    /// Starts the killed broker again with its data.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        self.process = start(&self.spec).await?;
+        Ok(())
+    }
+}
+
+async fn start(spec: &Spec) -> Result<Process> {
+    let process = Process::start(spec)?;
+    let started = |line: &str| line.contains("Kafka Server started").then_some(());
+    process.line(Duration::from_mins(1), started).await?;
+    Ok(process)
 }
 
 fn java(jars: &str, args: &[&str]) -> Result<String> {

@@ -1,6 +1,7 @@
 //! The components of the stack, as child processes ([`native`]) or in containers (`docker
 //! compose`). Checks and drills work the same way for both.
 
+pub mod alerting;
 mod compose;
 mod ingress;
 mod kafka;
@@ -25,6 +26,8 @@ const START: Duration = Duration::from_mins(1);
 
 /// The URL of Prometheus.
 pub const PROMETHEUS: &str = "http://127.0.0.1:9090";
+/// The URL of Alertmanager.
+pub const ALERTMANAGER: &str = "http://127.0.0.1:9093";
 /// The URL of Loki.
 pub const LOKI: &str = "http://127.0.0.1:3100";
 /// The URL of Bugsink, the Sentry-compatible server.
@@ -64,7 +67,8 @@ pub struct Stack {
     pub received: Option<Sink>,
     locust: PathBuf,
     root: PathBuf,
-    processes: Option<native::Processes>,
+    /// The other processes; `None` in docker compose.
+    pub(crate) processes: Option<native::Processes>,
 }
 
 impl Stack {

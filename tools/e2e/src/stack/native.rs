@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -17,7 +16,12 @@ use testbed::{
     system::{Binaries, Dependencies},
 };
 
-use super::{BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Part, Stack, ingress::Ingress, kafka::Kafka};
+use super::{
+    ALERTMANAGER, BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Part, Stack,
+    alerting::{self, Notifications, start_alertmanager},
+    ingress::Ingress,
+    kafka::Kafka,
+};
 
 /// The user and password of the monitoring role, the same as in docker compose. They protect
 /// nothing.
@@ -39,7 +43,7 @@ pub const COLLECTOR_HEALTH: &str = "http://127.0.0.1:13133/";
 /// The programs and files of the stack.
 #[derive(Clone, Debug)]
 pub struct Tools {
-    /// The folder that contains `otelcol-bookapp`, `prometheus` and `loki`.
+    /// The folder that contains `otelcol-bookapp`, `prometheus`, `alertmanager`, `loki` and `jaeger`.
     pub binaries: PathBuf,
     /// Tempo's program; if it is `None`, the testbed's OTLP sink replaces Tempo.
     pub tempo: Option<PathBuf>,
@@ -51,14 +55,21 @@ pub struct Tools {
     pub traefik: PathBuf,
     /// Locust's program, installed from `requests/requirements.txt`.
     pub locust: PathBuf,
+    /// The factor by which the windows and intervals of alerting are shorter.
+    pub speed: u64,
     /// The root of the checkout.
     pub root: PathBuf,
 }
 
-/// The processes and files that live as long as the stack, and that no drill stops.
-pub(super) struct Processes {
-    _system: System,
-    _kafka: Kafka,
+/// The processes and files of the native stack that are not part of [`Stack`] itself.
+pub(crate) struct Processes {
+    /// Both services.
+    pub(crate) system: System,
+    /// The broker.
+    pub(crate) kafka: Kafka,
+    /// What Alertmanager sends.
+    pub(crate) notifications: Notifications,
+    _alertmanager: Part,
     _bugsink: Part,
     _jaeger: Part,
     _ingress: Ingress,
@@ -96,6 +107,8 @@ impl Stack {
         let dependencies = Dependencies::start(Some(kafka.address.clone())).await?;
         let (trace_store, traces_url, traces_otlp) =
             start_trace_store(tools, &path("tempo")).await?;
+        let notifications = Notifications::start()?;
+        let alertmanager = start_alertmanager(tools, &path("alertmanager"), &notifications).await?;
         let prometheus = start_prometheus(tools, &path("prometheus")).await?;
         let loki = Part::start(loki(tools, &path("loki")), format!("{LOKI}/ready")).await?;
         let jaeger = Part::start(jaeger(tools), JAEGER_HEALTH.to_owned()).await?;
@@ -110,6 +123,7 @@ impl Stack {
                 .env("SENTRY_DSN", SENTRY_DSN)
                 .env("SENTRY_WARNINGS", "false")
                 .env("GRAFANA_URL", "http://127.0.0.1:3000")
+                .env("ALERTMANAGER_URL", ALERTMANAGER)
                 .env("ADMIN_TOKEN", "")
                 .env("TRUSTED_HOPS", "1")
                 .env("OTEL_PROPAGATORS", "tracecontext,baggage,jaeger")
@@ -148,8 +162,10 @@ impl Stack {
             locust: tools.locust.clone(),
             root: tools.root.clone(),
             processes: Some(Processes {
-                _system: system,
-                _kafka: kafka,
+                system,
+                kafka,
+                notifications,
+                _alertmanager: alertmanager,
                 _bugsink: bugsink,
                 _jaeger: jaeger,
                 _ingress: ingress,
@@ -186,18 +202,16 @@ pub fn tempo(tools: &Tools, program: &Path, data: &Path) -> Spec {
 }
 
 async fn start_prometheus(tools: &Tools, data: &Path) -> Result<Part> {
-    // Use the configuration unchanged, with scrape targets on this host.
-    fs::create_dir_all(data.join("targets"))?;
-    fs::copy(
-        tools.root.join("stack/prometheus/prometheus.yaml"),
-        data.join("prometheus.yaml"),
-    )?;
-    let targets = "- targets: [\"127.0.0.1:8888\", \"127.0.0.1:3100\", \"127.0.0.1:9090\"]\n";
-    fs::write(data.join("targets/host.yaml"), targets)?;
-    symlink(
-        tools.root.join("stack/prometheus/rules"),
-        data.join("rules"),
-    )?;
+    // The configuration of docker compose, with targets on this host.
+    alerting::write_rules(tools, data)?;
+    let targets = "- targets: [\"127.0.0.1:8888\", \"127.0.0.1:3100\", \"127.0.0.1:9093\", \"127.0.0.1:9090\"]\n";
+    for (folder, targets) in [
+        ("targets", targets),
+        ("alertmanagers", "- targets: [\"127.0.0.1:9093\"]\n"),
+    ] {
+        fs::create_dir_all(data.join(folder))?;
+        fs::write(data.join(folder).join("host.yaml"), targets)?;
+    }
     Part::start(prometheus(tools, data), format!("{PROMETHEUS}/-/ready")).await
 }
 
@@ -212,7 +226,7 @@ pub fn prometheus(tools: &Tools, data: &Path) -> Spec {
         ))
         .arg("--web.listen-address=127.0.0.1:9090")
         .arg("--web.enable-otlp-receiver")
-        .arg("--enable-feature=exemplar-storage")
+        .arg("--enable-feature=exemplar-storage,created-timestamp-zero-ingestion")
 }
 
 /// Returns the specification that starts Loki.
@@ -341,7 +355,7 @@ fn create_monitoring_role(tools: &Tools, database_url: &str) -> Result<()> {
     Ok(())
 }
 
-fn part(tools: &Tools, name: &str, binary: &str) -> Spec {
+pub(super) fn part(tools: &Tools, name: &str, binary: &str) -> Spec {
     Spec {
         stop_signal: Signal::SIGTERM,
         ..Spec::new(name, tools.binaries.join(binary))

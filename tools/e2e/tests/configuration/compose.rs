@@ -8,7 +8,7 @@ use std::{
 };
 
 use e2e::stack::{
-    BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Tools,
+    ALERTMANAGER, BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Tools, alerting,
     native::{self, Addresses},
 };
 use testbed::process::Spec;
@@ -140,7 +140,7 @@ fn every_port_is_on_127_0_0_1() {
 }
 
 /// Returns how the native stack starts each component.
-fn native() -> [(&'static str, Spec); 4] {
+fn native() -> [(&'static str, Spec); 5] {
     let tools = Tools {
         binaries: "bin".into(),
         tempo: None,
@@ -148,6 +148,7 @@ fn native() -> [(&'static str, Spec); 4] {
         bugsink: "bugsink".into(),
         traefik: "traefik".into(),
         locust: "locust".into(),
+        speed: 1,
         root: root().to_owned(),
     };
     let data = Path::new("/data");
@@ -164,6 +165,7 @@ fn native() -> [(&'static str, Spec); 4] {
             native::collector(&tools, data, &addresses).unwrap(),
         ),
         ("prometheus", native::prometheus(&tools, data)),
+        ("alertmanager", alerting::alertmanager(&tools, data)),
         ("loki", native::loki(&tools, data)),
         ("tempo", native::tempo(&tools, "tempo".as_ref(), data)),
     ]
@@ -198,6 +200,7 @@ fn both_stacks_publish_the_same_ports() {
     let services = services();
     for (name, url) in [
         ("prometheus", PROMETHEUS),
+        ("alertmanager", ALERTMANAGER),
         ("loki", LOKI),
         ("otel-collector", COLLECTOR),
         ("tempo", native::TEMPO),

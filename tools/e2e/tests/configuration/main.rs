@@ -2,6 +2,7 @@
 //! show the configuration.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alerts;
 mod collector;
 mod compose;
 mod concepts;
