@@ -41,9 +41,9 @@ pub(super) fn write_rules(tools: &Tools, folder: &Path) -> Result<()> {
     )
 }
 
-/// The texts before a duration that [`faster`] divides: a range of a query, how long an alert waits, and
-/// the intervals of Prometheus and Alertmanager.
-const BEFORE: [&str; 4] = ["[", "for: ", "interval: ", "group_wait: "];
+/// The texts before a duration that [`faster`] divides: a range or an offset of a query, how long an
+/// alert waits, and the intervals of Prometheus and Alertmanager.
+const BEFORE: [&str; 5] = ["[", "offset ", "for: ", "interval: ", "group_wait: "];
 
 /// Divides the windows and intervals in a configuration file by a factor.
 pub fn faster(text: &str, speed: u64) -> String {
@@ -174,9 +174,9 @@ mod tests {
 
     #[test]
     fn only_windows_and_intervals_become_shorter() {
-        let rules = "- record: slo:sli_error:ratio_rate5m\n  expr: rate(a{le=\"0.25\"}[5m]) > 60\n  \
+        let rules = "- record: slo:sli_error:ratio_rate5m\n  expr: rate(a{le=\"0.25\"}[5m] offset 1m) > 60\n  \
                      for: 2m\n  labels: {sloth_window: 5m}\n  summary: within 15 minutes\n";
-        let expected = "- record: slo:sli_error:ratio_rate5m\n  expr: rate(a{le=\"0.25\"}[15000ms]) > 60\n  \
+        let expected = "- record: slo:sli_error:ratio_rate5m\n  expr: rate(a{le=\"0.25\"}[15000ms] offset 3000ms) > 60\n  \
                         for: 6000ms\n  labels: {sloth_window: 5m}\n  summary: within 15 minutes\n";
         assert_eq!(faster(rules, 20), expected);
         assert_eq!(faster("[1w] [3d]", 1), "[604800000ms] [259200000ms]");
