@@ -1,6 +1,8 @@
 //! The settings of this service. The shared ones are in `service_common::settings` and
 //! `telemetry_common::config`; `backend --help` lists all of them.
 
+use std::time::Duration;
+
 use clap::{Parser, Subcommand};
 use service_common::settings::ServiceConfig;
 use telemetry_common::kafka::TraceRelation;
@@ -24,6 +26,11 @@ pub struct Config {
     /// How the trace of processing a message relates to the trace that created the message.
     #[arg(long, env, default_value = "link", value_name = "RELATION")]
     pub kafka_trace_relation: TraceRelation,
+
+    /// Retention time of the ids of processed events. It must be longer than messages and dead letters are
+    /// kept in Kafka: an event that is delivered later is processed again.
+    #[arg(long, env, default_value = "30d", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub ledger_retention: Duration,
 }
 
 /// The commands of the binary, in addition to running the service.

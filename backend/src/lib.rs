@@ -89,13 +89,22 @@ impl App {
             }
             consumer.run(stopping).await
         }));
-        let (faults, db, stopping) = (self.faults, self.db, stop.clone());
+        let (faults, db, stopping) = (self.faults, self.db.clone(), stop.clone());
         tasks.spawn(isolate(async move {
             let watching = async {
                 ingestion::wait_for_schema(&db).await;
                 faults.watch(db.clone()).await;
             };
             stopping.run_until_cancelled(watching).await;
+            Ok(())
+        }));
+        let (retention, db, stopping) = (self.config.ledger_retention, self.db, stop.clone());
+        tasks.spawn(isolate(async move {
+            let pruning = async {
+                ingestion::wait_for_schema(&db).await;
+                ingestion::prune_ledger(&db, retention).await;
+            };
+            stopping.run_until_cancelled(pruning).await;
             Ok(())
         }));
         supervise(tasks, stop, grace).await?;

@@ -118,10 +118,15 @@ impl App {
 
 /// Runs the migrations, one instance at a time: the others wait for the migrator's advisory lock.
 ///
+/// Migrations that this binary does not know are accepted: a newer binary has made them, and this one must be
+/// able to start beside it. So a migration only adds; what older binaries use is removed by a later release.
+///
 /// The connection is not from the pool, whose statement timeout may be too short for a migration.
 async fn migrate(config: &Config) -> Result<()> {
     let mut connection = PgConnection::connect_with(&config.service.postgres.options()?).await?;
-    sqlx::migrate!("../migrations").run(&mut connection).await?;
+    let mut migrator = sqlx::migrate!("../migrations");
+    migrator.set_ignore_missing(true);
+    migrator.run(&mut connection).await?;
     connection.close().await?;
     Ok(())
 }

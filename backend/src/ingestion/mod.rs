@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use book_events::{BOOK_ID, BookAdded, DecodeError};
 use service_common::{fault_injection::InjectedFault, postgres::is_transient};
-use telemetry_common::{db::Database, record_failure};
+use telemetry_common::{db::Database, exception, record_failure};
 use tokio::time::sleep;
 use tracing::{info, instrument, warn};
 
 use crate::details;
 
 /// The version of the newest migration that this code needs.
-const SCHEMA_VERSION: i64 = 5;
+const SCHEMA_VERSION: i64 = 7;
 
 /// The outcome of ingesting an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +124,34 @@ async fn derive_once(db: &Database, event: &BookAdded) -> sqlx::Result<Ingested>
     };
     tx.commit().await?;
     Ok(ingested)
+}
+
+/// The interval of pruning the ledger.
+const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Prunes the ids of events that were processed more than `retention` ago, as long as it runs. Several
+/// instances share the work.
+pub async fn prune_ledger(db: &Database, retention: Duration) {
+    loop {
+        match repository::prune_ledger(db.untraced(), retention).await {
+            Ok(0) => {}
+            Ok(pruned) => {
+                info!(name: "bookapp.ledger.pruned", "{pruned} ids of events pruned from the ledger");
+                if pruned == repository::PRUNE_LIMIT {
+                    continue;
+                }
+            }
+            Err(error) => {
+                exception!(
+                    warn,
+                    "bookapp.ledger.prune.failed",
+                    &error,
+                    "the ledger was not pruned"
+                );
+            }
+        }
+        sleep(PRUNE_INTERVAL).await;
+    }
 }
 
 /// Waits until bookapp has migrated the database as far as this code needs.

@@ -1,5 +1,7 @@
 //! The table `ledger` with the ids of ingested events, and the books.
 
+use std::time::Duration;
+
 use sqlx::{PgPool, query, query_as, query_scalar};
 use telemetry_common::db::Session;
 
@@ -23,6 +25,29 @@ pub(super) async fn insert_event<'c>(db: impl Session<'c>, event_id: &str) -> sq
     .execute(db.on("INSERT", "ledger"))
     .await?;
     Ok(inserted.rows_affected() == 1)
+}
+
+/// The maximum number of rows that [`prune_ledger`] deletes.
+pub(super) const PRUNE_LIMIT: u64 = 10_000;
+
+/// Deletes the ids of events that were processed more than `retention` ago, at most [`PRUNE_LIMIT`] and
+/// none that another instance is deleting. Returns the number of deleted rows.
+pub(super) async fn prune_ledger(pool: &PgPool, retention: Duration) -> sqlx::Result<u64> {
+    let pruned = query!(
+        "
+        delete from ledger
+        where event_id in (
+            select event_id
+            from ledger
+            where processed_at < now() - make_interval(secs => $1)
+            limit $2
+            for update skip locked
+        )
+        ",
+        retention.as_secs_f64(),
+        PRUNE_LIMIT.cast_signed()
+    );
+    Ok(pruned.execute(pool).await?.rows_affected())
 }
 
 /// Returns the book, if it exists, and locks it: it cannot be removed until the transaction ends.

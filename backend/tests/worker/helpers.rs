@@ -30,8 +30,13 @@ pub(crate) struct TestWorker {
 }
 
 pub(crate) async fn spawn_worker() -> TestWorker {
-    testing::install();
     let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
+    spawn_worker_on(database_url).await
+}
+
+/// Starts the worker on a given database.
+pub(crate) async fn spawn_worker_on(database_url: String) -> TestWorker {
+    testing::install();
     let kafka = Kafka::start(&[BOOK_ADDED, BOOK_ADDED_DEAD_LETTER], PARTITIONS).unwrap();
     let config = Config::try_parse_from([
         "backend",

@@ -13,10 +13,13 @@ use telemetry_common::{
     kafka,
     testing::{self, attribute},
 };
-use testbed::eventually;
+use testbed::{
+    eventually,
+    postgres::{Postgres, execute},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::helpers::{SOON, TestWorker, spawn_worker};
+use crate::helpers::{SOON, TestWorker, spawn_worker, spawn_worker_on};
 
 // proves: B9 B10
 #[tokio::test]
@@ -284,5 +287,25 @@ async fn the_request_s_id_is_on_the_worker_s_log() {
         .find(|(key, _)| key.as_str() == "telemetry_common.request.id")
         .map(|(_, id)| format!("{id:?}"));
     assert!(id.unwrap().contains("load-42"));
+    worker.finish().await;
+}
+
+#[tokio::test]
+async fn the_ledger_is_pruned_by_age_also_when_it_is_large() {
+    let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
+    execute(
+        &database_url,
+        "insert into ledger select 'old-' || n, now() - interval '31 days' from generate_series(1, 25000) n;
+         insert into ledger values ('new', now() - interval '29 days')",
+    )
+    .await
+    .unwrap();
+    let worker = spawn_worker_on(database_url).await;
+    eventually(SOON, "only the new id is left", async || {
+        (worker.count("ledger").await == 1).then_some(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(worker.count("ledger where event_id = 'new'").await, 1);
     worker.finish().await;
 }

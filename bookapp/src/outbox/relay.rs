@@ -8,6 +8,7 @@
 
 use std::{
     collections::HashSet,
+    io::ErrorKind,
     pin::pin,
     time::{Duration, Instant},
 };
@@ -26,11 +27,18 @@ use telemetry_common::{
     kafka::Producer,
     meter_of, record_failure, service,
 };
-use tokio::{select, time::sleep};
+use tokio::{
+    select,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, field::Empty, info, info_span, instrument};
 
-use super::{RelayNotifier, TOPICS, backlog::Gauges, repository};
+use super::{
+    RelayNotifier, TOPICS,
+    backlog::Gauges,
+    repository::{self, Backlog},
+};
 use crate::config::Config;
 
 /// The key of the advisory lock of the relay. Nothing else in this database uses this key.
@@ -48,8 +56,12 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// The interval of measuring the backlog while the relay cannot send.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
-/// The interval of pruning sent rows whose retention time is over.
+/// The interval of pruning sent rows whose retention time is over. While there are more than one
+/// statement deletes, the next turn of the relay prunes as well.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
+/// The time limit of a step that uses the connection. The server cancels a statement earlier, so it
+/// is reached only if the server is gone without a word.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends the messages of the outbox to Kafka.
 pub struct Relay {
@@ -107,8 +119,13 @@ impl Relay {
     /// Waits for the leadership, then relays until `stop` is cancelled. Fails if the connection is
     /// lost or the producer has a fatal error.
     async fn relay_as_leader(&self, stop: &CancellationToken) -> Result<()> {
-        let mut connection = self.db.detached().await?;
-        while !repository::try_acquire_leadership(connection.untraced(), LOCK).await? {
+        let mut connection = in_time(self.db.detached()).await?;
+        while !in_time(repository::try_acquire_leadership(
+            connection.untraced(),
+            LOCK,
+        ))
+        .await?
+        {
             if stop
                 .run_until_cancelled(sleep(ELECTION_INTERVAL))
                 .await
@@ -129,13 +146,21 @@ impl Relay {
             None => return Ok(()),
         }
         let producer = self.producer()?;
-        if repository::backlog(connection.untraced()).await?.rows > 0 {
+        if backlog(&mut connection).await?.rows > 0 {
             // The previous leader may still be sending these messages.
             stop.run_until_cancelled(sleep(SEND_TIMEOUT)).await;
         }
         let mut backoff = INITIAL_BACKOFF;
-        let mut last_prune = None;
+        let mut next_prune = Instant::now();
         while !stop.is_cancelled() {
+            if next_prune <= Instant::now() {
+                let is_complete = self.prune(&mut connection).await?;
+                next_prune += if is_complete {
+                    PRUNE_INTERVAL
+                } else {
+                    Duration::ZERO
+                };
+            }
             match self.relay_batch(&mut connection, &producer).await? {
                 Some(BatchOutcome::Completed) => backoff = INITIAL_BACKOFF,
                 Some(BatchOutcome::Incomplete) => {
@@ -147,10 +172,6 @@ impl Relay {
                     backoff = MAX_BACKOFF.min(backoff * 2);
                 }
                 None => {
-                    if last_prune.is_none_or(|last: Instant| last.elapsed() > PRUNE_INTERVAL) {
-                        self.prune(&mut connection).await?;
-                        last_prune = Some(Instant::now());
-                    }
                     select! {
                         () = stop.cancelled() => {}
                         () = self.outbox.0.notified() => {}
@@ -173,8 +194,7 @@ impl Relay {
     ) -> sqlx::Result<T> {
         let mut work = pin!(work);
         loop {
-            self.gauges
-                .set(repository::backlog(connection.untraced()).await?);
+            self.gauges.set(backlog(connection).await?);
             select! {
                 done = &mut work => return Ok(done),
                 () = sleep(BACKLOG_INTERVAL) => {}
@@ -195,7 +215,7 @@ impl Relay {
         connection: &mut Connection,
         producer: &Producer,
     ) -> Result<Option<BatchOutcome>> {
-        let backlog = repository::backlog(connection.untraced()).await?;
+        let backlog = backlog(connection).await?;
         self.gauges.set(backlog);
         if backlog.rows == 0 {
             return Ok(None);
@@ -223,7 +243,7 @@ impl Relay {
         producer: &Producer,
         batch: &Span,
     ) -> sqlx::Result<BatchOutcome> {
-        let mut rows = repository::pending(&mut *connection, BATCH_SIZE).await?;
+        let mut rows = in_time(repository::pending(&mut *connection, BATCH_SIZE)).await?;
         // At most one message per book: the next one is sent after this one is acknowledged, which
         // keeps the order of the messages of a book.
         let mut keys = HashSet::new();
@@ -240,7 +260,7 @@ impl Relay {
             }
         }
         if !sent.is_empty() {
-            repository::mark_published(&mut *connection, &sent).await?;
+            in_time(repository::mark_published(&mut *connection, &sent)).await?;
         }
         let (permanent, retryable): (Vec<_>, Vec<_>) = failed
             .into_iter()
@@ -252,7 +272,8 @@ impl Relay {
                 &error,
                 "message {id} was quarantined, because it can never be sent"
             );
-            repository::quarantine(&mut *connection, id, &error.to_string()).await?;
+            let reason = error.to_string();
+            in_time(repository::quarantine(&mut *connection, id, &reason)).await?;
             self.quarantined.add(1, &[]);
         }
         let Some((_, error)) = retryable.first() else {
@@ -269,14 +290,26 @@ impl Relay {
         Ok(BatchOutcome::Incomplete)
     }
 
-    async fn prune(&self, connection: &mut Connection) -> sqlx::Result<()> {
+    /// Prunes sent rows. Returns whether none is left whose retention time is over.
+    async fn prune(&self, connection: &mut Connection) -> sqlx::Result<bool> {
         let retention = self.config.outbox_retention;
-        let pruned = repository::prune_published(connection.untraced(), retention).await?;
+        let pruned = repository::prune_published(connection.untraced(), retention);
+        let pruned = in_time(pruned).await?;
         if pruned > 0 {
             info!(name: "bookapp.outbox.pruned", "{pruned} sent messages pruned from the outbox");
         }
-        Ok(())
+        Ok(pruned < repository::PRUNE_LIMIT)
     }
+}
+
+async fn backlog(connection: &mut Connection) -> sqlx::Result<Backlog> {
+    in_time(repository::backlog(connection.untraced())).await
+}
+
+/// Waits for a step that uses the connection. Fails if the server does not answer in time.
+async fn in_time<T>(step: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    let answer = timeout(STEP_TIMEOUT, step).await;
+    answer.unwrap_or_else(|_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into())))
 }
 
 fn send(

@@ -133,8 +133,11 @@ pub(super) async fn backlog(connection: &mut PgConnection) -> sqlx::Result<Backl
     backlog.fetch_one(connection).await
 }
 
-/// Deletes rows that were sent more than `retention` ago, at most 10,000 per call. Returns the
-/// number of deleted rows.
+/// The maximum number of rows that [`prune_published`] deletes.
+pub(super) const PRUNE_LIMIT: u64 = 10_000;
+
+/// Deletes rows that were sent more than `retention` ago, at most [`PRUNE_LIMIT`]. Returns the number of
+/// deleted rows.
 pub(super) async fn prune_published(
     connection: &mut PgConnection,
     retention: Duration,
@@ -146,10 +149,11 @@ pub(super) async fn prune_published(
             select id
             from outbox
             where published_at < now() - make_interval(secs => $1)
-            limit 10000
+            limit $2
         )
         ",
-        retention.as_secs_f64()
+        retention.as_secs_f64(),
+        PRUNE_LIMIT.cast_signed()
     );
     Ok(pruned.execute(connection).await?.rows_affected())
 }

@@ -38,19 +38,25 @@ pub(crate) async fn spawn_app_with(settings: &[&str]) -> TestApp {
     spawn_app_on(database_url, Rc::new(kafka), settings).await
 }
 
-/// Starts the API on a given database and Kafka, which another instance may use too.
+/// Starts the API on a given database and Kafka, which another instance may use too. The settings may have
+/// another way to the database for the API alone.
 pub(crate) async fn spawn_app_on(
     database_url: String,
     kafka: Rc<Kafka>,
     settings: &[&str],
 ) -> TestApp {
     testing::install();
+    let way = settings
+        .iter()
+        .find(|flag| flag.starts_with("--database-url="));
+    let settings = settings.iter().filter(|flag| Some(*flag) != way);
     let database_flag = format!("--database-url={database_url}");
+    let database_flag = way.map_or(&*database_flag, |flag| flag);
     let kafka_flag = format!("--kafka-bootstrap-servers={}", kafka.bootstrap_servers());
     let defaults = [
         "bookapp",
         "--listen-addr=127.0.0.1:0",
-        &*database_flag,
+        database_flag,
         &*kafka_flag,
         "--kafka-create-topics=false",
         "--backend-url=http://127.0.0.1:1",

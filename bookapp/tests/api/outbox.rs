@@ -1,7 +1,10 @@
 //! Tests of the outbox: the event of each added book is published with its trace, even if Kafka
 //! fails.
 
-use std::time::{Duration, Instant};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use book_events::{BOOK_ADDED, BookAdded, PARTITIONS};
 use opentelemetry::{
@@ -14,7 +17,12 @@ use telemetry_common::{
     kafka,
     testing::{self, attribute},
 };
-use testbed::eventually;
+use testbed::{
+    eventually,
+    kafka::Kafka,
+    postgres::{Postgres, execute},
+    proxy::Proxy,
+};
 
 use crate::helpers::{SOON, TestApp, spawn_app, spawn_app_on};
 
@@ -144,6 +152,82 @@ async fn a_message_that_can_never_be_sent_is_quarantined() {
         .execute(&app.pool)
         .await
         .unwrap();
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn sent_messages_are_pruned_also_while_others_cannot_be_sent() {
+    let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
+    let kafka = Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap();
+    kafka.stop_broker().unwrap();
+    execute(
+        &database_url,
+        "insert into outbox (event_id, topic, key, payload, headers, published_at)
+         select 'old-' || n, 't', 'k', '{}', '{}', now() - interval '25 hours' from generate_series(1, 25000) n;
+         insert into outbox (event_id, topic, key, payload, headers, published_at)
+         values ('new', 't', 'k', '{}', '{}', now() - interval '23 hours');
+         insert into outbox (event_id, topic, key, payload, headers)
+         values ('waits', 'book.added.v1', 'k', '{}', '{}')",
+    )
+    .await
+    .unwrap();
+    let app = spawn_app_on(database_url, Rc::new(kafka), &[]).await;
+    eventually(SOON, "the old messages are pruned", async || {
+        (app.count("outbox").await == 2).then_some(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(app.count("outbox where published_at is null").await, 1);
+    app.kafka.restart_broker().unwrap();
+    app.published(1).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_without_a_word_stops_the_relay_for_seconds_only() {
+    let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
+    let (_, address) = database_url.rsplit_once('@').unwrap();
+    let (address, name) = address.split_once('/').unwrap();
+    let proxy = Proxy::start(address).unwrap();
+    let through_proxy = format!(
+        "--database-url=postgres://postgres@{}/{name}",
+        proxy.address()
+    );
+    let kafka = Rc::new(Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap());
+    let app = spawn_app_on(database_url.clone(), kafka, &[&through_proxy]).await;
+    app.add_book("Emma", "Jane Austen").await;
+    app.published(1).await;
+
+    proxy.swallow();
+    // Past the service, whose connections are lost.
+    execute(
+        &database_url,
+        "insert into outbox (event_id, topic, key, payload, headers)
+         select 'after', topic, key, payload, headers from outbox limit 1",
+    )
+    .await
+    .unwrap();
+    app.published(1).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_older_binary_starts_beside_a_newer_schema() {
+    let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
+    execute(
+        &database_url,
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (9999, 'of a newer binary', true, ''::bytea, 0)",
+    )
+    .await
+    .unwrap();
+    let app = spawn_app_on(
+        database_url,
+        Rc::new(Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap()),
+        &[],
+    )
+    .await;
+    app.add_book("Emma", "Jane Austen").await;
     app.finish().await;
 }
 

@@ -10,6 +10,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use telemetry_common::db::Database;
+use tokio::time::timeout;
 
 /// The time limit for acquiring a connection from the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -17,6 +18,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The idle time from which on a connection is tested before its use. After a restart of the
 /// server, at most one statement per connection fails because the connection was not tested.
 const MAX_UNTESTED_IDLE: Duration = Duration::from_secs(1);
+
+/// The time limit of a connection test. A connection to a host that is gone does not answer.
+const TEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The time limit of a statement, in milliseconds.
 const STATEMENT_TIMEOUT: &str = "5000";
@@ -81,7 +85,9 @@ impl PostgresConfig {
             .test_before_acquire(false)
             .before_acquire(|connection, state| {
                 Box::pin(async move {
-                    Ok(state.idle_for < MAX_UNTESTED_IDLE || connection.ping().await.is_ok())
+                    let is_fresh = state.idle_for < MAX_UNTESTED_IDLE;
+                    let test = async { timeout(TEST_TIMEOUT, connection.ping()).await };
+                    Ok(is_fresh || matches!(test.await, Ok(Ok(()))))
                 })
             });
         let options = self.options()?.options([

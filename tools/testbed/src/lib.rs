@@ -16,6 +16,7 @@ pub mod kafka;
 pub mod port;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod sentry;
 pub mod sink;
 pub mod system;
