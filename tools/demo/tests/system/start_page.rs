@@ -169,7 +169,7 @@ fn alerts() -> Value {
 
 // proves: R6
 #[tokio::test]
-async fn active_alerts_have_links_of_their_time_and_an_absent_alertmanager_is_told() {
+async fn active_alerts_have_links_of_their_time_and_an_absent_alertmanager_is_shown() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     // Without keep-alive, so that nothing answers after the end.
@@ -189,8 +189,8 @@ async fn active_alerts_have_links_of_their_time_and_an_absent_alertmanager_is_to
     let browser = Browser::start(&system, true).await;
     let alert = browser.alert("page: BookappAvailability").await;
     let text = alert.text().await.unwrap();
-    let told = "requests fail. Clients get <b>5xx</b> responses.";
-    assert!(text.contains(told), "{text}");
+    let shown = "requests fail. Clients get <b>5xx</b> responses.";
+    assert!(text.contains(shown), "{text}");
     let mut links = Vec::new();
     for link in alert.find_all(Locator::Css("a")).await.unwrap() {
         links.push(link.attr("href").await.unwrap().unwrap());

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    Stack,
+    Stack, backends,
     stack::{alerting::Notifications, native::Processes},
     table::Table,
 };
@@ -112,13 +112,15 @@ pub(super) async fn run(stack: &mut Stack, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Causes a fault and ends it. Returns how long it took until each of both was told.
+/// Causes a fault and ends it. Returns how long both notifications took.
 async fn drill(processes: &mut Processes, url: &str, fault: &Fault) -> Result<String> {
     // An earlier fault may have caused the same alert.
     over(fault).await?;
     let caused = Timestamp::now();
     cause(processes, url, fault.kind).await?;
     let fired = notified(&processes.notifications, fault, "firing", caused).await;
+    let after = (Timestamp::now() - caused).get_seconds();
+    let silenced = silenced(fault).await;
     let ended = Timestamp::now();
     end(processes, url, fault.kind).await?;
     let fired = fired?;
@@ -133,7 +135,7 @@ async fn drill(processes: &mut Processes, url: &str, fault: &Fault) -> Result<St
         let text = fired["annotations"][text].as_str();
         text.with_context(|| format!("the notification is incomplete: {fired}"))?;
     }
-    let after = (ended - caused).get_seconds();
+    silenced?;
     notified(&processes.notifications, fault, "resolved", caused).await?;
     let over = (Timestamp::now() - ended).get_seconds();
     Ok(format!(
@@ -160,10 +162,28 @@ async fn notified(
     eventually(TIMEOUT, &what, found).await
 }
 
+/// Waits until the page of an objective silences its ticket, which fires as well.
+async fn silenced(fault: &Fault) -> Result<()> {
+    if fault.severity != "page" {
+        return Ok(());
+    }
+    let silenced = async || {
+        let alerts = backends::alerts().await.ok()?;
+        let mut tickets = alerts.iter().filter(|alert| {
+            let labels = &alert["labels"];
+            labels["alertname"] == fault.alert && labels["severity"] == "ticket"
+        });
+        tickets
+            .any(|ticket| ticket["status"]["state"] == "suppressed")
+            .then_some(())
+    };
+    eventually(TIMEOUT, "the page silences the ticket", silenced).await
+}
+
 /// Waits until Alertmanager has no alert of this fault.
 async fn over(fault: &Fault) -> Result<()> {
     let none = async || {
-        let alerts = crate::backends::alerts().await.ok()?;
+        let alerts = backends::alerts().await.ok()?;
         let is_active = alerts.iter().any(|alert| is_of(alert, fault));
         (!is_active).then_some(())
     };

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::{ALERTMANAGER, Part, Tools, native};
 
-/// Files of stack/prometheus/ and the folders of rules.
+/// The folders of rule files.
 const RULES: [&str; 2] = ["rules", "rules/objectives"];
 
 /// Writes Prometheus's configuration and rules for targets on this host into a folder, with all
