@@ -166,6 +166,7 @@ pub fn alertmanager(tools: &Tools, data: &Path) -> Spec {
         .arg(format!("--storage.path={}", path("alertmanager")))
         .arg("--web.listen-address=127.0.0.1:9093")
         .arg("--cluster.listen-address=")
+        .arg("--web.cors.origin=http://(localhost|127[.]0[.]0[.]1|bookapp[.]localhost)(:[0-9]+)?")
 }
 
 #[cfg(test)]
