@@ -63,7 +63,7 @@ impl App {
             .await
             .with_context(|| format!("could not listen on {}", config.service.listen_addr))?;
         let state = AppState::new(&config, db.clone())?;
-        let relay = Relay::new(&config, db.clone(), state.outbox.clone());
+        let relay = Relay::new(&config, db.clone(), state.outbox.clone(), &state.metrics);
         let (faults, background) = (state.faults.clone(), state.background.clone());
         Ok(Self {
             listener,

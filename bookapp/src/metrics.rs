@@ -13,6 +13,8 @@ pub(crate) struct Metrics {
     pub(crate) visitors: Counter<u64>,
     /// Counts the lists returned without details.
     pub(crate) lists_degraded: Counter<u64>,
+    /// Counts the messages of the outbox that can never be sent.
+    pub(crate) quarantined: Counter<u64>,
 }
 
 /// The kind of request that added the books.
@@ -51,11 +53,17 @@ impl Metrics {
                 .with_unit("{list}")
                 .with_description("Number of book lists returned without details, because backend was not available")
                 .build(),
+            quarantined: meter
+                .u64_counter("bookapp.outbox.quarantined")
+                .with_unit("{message}")
+                .with_description("Number of messages that can never be sent to Kafka")
+                .build(),
         };
         metrics.books_added(0, AddedBy::Single);
         metrics.books_added(0, AddedBy::Bulk);
         metrics.visitors.add(0, &[]);
         metrics.lists_degraded.add(0, &[]);
+        metrics.quarantined.add(0, &[]);
         metrics
     }
 

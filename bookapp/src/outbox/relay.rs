@@ -25,7 +25,7 @@ use telemetry_common::{
     db::{Connection, Database},
     exception,
     kafka::Producer,
-    meter_of, record_failure, service,
+    record_failure,
 };
 use tokio::{
     select,
@@ -39,7 +39,7 @@ use super::{
     backlog::Gauges,
     repository::{self, Backlog},
 };
-use crate::config::Config;
+use crate::{config::Config, metrics::Metrics};
 
 /// The key of the advisory lock of the relay. Nothing else in this database uses this key.
 const LOCK: i64 = 0x0b00_4a99;
@@ -56,8 +56,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// The interval of measuring the backlog while the relay cannot send.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
-/// The interval of pruning sent rows whose retention time is over. While there are more than one
-/// statement deletes, the next turn of the relay prunes as well.
+/// The interval of pruning sent rows whose retention time is over. If a statement leaves some, the next
+/// turn of the relay prunes again.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 /// The time limit of a step that uses the connection. The server cancels a statement earlier, so it
 /// is reached only if the server is gone without a word.
@@ -83,19 +83,18 @@ enum BatchOutcome {
 
 impl Relay {
     /// Creates a relay that `outbox` notifies. Kafka does not have to be reachable yet.
-    pub fn new(config: &Config, db: Database, outbox: RelayNotifier) -> Self {
-        let quarantined = meter_of(service!())
-            .u64_counter("bookapp.outbox.quarantined")
-            .with_unit("{message}")
-            .with_description("Number of messages that can never be sent")
-            .build();
-        quarantined.add(0, &[]);
+    pub(crate) fn new(
+        config: &Config,
+        db: Database,
+        outbox: RelayNotifier,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             config: config.clone(),
             db,
             outbox,
             gauges: Gauges::register(),
-            quarantined,
+            quarantined: metrics.quarantined.clone(),
         }
     }
 
@@ -153,13 +152,8 @@ impl Relay {
         let mut backoff = INITIAL_BACKOFF;
         let mut next_prune = Instant::now();
         while !stop.is_cancelled() {
-            if next_prune <= Instant::now() {
-                let is_complete = self.prune(&mut connection).await?;
-                next_prune += if is_complete {
-                    PRUNE_INTERVAL
-                } else {
-                    Duration::ZERO
-                };
+            if next_prune <= Instant::now() && self.prune(&mut connection).await? {
+                next_prune = Instant::now() + PRUNE_INTERVAL;
             }
             match self.relay_batch(&mut connection, &producer).await? {
                 Some(BatchOutcome::Completed) => backoff = INITIAL_BACKOFF,

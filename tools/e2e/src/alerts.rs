@@ -93,10 +93,10 @@ impl Runbook {
 
     /// Returns the code blocks in this language, for example `promql`.
     pub fn blocks(&self, language: &str) -> impl Iterator<Item = &str> {
-        let start = format!("```{language}\n");
+        let start = format!("{language}\n");
         let parts = self.text.split("```").collect::<Vec<_>>();
         let blocks = parts.into_iter().skip(1).step_by(2);
-        blocks.filter_map(move |block| block.strip_prefix(&start[3..]).map(str::trim))
+        blocks.filter_map(move |block| block.strip_prefix(&start).map(str::trim))
     }
 }
 

@@ -1,11 +1,14 @@
 //! Checks which alerts are active, and that the queries of alerts and runbooks return data.
 
 use anyhow::{Result, ensure};
+use reqwest::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue, ORIGIN};
+use testbed::system::http;
 
 use crate::{
     Stack,
     alerts::{Alert, Runbook},
     backends,
+    stack::ALERTMANAGER,
     table::Table,
 };
 
@@ -41,6 +44,29 @@ pub(super) async fn check(stack: &Stack, table: &mut Table) {
         "the queries of every runbook return data",
         runbooks(stack).await,
     );
+    table.check(
+        "alerts",
+        "the browser may read them from the start page, and not from elsewhere",
+        origins(stack).await,
+    );
+}
+
+/// Checks the origins that Alertmanager accepts.
+async fn origins(stack: &Stack) -> Result<String> {
+    for (origin, is_allowed) in [
+        (&*stack.bookapp, true),
+        ("http://localhost:8000", true),
+        ("http://bookapp.localhost:8080", true),
+        ("http://elsewhere.example", false),
+    ] {
+        let request = http()?.get(format!("{ALERTMANAGER}/api/v2/alerts"));
+        let response = request.header(ORIGIN, origin).send().await?;
+        let allowed = response.headers().get(ACCESS_CONTROL_ALLOW_ORIGIN);
+        let expected = is_allowed.then_some(origin.as_bytes());
+        let found = allowed.map(HeaderValue::as_bytes);
+        ensure!(found == expected, "{origin}: {allowed:?}");
+    }
+    Ok("3 origins".to_owned())
 }
 
 async fn logs(stack: &Stack) -> Result<String> {

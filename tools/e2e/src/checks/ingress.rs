@@ -146,14 +146,22 @@ async fn too_large(stack: &Stack) -> Result<String> {
     Ok(problem["detail"].to_string())
 }
 
-/// Waits until the trace has the SERVER span of the ingress and, below it, that of the API.
+/// Waits until the trace has one SERVER span of the ingress and one of the API, which is a child of a span
+/// of the ingress.
 async fn has_both_servers(stack: &Stack, id: &str) -> Result<()> {
     let found = || async {
         let trace = backends::trace(stack, id).await.ok()?;
-        let servers = trace.spans().iter().filter(|span| span.kind == "SERVER");
-        let mut services: Vec<_> = servers.map(Span::service).collect();
-        services.sort_unstable();
-        (services == ["bookapp", "traefik"]).then_some(())
+        let spans = trace.spans();
+        let mut servers: Vec<_> = spans.iter().filter(|span| span.kind == "SERVER").collect();
+        servers.sort_by_key(|span| span.service());
+        let [api, ingress] = servers[..] else {
+            return None;
+        };
+        let parent = spans
+            .iter()
+            .find(|span| api.parent_id.as_ref() == Some(&span.span_id))?;
+        let services = [api, ingress, parent].map(Span::service);
+        (services == ["bookapp", "traefik", "traefik"]).then_some(())
     };
     eventually(TIMEOUT, "the trace has both SERVER spans", found).await
 }

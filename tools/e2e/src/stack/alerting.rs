@@ -46,7 +46,7 @@ pub(super) fn write_rules(tools: &Tools, folder: &Path) -> Result<()> {
 const BEFORE: [&str; 5] = ["[", "offset ", "for: ", "interval: ", "group_wait: "];
 
 /// Divides the windows and intervals in a configuration file by a factor.
-pub fn faster(text: &str, speed: u64) -> String {
+fn faster(text: &str, speed: u64) -> String {
     let mut faster = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
