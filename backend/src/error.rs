@@ -2,7 +2,7 @@
 //! with status 5xx are also logged, once.
 
 use axum::{
-    extract::rejection::{PathRejection, QueryRejection},
+    extract::rejection::{JsonRejection, PathRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -20,25 +20,24 @@ pub(crate) enum ApiError {
     /// The id in the path is invalid.
     #[error("this path does not exist")]
     Path(#[from] PathRejection),
-    /// The query string is invalid.
-    #[error("{0}")]
-    Query(String),
+    /// The body is not JSON, or its JSON does not match the expected type.
+    #[error("{}", .0.body_text())]
+    Body(#[from] JsonRejection),
+    /// The request has too many ids.
+    #[error("book_ids: must be at most {max} ids")]
+    TooManyIds { max: usize },
     /// Reading from the database failed.
     #[error("could not read the details")]
     Database(#[from] sqlx::Error),
-}
-
-impl From<QueryRejection> for ApiError {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::Query(rejection.body_text())
-    }
 }
 
 impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
             Self::NotFound { .. } | Self::Path(_) => StatusCode::NOT_FOUND,
-            Self::Query(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            // 400: malformed JSON; 413: too large; 415: wrong media type; 422: wrong type.
+            Self::Body(rejection) => rejection.status(),
+            Self::TooManyIds { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Database(error) if is_transient(error) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -1,12 +1,11 @@
 //! The worker is ready if the database and the coordinator of the consumer group respond.
 
-use service_common::health::Readiness;
-use telemetry_common::db::Database;
+use service_common::health::{DatabaseCheck, Readiness};
 
 use crate::consumer::Liveness;
 
 pub(crate) struct Ready {
-    pub(crate) db: Database,
+    pub(crate) database: DatabaseCheck,
     pub(crate) consumer: Liveness,
 }
 
@@ -20,16 +19,11 @@ impl Readiness for Ready {
     }
 
     async fn ready(&self) -> Result<(), String> {
-        if sqlx::raw_sql("select 1")
-            .execute(self.db.untraced())
-            .await
-            .is_err()
-        {
-            return Err("the database does not respond".to_owned());
+        self.database.responds().await?;
+        if self.consumer.has_joined() {
+            Ok(())
+        } else {
+            Err("the coordinator of the consumer group does not respond".to_owned())
         }
-        if !self.consumer.has_joined() {
-            return Err("the coordinator of the consumer group does not respond".to_owned());
-        }
-        Ok(())
     }
 }

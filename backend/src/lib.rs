@@ -5,7 +5,7 @@
 //! - [`ingestion`]: derives and stores the details of a book; it does not depend on Kafka
 //! - [`details`]: the stored details and their HTTP API
 //! - [`openapi`]: the OpenAPI document of that API
-//! - [`app`]: the router
+//! - [`app`]: the routes and their layers
 
 pub mod app;
 pub mod config;
@@ -23,21 +23,21 @@ use anyhow::{Context, Result};
 use axum::Router;
 use service_common::{
     fault_injection::FaultInjector,
-    lifecycle::{announce, supervise},
+    health::{DatabaseCheck, routes as health_routes},
+    lifecycle::{Shutdown, announce, supervise},
     server::serve,
 };
 use telemetry_common::{db::Database, sentry::isolate, task::JoinSet};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, consumer::Consumer};
+use crate::{config::Config, consumer::Consumer, health::Ready};
 
 /// The service, bound to its address and ready to run.
 pub struct App {
     listener: TcpListener,
     router: Router,
     consumer: Consumer,
-    faults: FaultInjector,
+    faults: Option<FaultInjector>,
     config: Config,
     db: Database,
 }
@@ -47,10 +47,10 @@ impl App {
     /// yet.
     pub async fn build(config: Config) -> Result<Self> {
         let db = config.service.postgres.connect("backend")?;
-        let faults = FaultInjector::new("backend");
+        let is_enabled = config.service.fault_injection;
+        let faults = is_enabled.then(|| FaultInjector::new("backend"));
         let consumer = Consumer::new(&config, db.clone(), faults.clone())?;
-        let server = config.service.server;
-        let router = app::router(db.clone(), consumer.liveness(), server, faults.clone());
+        let router = app::router(db.clone(), config.service.server, faults.clone());
         let listener = TcpListener::bind(config.service.listen_addr)
             .await
             .with_context(|| format!("could not listen on {}", config.service.listen_addr))?;
@@ -69,11 +69,18 @@ impl App {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Serves requests and consumes messages until `stop` is cancelled.
-    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+    /// Serves requests and consumes messages until the shutdown stops it.
+    pub async fn run(self, shutdown: Shutdown) -> Result<()> {
+        let Shutdown { drain, stop } = shutdown.clone();
         let mut tasks = JoinSet::new();
         let grace = self.config.service.shutdown_timeout;
-        tasks.spawn(serve(self.listener, self.router, stop.clone(), grace));
+        let ready = Ready {
+            database: DatabaseCheck::new(self.db.clone()),
+            consumer: self.consumer.liveness(),
+        };
+        // The health checks are outside of the layers.
+        let router = self.router.merge(health_routes(ready, drain));
+        tasks.spawn(serve(self.listener, router, shutdown.clone(), grace));
         let (consumer, db, stopping) = (self.consumer, self.db.clone(), stop.clone());
         let kafka = self.config.service.kafka.clone();
         tasks.spawn(isolate(async move {
@@ -89,15 +96,17 @@ impl App {
             }
             consumer.run(stopping).await
         }));
-        let (faults, db, stopping) = (self.faults, self.db.clone(), stop.clone());
-        tasks.spawn(isolate(async move {
-            let watching = async {
-                ingestion::wait_for_schema(&db).await;
-                faults.watch(db.clone()).await;
-            };
-            stopping.run_until_cancelled(watching).await;
-            Ok(())
-        }));
+        if let Some(faults) = self.faults {
+            let (db, stopping) = (self.db.clone(), stop.clone());
+            tasks.spawn(isolate(async move {
+                let watching = async {
+                    ingestion::wait_for_schema(&db).await;
+                    faults.watch(db.clone()).await;
+                };
+                stopping.run_until_cancelled(watching).await;
+                Ok(())
+            }));
+        }
         let (retention, db, stopping) = (self.config.ledger_retention, self.db, stop.clone());
         tasks.spawn(isolate(async move {
             let pruning = async {
@@ -107,15 +116,15 @@ impl App {
             stopping.run_until_cancelled(pruning).await;
             Ok(())
         }));
-        supervise(tasks, stop, grace).await?;
+        supervise(tasks, shutdown, grace).await?;
         Ok(())
     }
 }
 
-/// Builds the service, prints its address, and runs it until `stop` is cancelled.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
+/// Builds the service, prints its address, and runs it until the shutdown stops it.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
     let format = config.service.telemetry.console_format();
     let app = App::build(config).await?;
     announce(app.address()?, format);
-    app.run(stop).await
+    app.run(shutdown).await
 }

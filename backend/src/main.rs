@@ -16,14 +16,14 @@ fn main() -> ExitCode {
         Some(Command::Openapi) => openapi::print(&backend::openapi::document()),
         Some(Command::ReplayDeadLetters { dry_run }) => {
             let process = config.service.command_process(service!());
-            lifecycle::main(process, |stop| {
-                consumer::replay(config.clone(), dry_run, stop)
+            lifecycle::main(process, |shutdown| {
+                consumer::replay(config.clone(), dry_run, shutdown.stop)
             })
         }
         None => {
             settings::require(config.service.postgres.options());
             let process = config.service.service_process(service!());
-            lifecycle::main(process, |stop| backend::run(config.clone(), stop))
+            lifecycle::main(process, |shutdown| backend::run(config.clone(), shutdown))
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::details::handlers;
         title = "backend",
         description = "Serves the details that the worker derived from books."
     ),
-    paths(handlers::list, handlers::get)
+    paths(handlers::search, handlers::get)
 )]
 struct Api;
 

@@ -1,31 +1,24 @@
-//! The router: the routes with their layers, and the health checks outside of the layers.
+//! The router: the routes with their layers.
 
 use axum::Router;
-use service_common::{health, layers::with_layers};
+use service_common::{fault_injection::FaultInjector, layers::with_layers};
 
-use crate::{books, config::Config, fault_injection, health::Ready, start_page, state::AppState};
+use crate::{books, config::Config, fault_injection, start_page, state::AppState};
 
 /// The maximum size of a request body, in bytes.
 const MAX_BODY: usize = 1 << 20;
 
-pub(crate) fn router(state: AppState, config: &Config) -> Router {
-    let ready = Ready {
-        db: state.db.clone(),
-    };
-    let token = config.service.admin_token.clone();
-    let routes = Router::new()
+/// Returns the routes of the API. Without `faults`, the API of the fault rules does not exist.
+pub(crate) fn router(state: AppState, config: &Config, faults: Option<FaultInjector>) -> Router {
+    let mut routes = Router::new()
         .merge(start_page::routes(
             config.service.telemetry.grafana_url.as_ref(),
             config.alertmanager_url.as_ref(),
         ))
-        .nest("/books", books::routes())
-        .nest("/error-injection", fault_injection::routes(token));
-    with_layers(
-        routes,
-        config.service.server,
-        state.faults.clone(),
-        MAX_BODY,
-    )
-    .with_state(state)
-    .merge(health::routes(ready))
+        .nest("/books", books::routes());
+    if faults.is_some() {
+        let token = config.service.admin_token.clone();
+        routes = routes.nest("/error-injection", fault_injection::routes(token));
+    }
+    with_layers(routes, config.service.server, faults, MAX_BODY).with_state(state)
 }

@@ -6,7 +6,10 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use service_common::{postgres::is_transient, problem::respond};
+use service_common::{
+    postgres::{is_outcome_unknown, is_transient},
+    problem::respond,
+};
 use sqlx::error::DatabaseError;
 use telemetry_common::record_failure;
 
@@ -39,12 +42,21 @@ pub(crate) enum ApiError {
     /// The value of a field of a fault rule is invalid.
     #[error("{0}")]
     InvalidFault(#[from] InvalidFault),
+    /// The `Idempotency-Key` is invalid.
+    #[error("Idempotency-Key: must be 1 to 255 visible ASCII characters")]
+    Key,
+    /// The `Idempotency-Key` belongs to another request.
+    #[error("Idempotency-Key: was used for another request")]
+    KeyReused,
     /// The fault rule does not exist.
     #[error("there is no fault rule {id}")]
     NoRule { id: i32 },
     /// The fault rule already exists.
     #[error("a fault rule of this kind already exists for this service, method and pattern")]
     Duplicate,
+    /// There are too many fault rules.
+    #[error("there are {max} fault rules, remove one first")]
+    TooManyRules { max: i64 },
     /// A database operation failed.
     #[error("could not {action}")]
     Database {
@@ -52,6 +64,9 @@ pub(crate) enum ApiError {
         #[source]
         source: sqlx::Error,
     },
+    /// The connection was lost during a write, so it may have had its effect.
+    #[error("it is not known whether this request had its effect")]
+    Unknown(#[source] sqlx::Error),
     /// A request to the backend failed.
     #[error("the request to the backend failed")]
     Backend(#[source] backend_client::Error),
@@ -76,6 +91,18 @@ impl ApiError {
         move |source| Self::Database { action, source }
     }
 
+    /// Returns a function for `map_err` like [`database`](Self::database), for a statement that commits:
+    /// if the connection was lost, its outcome is not known.
+    pub(crate) fn commit(action: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| {
+            if is_outcome_unknown(&source) {
+                Self::Unknown(source)
+            } else {
+                Self::Database { action, source }
+            }
+        }
+    }
+
     /// Returns a function for `map_err` like [`database`](Self::database). A violated unique
     /// constraint means that the fault rule already exists.
     pub(crate) fn rule(action: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
@@ -93,7 +120,7 @@ impl ApiError {
     pub(crate) fn mark_span(&self) {
         if self.status().is_server_error() {
             let error_type = match self {
-                Self::Database { .. } => "database",
+                Self::Database { .. } | Self::Unknown(_) => "database",
                 Self::Backend(_) => "backend",
                 _ => "_OTHER",
             };
@@ -107,14 +134,17 @@ impl ApiError {
             | Self::NoDetails { .. }
             | Self::NoRule { .. }
             | Self::Path(_) => StatusCode::NOT_FOUND,
-            Self::Query(_) | Self::Invalid(_) | Self::InvalidFault(_) => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
-            Self::Duplicate => StatusCode::CONFLICT,
+            Self::Query(_)
+            | Self::Invalid(_)
+            | Self::InvalidFault(_)
+            | Self::Key
+            | Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Duplicate | Self::TooManyRules { .. } => StatusCode::CONFLICT,
             // 400: malformed JSON; 413: too large; 415: wrong media type; 422: wrong type, missing
             // field.
             Self::Body(rejection) => rejection.status(),
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Unknown(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Backend(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database { source, .. } if is_transient(source) => {
                 StatusCode::SERVICE_UNAVAILABLE

@@ -1,7 +1,7 @@
 //! The HTTP API: stores books and publishes an event for each added book.
 //!
 //! Modules, in the order of a request:
-//! - [`app`]: the router and its layers
+//! - [`app`]: the routes and their layers
 //! - `books`: handlers → service → repository
 //! - [`outbox`]: the events to publish, and the relay that sends them to Kafka
 //! - `error`: the errors of the API and their HTTP status codes
@@ -30,7 +30,8 @@ use axum::Router;
 use service_common::{
     background::Background,
     fault_injection::FaultInjector,
-    lifecycle::{announce, supervise},
+    health::{DatabaseCheck, routes as health_routes},
+    lifecycle::{Shutdown, announce, supervise},
     server::serve,
 };
 use sqlx::{Connection, PgConnection};
@@ -38,14 +39,14 @@ use telemetry_common::{db::Database, sentry::isolate, task::JoinSet};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, outbox::Relay, state::AppState};
+use crate::{books::idempotency, config::Config, health::Ready, outbox::Relay, state::AppState};
 
 /// The service, ready to run: its address is bound and its database is migrated.
 pub struct App {
     listener: TcpListener,
     router: Router,
     relay: Relay,
-    faults: FaultInjector,
+    faults: Option<FaultInjector>,
     background: Background,
     db: Database,
     config: Config,
@@ -64,10 +65,12 @@ impl App {
             .with_context(|| format!("could not listen on {}", config.service.listen_addr))?;
         let state = AppState::new(&config, db.clone())?;
         let relay = Relay::new(&config, db.clone(), state.outbox.clone(), &state.metrics);
-        let (faults, background) = (state.faults.clone(), state.background.clone());
+        let is_enabled = config.service.fault_injection;
+        let faults = is_enabled.then(|| FaultInjector::new("bookapp"));
+        let background = state.background.clone();
         Ok(Self {
             listener,
-            router: app::router(state, &config),
+            router: app::router(state, &config, faults.clone()),
             relay,
             faults,
             background,
@@ -81,23 +84,28 @@ impl App {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Serves requests and relays the outbox until `stop` is cancelled.
-    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+    /// Serves requests and relays the outbox until the shutdown stops it.
+    pub async fn run(self, shutdown: Shutdown) -> Result<()> {
+        let Shutdown { drain, stop } = shutdown.clone();
         let grace = self.config.service.shutdown_timeout;
         let mut tasks = JoinSet::new();
         let served = CancellationToken::new();
         let (stop_relay, stop_background) = (served.clone(), served.clone());
         let served_on_drop = served.drop_guard();
-        let serving = serve(self.listener, self.router, stop.clone(), grace);
+        let ready = Ready {
+            database: DatabaseCheck::new(self.db.clone()),
+            relay: self.relay.heartbeat(),
+        };
+        // The health checks are outside of the layers.
+        let router = self.router.merge(health_routes(ready, drain.clone()));
+        let serving = serve(self.listener, router, shutdown.clone(), grace);
         tasks.spawn(async move {
             let _served_on_drop = served_on_drop;
             serving.await
         });
-        // The relay stops after the last request, so that it also sends the messages of that
-        // request.
         let relay = self.relay;
         tasks.spawn(isolate(async move {
-            relay.run(stop_relay).await;
+            relay.run(drain, stop_relay).await;
             Ok(())
         }));
         let background = self.background;
@@ -106,12 +114,21 @@ impl App {
             background.finish().await;
             Ok(())
         });
-        let (faults, db, stopping) = (self.faults, self.db, stop.clone());
+        let (db, stopping) = (self.db.clone(), stop.clone());
         tasks.spawn(isolate(async move {
-            stopping.run_until_cancelled(faults.watch(db)).await;
+            stopping
+                .run_until_cancelled(idempotency::prune_keys(&db))
+                .await;
             Ok(())
         }));
-        supervise(tasks, stop, grace).await?;
+        if let Some(faults) = self.faults {
+            let (db, stopping) = (self.db, stop.clone());
+            tasks.spawn(isolate(async move {
+                stopping.run_until_cancelled(faults.watch(db)).await;
+                Ok(())
+            }));
+        }
+        supervise(tasks, shutdown, grace).await?;
         Ok(())
     }
 }
@@ -131,10 +148,10 @@ async fn migrate(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Builds the service, prints its address, and runs it until `stop` is cancelled.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
+/// Builds the service, prints its address, and runs it until the shutdown stops it.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
     let format = config.service.telemetry.console_format();
     let app = App::build(config).await?;
     announce(app.address()?, format);
-    app.run(stop).await
+    app.run(shutdown).await
 }

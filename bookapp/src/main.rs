@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         None => {
             settings::require(config.service.postgres.options());
             let process = config.service.service_process(service!());
-            lifecycle::main(process, |stop| bookapp::run(config.clone(), stop))
+            lifecycle::main(process, |shutdown| bookapp::run(config.clone(), shutdown))
         }
     }
 }

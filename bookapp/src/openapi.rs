@@ -63,6 +63,10 @@ pub(crate) enum ErrorResponse {
     /// The service is overloaded, or a dependency is not available; the client may retry
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(Problem),
+    /// The request took too long, or the database was lost during a write. It may have had its effect; repeat a
+    /// POST only with the same Idempotency-Key
+    #[response(status = 504, content_type = "application/problem+json")]
+    Unknown(Problem),
 }
 
 /// The response to a write without the admin token.

@@ -1,7 +1,7 @@
 //! The state that the handlers share.
 
 use anyhow::{Context, Result};
-use service_common::{background::Background, fault_injection::FaultInjector};
+use service_common::background::Background;
 use telemetry_common::db::Database;
 
 use crate::{config::Config, metrics::Metrics, outbox::RelayNotifier};
@@ -13,7 +13,6 @@ pub(crate) struct AppState {
     pub(crate) outbox: RelayNotifier,
     pub(crate) backend: backend_client::Client,
     pub(crate) metrics: Metrics,
-    pub(crate) faults: FaultInjector,
     pub(crate) background: Background,
 }
 
@@ -30,7 +29,6 @@ impl AppState {
             outbox: RelayNotifier::default(),
             backend: backend_client::new(base_url, http),
             metrics: Metrics::new(),
-            faults: FaultInjector::new("bookapp"),
             background: Background::new(),
         })
     }

@@ -87,6 +87,16 @@ def dashboard():
                 " behind.",
             ),
             series(
+                "Age of the oldest row",
+                "s",
+                (
+                    "max by (collection) (bookapp_db_oldest_row_age_seconds)",
+                    "{{collection}}",
+                ),
+                about="Age of the oldest row of the tables that are pruned: sent messages of the"
+                " outbox after 24 hours, ids of processed events after 30 days.",
+            ),
+            series(
                 "Table size",
                 "bytes",
                 (

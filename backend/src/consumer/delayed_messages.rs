@@ -15,6 +15,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(10);
 pub(super) struct DelayedMessage {
     pub(super) message: OwnedMessage,
     pub(super) attempt: u32,
+    /// Whether its partition is paused for it.
+    pub(super) is_paused: bool,
     due: Instant,
 }
 
@@ -24,6 +26,7 @@ impl DelayedMessage {
         Self {
             message,
             attempt: 1,
+            is_paused: false,
             due: Instant::now(),
         }
     }

@@ -3,10 +3,10 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rdkafka::{
@@ -14,6 +14,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance},
     statistics::Statistics,
 };
+use service_common::health::Heartbeat;
 use telemetry_common::exception;
 use tracing::info;
 
@@ -27,9 +28,8 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Liveness {
     joined: Arc<AtomicBool>,
-    created: Instant,
-    /// The time of the last poll, in milliseconds after `created`; 0 before the first poll.
-    last_poll: Arc<AtomicU64>,
+    /// The polls of the consumer loop; empty before the first one.
+    polls: Arc<OnceLock<Heartbeat>>,
     lag: Lag,
 }
 
@@ -37,8 +37,7 @@ impl Default for Liveness {
     fn default() -> Self {
         Self {
             joined: Arc::default(),
-            created: Instant::now(),
-            last_poll: Arc::default(),
+            polls: Arc::default(),
             lag: Lag::register(),
         }
     }
@@ -47,26 +46,23 @@ impl Default for Liveness {
 impl Liveness {
     /// Returns whether the consumer loop has started and the coordinator of the group responds.
     pub fn has_joined(&self) -> bool {
-        self.joined.load(Ordering::Relaxed) && self.last_poll.load(Ordering::Relaxed) > 0
+        self.joined.load(Ordering::Relaxed) && self.polls.get().is_some()
     }
 
     /// Returns whether the consumer loop polls. Before the first poll, it waits for the database
     /// and Kafka, which counts as polling.
     pub fn is_polling(&self) -> bool {
-        match self.last_poll.load(Ordering::Relaxed) {
-            0 => true,
-            last => self.age().saturating_sub(Duration::from_millis(last)) < MAX_POLL_INTERVAL,
-        }
+        self.polls_within(MAX_POLL_INTERVAL)
+    }
+
+    fn polls_within(&self, interval: Duration) -> bool {
+        let polls = self.polls.get();
+        polls.is_none_or(|polls| polls.age() < interval)
     }
 
     /// Records a poll of the consumer loop.
     pub(super) fn record_poll(&self) {
-        let age = u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX);
-        self.last_poll.store(age.max(1), Ordering::Relaxed);
-    }
-
-    fn age(&self) -> Duration {
-        self.created.elapsed()
+        self.polls.get_or_init(Heartbeat::new).beat();
     }
 }
 
@@ -116,17 +112,13 @@ mod tests {
 
     #[test]
     fn a_loop_that_stopped_polling_is_detected() {
-        let Some(created) = Instant::now().checked_sub(Duration::from_mins(2)) else {
-            return;
-        };
-        let liveness = Liveness {
-            created,
-            ..Liveness::default()
-        };
-        assert!(liveness.is_polling(), "the loop has not started");
-        liveness.last_poll.store(60_000, Ordering::Relaxed);
-        assert!(!liveness.is_polling());
+        let liveness = Liveness::default();
+        assert!(
+            liveness.polls_within(Duration::ZERO),
+            "the loop has not started"
+        );
         liveness.record_poll();
+        assert!(!liveness.polls_within(Duration::ZERO));
         assert!(liveness.is_polling());
     }
 }

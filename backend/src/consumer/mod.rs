@@ -16,7 +16,7 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 
 use anyhow::{Context, Result};
 use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded, DecodeError};
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use rdkafka::{
     Message, TopicPartitionList,
     consumer::{CommitMode, Consumer as _, StreamConsumer},
@@ -60,7 +60,7 @@ pub struct Consumer {
     dead_letters: DeadLetters,
     db: Database,
     consuming: ConsumerTelemetry,
-    faults: FaultInjector,
+    faults: Option<FaultInjector>,
     metrics: Metrics,
     liveness: Liveness,
 }
@@ -68,7 +68,7 @@ pub struct Consumer {
 impl Consumer {
     /// Creates a consumer, which joins its group when it runs. Kafka does not have to be reachable
     /// yet.
-    pub fn new(config: &Config, db: Database, faults: FaultInjector) -> Result<Self> {
+    pub fn new(config: &Config, db: Database, faults: Option<FaultInjector>) -> Result<Self> {
         let liveness = Liveness::default();
         let messages = config
             .service
@@ -107,24 +107,34 @@ impl Consumer {
             .subscribe(&[BOOK_ADDED])
             .context("could not subscribe to the topic")?;
         let mut delayed_messages = DelayedMessages::default();
+        let mut slow_attempts = FuturesUnordered::new();
         loop {
             self.liveness.record_poll();
             select! {
                 biased;
                 () = stop.cancelled() => break,
                 delayed = delayed_messages.next() => self.handle(delayed, &mut delayed_messages).await,
+                Some((slow, completed)) = slow_attempts.next() => self.settle(slow, completed, &mut delayed_messages),
                 received = self.messages.recv() => match received {
                     Ok(message) => {
                         // A paused partition delivers messages only if it was revoked and assigned
                         // again. Then its delayed message is delivered again, too.
                         delayed_messages.remove(message.topic(), message.partition());
-                        self.handle(DelayedMessage::first(message.detach()), &mut delayed_messages).await;
+                        let mut message = DelayedMessage::first(message.detach());
+                        if self.may_be_slow() {
+                            // Only its own partition waits for this message.
+                            self.pause(&mut message);
+                            slow_attempts.push(self.attempt_slowly(message));
+                        } else {
+                            self.handle(message, &mut delayed_messages).await;
+                        }
                     }
                     Err(error) => exception!(warn, "bookapp.consumer.receive.failed", &error, "could not receive a message from Kafka"),
                 },
                 () = sleep(POLL_INTERVAL) => {}
             }
         }
+        drop(slow_attempts); // their messages are delivered again
         // Committing and leaving the group block the thread.
         let leaving = tokio::task::spawn_blocking(move || self.leave());
         leaving
@@ -147,29 +157,46 @@ impl Consumer {
         }
     }
 
-    /// Makes one attempt at a message. If the message is completed, stores its offset. Otherwise
-    /// pauses its partition and delays the message.
-    async fn handle(&self, delayed: DelayedMessage, delayed_messages: &mut DelayedMessages) {
-        let (message, partition) = (&delayed.message, partition_of(&delayed.message));
-        if delayed.attempt > 1 && !self.is_assigned(&partition) {
+    /// Makes one attempt at a message.
+    async fn handle(&self, message: DelayedMessage, delayed_messages: &mut DelayedMessages) {
+        if message.attempt > 1 && !self.is_assigned(&partition_of(&message.message)) {
             return; // the partition was revoked: another worker gets the message
         }
-        if !self.attempt(message, delayed.attempt).await {
-            if let Err(error) = self.messages.pause(&partition) {
-                exception!(
-                    warn,
-                    "bookapp.consumer.pause.failed",
-                    &error,
-                    "the partition could not be paused"
-                );
-            }
-            delayed_messages.add(delayed);
+        let completed = self.attempt(&message.message, message.attempt).await;
+        self.settle(message, completed, delayed_messages);
+    }
+
+    /// Makes the first attempt at a message that a fault rule may slow down.
+    async fn attempt_slowly(&self, message: DelayedMessage) -> (DelayedMessage, bool) {
+        let completed = self.attempt(&message.message, message.attempt).await;
+        (message, completed)
+    }
+
+    fn may_be_slow(&self) -> bool {
+        let faults = self.faults.as_ref();
+        faults.is_some_and(|faults| faults.may_delay(PROCESS, BOOK_ADDED))
+    }
+
+    /// Ends an attempt. If the message is completed, stores its offset. Otherwise pauses its partition
+    /// and delays the message.
+    fn settle(
+        &self,
+        mut message: DelayedMessage,
+        completed: bool,
+        delayed_messages: &mut DelayedMessages,
+    ) {
+        if !completed {
+            self.pause(&mut message);
+            delayed_messages.add(message);
             return;
         }
+        let DelayedMessage {
+            message, is_paused, ..
+        } = message;
         let (topic, number, offset) = (message.topic(), message.partition(), message.offset());
         let stored = self.messages.store_offset(topic, number, offset);
-        let resumed = if delayed.attempt > 1 {
-            self.messages.resume(&partition)
+        let resumed = if is_paused {
+            self.messages.resume(&partition_of(&message))
         } else {
             Ok(())
         };
@@ -181,6 +208,23 @@ impl Consumer {
                 "bookapp.consumer.store.failed",
                 &error,
                 "the offset could not be stored"
+            );
+        }
+    }
+
+    /// Pauses the partition of a message, unless it is paused already.
+    fn pause(&self, message: &mut DelayedMessage) {
+        if message.is_paused {
+            return;
+        }
+        message.is_paused = true;
+        let partition = partition_of(&message.message);
+        if let Err(error) = self.messages.pause(&partition) {
+            exception!(
+                warn,
+                "bookapp.consumer.pause.failed",
+                &error,
+                "the partition could not be paused"
             );
         }
     }
@@ -266,7 +310,9 @@ impl Consumer {
     }
 
     async fn ingest(&self, event: Result<BookAdded, DecodeError>) -> Result<(), IngestionError> {
-        self.faults.inject(PROCESS, BOOK_ADDED).await?;
+        if let Some(faults) = &self.faults {
+            faults.inject(PROCESS, BOOK_ADDED).await?;
+        }
         let event = event?;
         Span::current().record(semconv::MESSAGING_MESSAGE_ID, event.event_id.to_string());
         if ingestion::enrich(&self.db, &event).await? == Ingested::Derived {

@@ -3,7 +3,10 @@
 pub(crate) mod handlers;
 pub mod repository;
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 use jiff::Timestamp;
 use serde::Serialize;
 use telemetry_common::db::Database;
@@ -31,7 +34,7 @@ pub struct Details {
 
 pub(crate) fn routes(db: Database) -> Router {
     Router::new()
-        .route("/details", get(handlers::list))
+        .route("/details/search", post(handlers::search))
         .route("/details/{book_id}", get(handlers::get))
         .with_state(db)
 }

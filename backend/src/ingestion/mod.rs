@@ -6,15 +6,17 @@ mod repository;
 use std::time::Duration;
 
 use book_events::{BOOK_ID, BookAdded, DecodeError};
-use service_common::{fault_injection::InjectedFault, postgres::is_transient};
-use telemetry_common::{db::Database, exception, record_failure};
-use tokio::time::sleep;
+use service_common::{fault_injection::InjectedFault, postgres::is_transient, pruning::prune};
+use telemetry_common::{db::Database, record_failure};
+use tokio::time::{sleep, timeout};
 use tracing::{info, instrument, warn};
 
 use crate::details;
 
 /// The version of the newest migration that this code needs.
 const SCHEMA_VERSION: i64 = 5;
+/// The time limit for reading the version of the schema.
+const SCHEMA_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The outcome of ingesting an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,40 +128,17 @@ async fn derive_once(db: &Database, event: &BookAdded) -> sqlx::Result<Ingested>
     Ok(ingested)
 }
 
-/// The interval of pruning the ledger.
-const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
-
-/// Prunes the ids of events that were processed more than `retention` ago, as long as it runs. Several
-/// instances share the work.
+/// Prunes the ids of events that were processed more than `retention` ago, as long as it runs.
 pub async fn prune_ledger(db: &Database, retention: Duration) {
-    loop {
-        match repository::prune_ledger(db.untraced(), retention).await {
-            Ok(0) => {}
-            Ok(pruned) => {
-                info!(name: "bookapp.ledger.pruned", "{pruned} ids of events pruned from the ledger");
-                if pruned == repository::PRUNE_LIMIT {
-                    continue;
-                }
-            }
-            Err(error) => {
-                exception!(
-                    warn,
-                    "bookapp.ledger.prune.failed",
-                    &error,
-                    "the ledger was not pruned"
-                );
-            }
-        }
-        sleep(PRUNE_INTERVAL).await;
-    }
+    prune("ledger", || repository::prune_ledger(db, retention)).await;
 }
 
 /// Waits until bookapp has migrated the database as far as this code needs.
 pub async fn wait_for_schema(db: &Database) {
     let mut is_logged = false;
     loop {
-        match repository::schema_version(db.untraced()).await {
-            Ok(version) if version >= SCHEMA_VERSION => return,
+        match timeout(SCHEMA_TIMEOUT, repository::schema_version(db)).await {
+            Ok(Ok(version)) if version >= SCHEMA_VERSION => return,
             _ if is_logged => {}
             _ => {
                 warn!(name: "bookapp.schema.missing", "waiting for bookapp to migrate the database to version {SCHEMA_VERSION}");

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use sqlx::{PgPool, query, query_as, query_scalar};
-use telemetry_common::db::Session;
+use service_common::pruning::PRUNE_LIMIT;
+use sqlx::{query, query_as, query_scalar};
+use telemetry_common::db::{Database, Session};
 
 /// The fields of a book from which details are derived.
 #[derive(Clone, Debug)]
@@ -27,27 +28,25 @@ pub(super) async fn insert_event<'c>(db: impl Session<'c>, event_id: &str) -> sq
     Ok(inserted.rows_affected() == 1)
 }
 
-/// The maximum number of rows that [`prune_ledger`] deletes.
-pub(super) const PRUNE_LIMIT: u64 = 10_000;
-
 /// Deletes the ids of events that were processed more than `retention` ago, at most [`PRUNE_LIMIT`] and
 /// none that another instance is deleting. Returns the number of deleted rows.
-pub(super) async fn prune_ledger(pool: &PgPool, retention: Duration) -> sqlx::Result<u64> {
+pub(super) async fn prune_ledger(db: &Database, retention: Duration) -> sqlx::Result<u64> {
     let pruned = query!(
         "
         delete from ledger
-        where event_id in (
-            select event_id
+        where ctid = any(array(
+            select ctid
             from ledger
             where processed_at < now() - make_interval(secs => $1)
             limit $2
             for update skip locked
-        )
+        ))
         ",
         retention.as_secs_f64(),
         PRUNE_LIMIT.cast_signed()
     );
-    Ok(pruned.execute(pool).await?.rows_affected())
+    let mut connection = db.untraced().await?;
+    Ok(pruned.execute(&mut *connection).await?.rows_affected())
 }
 
 /// Returns the book, if it exists, and locks it: it cannot be removed until the transaction ends.
@@ -67,11 +66,11 @@ pub(super) async fn book<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<Opti
 }
 
 /// Returns the version of the newest successful migration, or 0 if there is none.
-pub(super) async fn schema_version(pool: &PgPool) -> sqlx::Result<i64> {
+pub(super) async fn schema_version(db: &Database) -> sqlx::Result<i64> {
     // Not checked at compile time, because sqlx creates this table.
     let version: Option<i64> =
         query_scalar("select max(version) from _sqlx_migrations where success")
-            .fetch_one(pool)
+            .fetch_one(&mut *db.untraced().await?)
             .await?;
     Ok(version.unwrap_or(0))
 }

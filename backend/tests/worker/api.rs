@@ -1,7 +1,7 @@
 //! Tests of the HTTP API of the details.
 
 use book_events::BookAdded;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::helpers::spawn_worker;
 
@@ -14,7 +14,9 @@ async fn details_are_returned_in_the_order_of_their_ids() {
             .await;
     }
     worker.wait_for_rows("book_details", 2).await;
-    let details: Vec<Value> = worker.get("/details?ids=3,2,1").await.json().await.unwrap();
+    let search = json!({"book_ids": [3, 2, 1]});
+    let found = worker.post("/details/search", &search).await;
+    let details: Vec<Value> = found.json().await.unwrap();
     let slugs: Vec<_> = details
         .iter()
         .map(|details| details["slug"].as_str().unwrap())
@@ -28,16 +30,21 @@ async fn details_are_returned_in_the_order_of_their_ids() {
 #[tokio::test]
 async fn bad_requests_are_problems() {
     let worker = spawn_worker().await;
-    let too_many = format!("/details?ids={}", vec!["1"; 1001].join(","));
-    for (status, path) in [
-        (404, "/details/4711"),
-        (404, "/details/x"),
-        (422, "/details"),
-        (422, "/details?ids=1,x"),
-        (422, &*too_many),
-        (404, "/nothing"),
+    let search = |book_ids: Value| ("/details/search", Some(json!({ "book_ids": book_ids })));
+    for (status, (path, body)) in [
+        (404, ("/details/4711", None)),
+        (404, ("/details/x", None)),
+        (405, ("/details/1", Some(json!({})))),
+        (422, ("/details/search", Some(json!({})))),
+        (422, search(json!([1, "x"]))),
+        (422, search(json!(vec![1; 1001]))),
+        (413, search(json!(vec![123_456_789; 2000]))),
+        (404, ("/nothing", None)),
     ] {
-        let response = worker.get(path).await;
+        let response = match body {
+            Some(body) => worker.post(path, &body).await,
+            None => worker.get(path).await,
+        };
         assert_eq!(response.status(), status, "{path}");
         assert_eq!(
             response.headers()["content-type"],

@@ -11,6 +11,7 @@ use rdkafka::{
     producer::FutureRecord,
 };
 use reqwest::Response;
+use serde_json::Value;
 use sqlx::PgPool;
 use telemetry_common::{kafka, testing};
 use testbed::{InProcess, eventually, kafka::Kafka, postgres::Postgres};
@@ -44,10 +45,11 @@ pub(crate) async fn spawn_worker_on(database_url: String) -> TestWorker {
         &format!("--database-url={database_url}"),
         &format!("--kafka-bootstrap-servers={}", kafka.bootstrap_servers()),
         "--kafka-create-topics=false",
+        "--fault-injection=true",
     ]);
     let app = App::build(config.unwrap()).await.unwrap();
     let url = format!("http://{}", app.address().unwrap());
-    let running = InProcess::start(&database_url, |stop| app.run(stop))
+    let running = InProcess::start(&database_url, |stop| app.run(stop.into()))
         .await
         .unwrap();
     let mut producer = ClientConfig::new();
@@ -80,6 +82,12 @@ impl TestWorker {
             .send()
             .await
             .unwrap()
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
+        let request = self.http.post(format!("{}{path}", self.url));
+        let request = request.header("content-type", "application/json");
+        request.body(body.to_string()).send().await.unwrap()
     }
 
     /// Publishes an event as bookapp does, with the trace context of the current span.

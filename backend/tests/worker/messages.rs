@@ -25,15 +25,32 @@ use crate::helpers::{SOON, TestWorker, spawn_worker, spawn_worker_on};
 #[tokio::test]
 async fn an_event_delivered_twice_has_one_effect() {
     let worker = spawn_worker().await;
+    // Counts effects: a second one would replace the row.
+    sqlx::raw_sql(
+        "create table effects (book_id int4);
+         create function note() returns trigger language plpgsql as
+         $$ begin insert into effects values (new.book_id); return null; end $$;
+         create trigger note after insert or update on book_details
+         for each row execute function note();",
+    )
+    .execute(&worker.pool)
+    .await
+    .unwrap();
     let event = BookAdded::now(1, "load-42".to_owned());
-    worker.publish(&event).await;
-    worker.publish(&event).await;
-    // An event of another book. Its key is on another partition.
-    worker
-        .publish(&BookAdded::now(2, "load-43".to_owned()))
-        .await;
-    worker.wait_for_rows("book_details", 2).await;
-    assert_eq!(worker.count("ledger").await, 2);
+    let ((), spans) = testing::spans_of(async {
+        worker.publish(&event).await;
+        worker.publish(&event).await;
+    })
+    .await;
+    let both = || async {
+        let spans = spans.refreshed();
+        (spans.all_named("process book.added.v1").len() == 2).then_some(())
+    };
+    eventually(SOON, "both messages are processed", both)
+        .await
+        .unwrap();
+    assert_eq!(worker.count("effects").await, 1);
+    assert_eq!(worker.count("ledger").await, 1);
     worker.finish().await;
 }
 
@@ -116,6 +133,43 @@ async fn what_is_no_event_is_a_dead_letter_and_the_next_one_is_processed() {
         worker.wait_for_rows("book_details", 1).await;
         worker.finish().await;
     }
+}
+
+#[tokio::test]
+async fn a_slow_message_holds_up_its_own_partition_alone() {
+    let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
+    execute(
+        &database_url,
+        "insert into fault_rules (service, endpoint_pattern, http_method, kind, error_rate, latency_ms)
+         values ('backend', 'book.added.v1', 'PROCESS', 'latency', 1, 60000)",
+    )
+    .await
+    .unwrap();
+    let worker = spawn_worker_on(database_url).await;
+    let wait_for_events = async |name: &'static str, count: usize| {
+        let logged = || async { (testing::events(name).len() == count).then_some(()) };
+        eventually(SOON, name, logged).await.unwrap();
+    };
+    wait_for_events("bookapp.faults.changed", 1).await;
+    worker.publish(&BookAdded::now(1, "slow".to_owned())).await;
+    wait_for_events("bookapp.fault.injected", 1).await;
+    sqlx::raw_sql("delete from fault_rules")
+        .execute(&worker.pool)
+        .await
+        .unwrap();
+    wait_for_events("bookapp.faults.changed", 2).await;
+    // The keys of these books are on all partitions.
+    for book in 2..=12 {
+        let event = BookAdded::now(book, "quick".to_owned());
+        worker.publish(&event).await;
+    }
+    let others = || async { (worker.count("book_details").await > 0).then_some(()) };
+    eventually(SOON / 2, "another partition goes on", others)
+        .await
+        .unwrap();
+    assert_eq!(worker.get("/health/live").await.status(), 200);
+    assert_eq!(worker.count("book_details where book_id = 1").await, 0);
+    worker.finish().await;
 }
 
 // proves: N2

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use backend_client::{Client, Error, types::Details};
+use backend_client::{
+    Client, Error,
+    types::{Details, Search},
+};
 use telemetry_common::{error_chain, exception};
 
 use crate::state::AppState;
@@ -13,12 +16,10 @@ pub(super) async fn of_books(app: &AppState, ids: &[i32]) -> HashMap<i32, Detail
     if ids.is_empty() {
         return HashMap::new();
     }
-    let ids = ids
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(",");
-    match app.backend.list_details(&ids).await {
+    let search = Search {
+        book_ids: ids.to_vec(),
+    };
+    match app.backend.search_details(&search).await {
         Ok(found) => {
             let found = found.into_inner().into_iter();
             found.map(|details| (details.book_id, details)).collect()

@@ -14,7 +14,7 @@ use backend_client::types::Details;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Book, BookPatch, NewBook, NewBooks, service};
+use super::{Book, BookPatch, NewBook, NewBooks, idempotency::IdempotencyKey, service};
 use crate::{error::ApiError, extract, openapi::ErrorResponse, state::AppState};
 
 /// The maximum number of books in a page.
@@ -39,7 +39,11 @@ fn default_limit() -> i64 {
 }
 
 /// Add a book
-#[utoipa::path(post, path = "/books/add", tag = "books", request_body = NewBook, responses(
+///
+/// A request that is repeated with the same Idempotency-Key within 24 hours adds no book, and returns the id
+/// of the first one.
+#[utoipa::path(post, path = "/books/add", tag = "books", params(IdempotencyKey),
+    request_body = NewBook, responses(
     (status = 201, description = "The new book's id", body = i32,
         content_type = "application/json",
         headers(("location" = String, description = "Path of the book"))),
@@ -47,26 +51,28 @@ fn default_limit() -> i64 {
 ))]
 pub(crate) async fn add(
     State(app): State<AppState>,
+    key: IdempotencyKey,
     extract::Json(book): extract::Json<NewBook>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let id = service::add(&app, book.validated()?).await?;
+    let id = service::add(&app, book.validated()?, key).await?;
     let location = AppendHeaders([(LOCATION, format!("/books/{id}"))]);
     Ok((StatusCode::CREATED, location, Json(id)))
 }
 
 /// Add several books
 ///
-/// All books are added, or none.
-#[utoipa::path(post, path = "/books/bulk_add", tag = "books",
+/// All books are added, or none. Idempotency-Key has the same meaning as for one book.
+#[utoipa::path(post, path = "/books/bulk_add", tag = "books", params(IdempotencyKey),
     request_body = NewBooks, responses(
     (status = 201, description = "The new books' ids, in the order of the books", body = Vec<i32>),
     ErrorResponse,
 ))]
 pub(crate) async fn bulk_add(
     State(app): State<AppState>,
+    key: IdempotencyKey,
     extract::Json(books): extract::Json<NewBooks>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let ids = service::bulk_add(&app, books.validated()?).await?;
+    let ids = service::bulk_add(&app, books.validated()?, key).await?;
     Ok((StatusCode::CREATED, Json(ids)))
 }
 

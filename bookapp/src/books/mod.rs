@@ -2,6 +2,7 @@
 
 mod details;
 pub(crate) mod handlers;
+pub(crate) mod idempotency;
 mod model;
 mod repository;
 mod service;

@@ -3,11 +3,15 @@
 use backend_client::types::Details;
 use book_events::{BOOK_ID, BookAdded};
 use serde::Serialize;
-use telemetry_common::RequestId;
+use telemetry_common::{RequestId, db::Transaction};
 use tracing::{Span, field::Empty, info, instrument};
 use utoipa::ToSchema;
 
-use super::{Book, BookPatch, NewBook, details, repository};
+use super::{
+    Book, BookPatch, NewBook, details,
+    idempotency::{Claim, IdempotencyKey, KeyedRequest},
+    repository,
+};
 use crate::{error::ApiError, metrics::AddedBy, outbox, state::AppState};
 
 /// A book in the list.
@@ -22,55 +26,148 @@ pub(crate) struct BookWithDetails {
 
 /// Adds a book and its event. Returns the id of the book without waiting for Kafka.
 #[instrument(name = "books.add", skip_all, fields({ BOOK_ID } = Empty))]
-pub(crate) async fn add(app: &AppState, book: NewBook) -> Result<i32, ApiError> {
-    let failed = ApiError::database("add the book");
-    let id = insert_with_event(app, &book)
+pub(crate) async fn add(
+    app: &AppState,
+    book: NewBook,
+    key: IdempotencyKey,
+) -> Result<i32, ApiError> {
+    let books = [book];
+    let request = key.of("/books/add", &books);
+    let [book] = &books;
+    let inserted = insert_with_event(app, book, request)
         .await
-        .map_err(failed)
+        .map_err(|error| error.into_api_error("add the book"))
         .inspect_err(ApiError::mark_span)?;
+    let id = inserted.ids[0];
     Span::current().record(BOOK_ID, id);
-    app.outbox.wake();
-    app.metrics.books_added(1, AddedBy::Single);
-    info!(name: "bookapp.book.added", { { BOOK_ID } = id }, "book {id} added");
-    Ok(id)
-}
-
-async fn insert_with_event(app: &AppState, book: &NewBook) -> sqlx::Result<i32> {
-    let mut tx = app.db.begin().await?;
-    let id = repository::insert(&mut tx, book).await?;
-    outbox::enqueue(&mut tx, &BookAdded::now(id, request_id())).await?;
-    tx.commit().await?;
+    if !inserted.is_repeated {
+        app.outbox.wake();
+        app.metrics.books_added(1, AddedBy::Single);
+        info!(name: "bookapp.book.added", { { BOOK_ID } = id }, "book {id} added");
+    }
     Ok(id)
 }
 
 /// Adds books and an event for each of them. Returns the ids in the order of the books.
 #[instrument(name = "books.bulk_add", skip_all, fields(bookapp.books.count = books.len().cast_signed() as i64))]
-pub(crate) async fn bulk_add(app: &AppState, books: Vec<NewBook>) -> Result<Vec<i32>, ApiError> {
-    let ids = insert_all_with_events(app, &books)
+pub(crate) async fn bulk_add(
+    app: &AppState,
+    books: Vec<NewBook>,
+    key: IdempotencyKey,
+) -> Result<Vec<i32>, ApiError> {
+    let request = key.of("/books/bulk_add", &books);
+    let Inserted { ids, is_repeated } = insert_all_with_events(app, &books, request)
         .await
-        .map_err(ApiError::database("add the books"))
+        .map_err(|error| error.into_api_error("add the books"))
         .inspect_err(ApiError::mark_span)?;
-    app.outbox.wake();
-    app.metrics.books_added(ids.len(), AddedBy::Bulk);
-    info!(
-        name: "bookapp.books.added",
-        { bookapp.books.count = ids.len().cast_signed() as i64 },
-        "{} books added",
-        ids.len()
-    );
+    if !is_repeated {
+        app.outbox.wake();
+        app.metrics.books_added(ids.len(), AddedBy::Bulk);
+        info!(
+            name: "bookapp.books.added",
+            { bookapp.books.count = ids.len().cast_signed() as i64 },
+            "{} books added",
+            ids.len()
+        );
+    }
     Ok(ids)
 }
 
-async fn insert_all_with_events(app: &AppState, books: &[NewBook]) -> sqlx::Result<Vec<i32>> {
+/// Books that were inserted.
+struct Inserted {
+    ids: Vec<i32>,
+    /// Whether an earlier request with the same key has inserted them.
+    is_repeated: bool,
+}
+
+/// The reason why books were not inserted.
+enum InsertError {
+    KeyReused,
+    /// A statement failed, so nothing happened.
+    Statement(sqlx::Error),
+    Commit(sqlx::Error),
+}
+
+impl From<sqlx::Error> for InsertError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Statement(error)
+    }
+}
+
+impl InsertError {
+    fn into_api_error(self, action: &'static str) -> ApiError {
+        match self {
+            Self::KeyReused => ApiError::KeyReused,
+            Self::Statement(error) => ApiError::database(action)(error),
+            Self::Commit(error) => ApiError::commit(action)(error),
+        }
+    }
+}
+
+async fn insert_with_event(
+    app: &AppState,
+    book: &NewBook,
+    request: Option<KeyedRequest>,
+) -> Result<Inserted, InsertError> {
     let mut tx = app.db.begin().await?;
+    if let Some(repeated) = claim(&mut tx, request.as_ref()).await? {
+        return Ok(repeated);
+    }
+    let id = repository::insert(&mut tx, book).await?;
+    outbox::enqueue(&mut tx, &BookAdded::now(id, request_id())).await?;
+    commit(tx, request, vec![id]).await
+}
+
+async fn insert_all_with_events(
+    app: &AppState,
+    books: &[NewBook],
+    request: Option<KeyedRequest>,
+) -> Result<Inserted, InsertError> {
+    let mut tx = app.db.begin().await?;
+    if let Some(repeated) = claim(&mut tx, request.as_ref()).await? {
+        return Ok(repeated);
+    }
     let ids = repository::insert_all(&mut tx, books).await?;
     let events: Vec<_> = ids
         .iter()
         .map(|id| BookAdded::now(*id, request_id()))
         .collect();
     outbox::enqueue_all(&mut tx, &events).await?;
-    tx.commit().await?;
-    Ok(ids)
+    commit(tx, request, ids).await
+}
+
+/// Claims the key of a request that has one. Returns the books if the request is a repetition.
+async fn claim(
+    tx: &mut Transaction,
+    request: Option<&KeyedRequest>,
+) -> Result<Option<Inserted>, InsertError> {
+    let Some(request) = request else {
+        return Ok(None);
+    };
+    match request.claim(tx).await? {
+        Claim::First => Ok(None),
+        Claim::Repeated(ids) => Ok(Some(Inserted {
+            ids,
+            is_repeated: true,
+        })),
+        Claim::Reused => Err(InsertError::KeyReused),
+    }
+}
+
+/// Stores the response of a request with a key, and commits.
+async fn commit(
+    mut tx: Transaction,
+    request: Option<KeyedRequest>,
+    ids: Vec<i32>,
+) -> Result<Inserted, InsertError> {
+    if let Some(request) = request {
+        request.store(&mut tx, &ids).await?;
+    }
+    tx.commit().await.map_err(InsertError::Commit)?;
+    Ok(Inserted {
+        ids,
+        is_repeated: false,
+    })
 }
 
 fn request_id() -> String {
@@ -119,7 +216,7 @@ pub(crate) async fn get(app: &AppState, id: i32) -> Result<Book, ApiError> {
 /// Changes a book. Returns the number of changed books.
 #[instrument(name = "books.change", skip_all, fields({ BOOK_ID } = id))]
 pub(crate) async fn change(app: &AppState, id: i32, patch: BookPatch) -> Result<u64, ApiError> {
-    let failed = ApiError::database("change the book");
+    let failed = ApiError::commit("change the book");
     let changed = repository::update(&app.db, id, &patch)
         .await
         .map_err(failed)
@@ -134,7 +231,7 @@ pub(crate) async fn change(app: &AppState, id: i32, patch: BookPatch) -> Result<
 /// Removes a book and its details.
 #[instrument(name = "books.remove", skip_all, fields({ BOOK_ID } = id))]
 pub(crate) async fn remove(app: &AppState, id: i32) -> Result<(), ApiError> {
-    let failed = ApiError::database("remove the book");
+    let failed = ApiError::commit("remove the book");
     let removed = repository::delete(&app.db, id)
         .await
         .map_err(failed)

@@ -25,8 +25,8 @@ pub(crate) async fn list(State(app): State<AppState>) -> Result<Json<Vec<FaultRu
 /// Add a fault rule
 #[utoipa::path(post, path = "/error-injection", tag = "fault injection", request_body = Fault, responses(
     (status = 200, description = "The stored rule", body = FaultRule),
-    (status = 409, description = "The rule already exists", body = service_common::problem::Problem,
-        content_type = "application/problem+json"),
+    (status = 409, description = "The rule already exists, or there are 100 rules",
+        body = service_common::problem::Problem, content_type = "application/problem+json"),
     ErrorResponse, Unauthorized,
 ))]
 pub(crate) async fn add(
@@ -34,7 +34,10 @@ pub(crate) async fn add(
     extract::Json(fault): extract::Json<Fault>,
 ) -> Result<Json<FaultRule>, ApiError> {
     let rule = repository::insert(&app.db, &fault.validated()?).await;
-    rule.map(Json).map_err(ApiError::rule("store the rule"))
+    let rule = rule.map_err(ApiError::rule("store the rule"))?;
+    rule.map(Json).ok_or(ApiError::TooManyRules {
+        max: repository::MAX_RULES,
+    })
 }
 
 /// Replace a fault rule

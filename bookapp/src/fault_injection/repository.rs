@@ -42,13 +42,20 @@ pub(super) async fn all<'c>(db: impl Session<'c>) -> sqlx::Result<Vec<FaultRule>
     Ok(rows.into_iter().map(|row| rule!(row)).collect())
 }
 
-/// Inserts a rule. Returns the stored rule.
-pub(super) async fn insert<'c>(db: impl Session<'c>, fault: &Fault) -> sqlx::Result<FaultRule> {
+/// The maximum number of rules. Each request compares them with its route.
+pub(super) const MAX_RULES: i64 = 100;
+
+/// Inserts a rule. Returns the stored rule, or `None` if there are already [`MAX_RULES`].
+pub(super) async fn insert<'c>(
+    db: impl Session<'c>,
+    fault: &Fault,
+) -> sqlx::Result<Option<FaultRule>> {
     let row = query!(
         r#"
         insert into fault_rules (service, endpoint_pattern, http_method, kind, error_rate,
             error_code, error_message, latency_ms, ends_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        select $1, $2, $3, $4, $5, $6, $7, $8, $9
+        where (select count(*) from fault_rules) < $10
         returning id, service, endpoint_pattern, http_method, kind as "kind: FaultKind", error_rate,
             error_code, error_message, latency_ms, ends_at as "ends_at: Timestamp"
         "#,
@@ -60,11 +67,12 @@ pub(super) async fn insert<'c>(db: impl Session<'c>, fault: &Fault) -> sqlx::Res
         fault.error_code,
         fault.error_message,
         fault.latency_ms,
-        fault.ends_at.map(ToSqlx::to_sqlx) as Option<Timestamp>
+        fault.ends_at.map(ToSqlx::to_sqlx) as Option<Timestamp>,
+        MAX_RULES
     )
-    .fetch_one(db.on("INSERT", "fault_rules"))
+    .fetch_optional(db.on("INSERT", "fault_rules"))
     .await?;
-    Ok(rule!(row))
+    Ok(row.map(|row| rule!(row)))
 }
 
 /// Updates a rule. Returns the stored rule, or `None` if the rule does not exist.

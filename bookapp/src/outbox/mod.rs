@@ -5,6 +5,8 @@
 //! trace of the request that inserted the row, even if the message is sent much later.
 
 mod backlog;
+mod held_keys;
+mod leadership;
 mod relay;
 mod repository;
 

@@ -1,14 +1,17 @@
 //! The relay: sends the pending messages of the outbox to Kafka in order, and marks each one as
 //! sent after the broker has acknowledged it.
 //!
-//! Only one instance relays at a time. This leader holds an advisory lock on a dedicated
-//! connection. It reads and marks rows on the same connection, so it loses the leadership together
-//! with the connection. A message that was sent but not marked is sent again; the worker ignores
-//! the duplicate.
+//! Only one instance relays at a time, the leader. It reads and marks rows on the connection that
+//! holds the leadership, so it loses both together. A message that was sent but not marked is sent
+//! again; the worker ignores the duplicate.
+//!
+//! A leader that loses its connection may still be sending. So the next one waits for as long as the
+//! last one may take from reading a row to the end of sending its message. Only a process that the
+//! operating system stops exactly between its look at the clock and the sending may take longer; then
+//! two messages of a book can be sent out of order.
 
 use std::{
     collections::HashSet,
-    io::ErrorKind,
     pin::pin,
     time::{Duration, Instant},
 };
@@ -21,47 +24,47 @@ use rdkafka::{
     message::OwnedHeaders,
     producer::{FutureRecord, future_producer::Delivery},
 };
+use service_common::{health::Heartbeat, pruning::PRUNE_LIMIT};
 use telemetry_common::{
     db::{Connection, Database},
     exception,
     kafka::Producer,
     record_failure,
 };
-use tokio::{
-    select,
-    time::{sleep, timeout},
-};
+use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, field::Empty, info, info_span, instrument};
 
 use super::{
     RelayNotifier, TOPICS,
     backlog::Gauges,
-    repository::{self, Backlog},
+    held_keys::{HeldKeys, INITIAL_BACKOFF, MAX_BACKOFF},
+    leadership::{Leadership, in_time},
+    repository,
 };
 use crate::{config::Config, metrics::Metrics};
 
-/// The key of the advisory lock of the relay. Nothing else in this database uses this key.
-const LOCK: i64 = 0x0b00_4a99;
 /// The maximum number of messages in a batch.
 const BATCH_SIZE: i64 = 100;
 /// The interval of polling for rows of other instances.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// The interval of trying to become the leader.
 const ELECTION_INTERVAL: Duration = Duration::from_millis(500);
-/// The delay after the first failure. Each further failure doubles the delay.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(500);
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// The maximum time from reading rows to sending their messages.
+const MAX_ROW_AGE: Duration = Duration::from_secs(1);
 /// The time limit for the broker's acknowledgement of a message.
-const SEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// The interval of measuring the backlog while the relay cannot send.
-const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
+const SEND_TIMEOUT: Duration = Duration::from_secs(4);
+/// The time after which no message of a former leader is on its way.
+const TAKEOVER_DELAY: Duration = Duration::from_secs(5);
+const _: () = assert!(
+    MAX_ROW_AGE.as_secs() + SEND_TIMEOUT.as_secs() == TAKEOVER_DELAY.as_secs(),
+    "a new leader waits for both"
+);
+/// The interval of the heartbeat and of measuring the backlog while the relay waits.
+const WAIT_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval of pruning sent rows whose retention time is over. If a statement leaves some, the next
 /// turn of the relay prunes again.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
-/// The time limit of a step that uses the connection. The server cancels a statement earlier, so it
-/// is reached only if the server is gone without a word.
-const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends the messages of the outbox to Kafka.
 pub struct Relay {
@@ -69,16 +72,17 @@ pub struct Relay {
     db: Database,
     outbox: RelayNotifier,
     gauges: Gauges,
+    heartbeat: Heartbeat,
     quarantined: Counter<u64>,
 }
 
 /// The outcome of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BatchOutcome {
-    /// All messages were sent or quarantined.
+    /// The relay can go on: all messages were sent or quarantined, or the keys of the others are held.
     Completed,
-    /// Some messages were not sent and stay pending.
-    Incomplete,
+    /// The relay must wait before it sends again.
+    Failed,
 }
 
 impl Relay {
@@ -94,74 +98,103 @@ impl Relay {
             db,
             outbox,
             gauges: Gauges::register(),
+            heartbeat: Heartbeat::new(),
             quarantined: metrics.quarantined.clone(),
         }
     }
 
-    /// Relays until `stop` is cancelled. Restarts after a failure.
-    pub async fn run(self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            let Err(error) = self.relay_as_leader(&stop).await else {
-                return;
-            };
+    /// Returns the heartbeat, which beats at least every 20 s as long as the relay works.
+    pub(crate) fn heartbeat(&self) -> Heartbeat {
+        self.heartbeat.clone()
+    }
+
+    /// Relays until `drain` is cancelled. Restarts after a failure. From then on, another instance may
+    /// lead. After `served` is cancelled, sends the messages of the last requests if none does.
+    pub async fn run(self, drain: CancellationToken, served: CancellationToken) {
+        while !drain.is_cancelled() {
+            if let Err(error) = self.lead(&drain).await {
+                log_failure(&error);
+                drain.run_until_cancelled(sleep(INITIAL_BACKOFF)).await;
+            }
             self.gauges.clear();
-            exception!(
-                warn,
-                "bookapp.outbox.relay.failed",
-                &*error,
-                "the outbox relay failed and will restart"
-            );
-            stop.run_until_cancelled(sleep(INITIAL_BACKOFF)).await;
+        }
+        let rest = served.run_until_cancelled(self.beat()).await;
+        debug_assert!(rest.is_none(), "the heart beats until the last request");
+        if let Err(error) = self.send_rest().await {
+            log_failure(&error);
+        }
+    }
+
+    async fn beat(&self) {
+        loop {
+            self.heartbeat.beat();
+            sleep(WAIT_INTERVAL).await;
         }
     }
 
     /// Waits for the leadership, then relays until `stop` is cancelled. Fails if the connection is
     /// lost or the producer has a fatal error.
-    async fn relay_as_leader(&self, stop: &CancellationToken) -> Result<()> {
-        let mut connection = in_time(self.db.detached()).await?;
-        while !in_time(repository::try_acquire_leadership(
-            connection.untraced(),
-            LOCK,
-        ))
-        .await?
-        {
-            if stop
-                .run_until_cancelled(sleep(ELECTION_INTERVAL))
-                .await
-                .is_none()
-            {
-                return Ok(());
-            }
-        }
+    async fn lead(&self, stop: &CancellationToken) -> Result<()> {
+        let Some(mut leadership) = self.elect(stop).await? else {
+            return Ok(());
+        };
         info!(name: "bookapp.outbox.relay.elected", "this instance became the leader of the outbox relay");
+        let connection = &mut leadership.connection;
         let topics = self
             .config
             .service
             .kafka
             .create_topics(&TOPICS, book_events::PARTITIONS);
-        let ready = self.measure_backlog_during(&mut connection, topics);
-        match stop.run_until_cancelled(ready).await {
+        match stop
+            .run_until_cancelled(self.wait_for(connection, topics))
+            .await
+        {
             Some(ready) => ready??,
-            None => return Ok(()),
+            None => return Ok(leadership.end().await?),
         }
+        let is_pending = in_time(repository::is_pending(connection.untraced(), &[])).await?;
+        if is_pending && !leadership.predecessor_has_settled {
+            let delay = self.wait_for(connection, sleep(TAKEOVER_DELAY));
+            stop.run_until_cancelled(delay).await.transpose()?;
+        }
+        self.relay(connection, stop).await?;
+        Ok(leadership.end().await?)
+    }
+
+    /// Waits until this instance is the leader. Returns `None` if `stop` is cancelled before.
+    async fn elect(&self, stop: &CancellationToken) -> Result<Option<Leadership>> {
+        self.heartbeat.beat();
+        let mut connection = self.db.connect().await?;
+        loop {
+            self.heartbeat.beat();
+            connection = match Leadership::try_begin(connection).await? {
+                Ok(leadership) => return Ok(Some(leadership)),
+                Err(connection) => connection,
+            };
+            let pause = sleep(ELECTION_INTERVAL);
+            if stop.run_until_cancelled(pause).await.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Sends and prunes until `stop` is cancelled. When it returns, no message is on its way.
+    async fn relay(&self, connection: &mut Connection, stop: &CancellationToken) -> Result<()> {
         let producer = self.producer()?;
-        if backlog(&mut connection).await?.rows > 0 {
-            // The previous leader may still be sending these messages.
-            stop.run_until_cancelled(sleep(SEND_TIMEOUT)).await;
-        }
+        let mut held_keys = HeldKeys::default();
         let mut backoff = INITIAL_BACKOFF;
         let mut next_prune = Instant::now();
         while !stop.is_cancelled() {
-            if next_prune <= Instant::now() && self.prune(&mut connection).await? {
+            self.heartbeat.beat();
+            self.gauges.measure(connection).await?;
+            if next_prune <= Instant::now() && self.prune(connection).await? {
                 next_prune = Instant::now() + PRUNE_INTERVAL;
             }
-            match self.relay_batch(&mut connection, &producer).await? {
+            let outcome = self.relay_batch(connection, &producer, &mut held_keys);
+            match outcome.await? {
                 Some(BatchOutcome::Completed) => backoff = INITIAL_BACKOFF,
-                Some(BatchOutcome::Incomplete) => {
-                    if let Some((code, message)) = producer.fatal_error() {
-                        anyhow::bail!("the Kafka producer has a fatal error: {code}: {message}");
-                    }
-                    let delay = self.measure_backlog_during(&mut connection, sleep(backoff));
+                Some(BatchOutcome::Failed) => {
+                    let delay = self.wait_for(connection, sleep(backoff));
                     stop.run_until_cancelled(delay).await.transpose()?;
                     backoff = MAX_BACKOFF.min(backoff * 2);
                 }
@@ -174,24 +207,43 @@ impl Relay {
                 }
             }
         }
-        // Send the messages of the last requests, as long as Kafka accepts them.
-        while self.relay_batch(&mut connection, &producer).await? == Some(BatchOutcome::Completed) {
+        Ok(())
+    }
+
+    /// Sends the pending messages, as long as Kafka accepts them, unless another instance leads.
+    async fn send_rest(&self) -> Result<()> {
+        let mut connection = self.db.connect().await?;
+        if !in_time(repository::is_pending(connection.untraced(), &[])).await? {
+            return Ok(());
+        }
+        let Ok(mut leadership) = Leadership::try_begin(connection).await? else {
+            return Ok(());
+        };
+        if leadership.predecessor_has_settled {
+            let (connection, producer) = (&mut leadership.connection, self.producer()?);
+            let mut held_keys = HeldKeys::default();
+            while let Some(BatchOutcome::Completed) = self
+                .relay_batch(connection, &producer, &mut held_keys)
+                .await?
+            {}
+            leadership.end().await?;
         }
         Ok(())
     }
 
-    /// Waits for `work`, and measures the backlog of the outbox in the meantime.
-    async fn measure_backlog_during<T>(
+    /// Waits for `work`. In the meantime, the heart beats, and the backlog is measured.
+    async fn wait_for<T>(
         &self,
         connection: &mut Connection,
         work: impl Future<Output = T>,
     ) -> sqlx::Result<T> {
         let mut work = pin!(work);
         loop {
-            self.gauges.set(backlog(connection).await?);
+            self.heartbeat.beat();
+            self.gauges.measure(connection).await?;
             select! {
                 done = &mut work => return Ok(done),
-                () = sleep(BACKLOG_INTERVAL) => {}
+                () = sleep(WAIT_INTERVAL) => {}
             }
         }
     }
@@ -208,17 +260,22 @@ impl Relay {
         &self,
         connection: &mut Connection,
         producer: &Producer,
+        held_keys: &mut HeldKeys,
     ) -> Result<Option<BatchOutcome>> {
-        let backlog = backlog(connection).await?;
-        self.gauges.set(backlog);
-        if backlog.rows == 0 {
+        if let Some((code, message)) = producer.fatal_error() {
+            anyhow::bail!("the Kafka producer has a fatal error: {code}: {message}");
+        }
+        let waiting = held_keys.waiting();
+        if !in_time(repository::is_pending(connection.untraced(), &waiting)).await? {
             return Ok(None);
         }
         let batch = info_span!(parent: None, "outbox.relay", bookapp.outbox.batch.size = Empty);
         let span = batch.clone();
         let relay = async {
-            let outcome = self.send_batch(connection, producer, &span).await;
-            outcome.inspect_err(|error| record_failure("database", error))
+            let outcome = self.send_batch(connection, producer, held_keys, &waiting, &span);
+            outcome
+                .await
+                .inspect_err(|error| record_failure("database", error))
         };
         Ok(Some(relay.instrument(batch).await?))
     }
@@ -235,13 +292,20 @@ impl Relay {
         &self,
         connection: &mut Connection,
         producer: &Producer,
+        held_keys: &mut HeldKeys,
+        waiting: &[String],
         batch: &Span,
     ) -> sqlx::Result<BatchOutcome> {
-        let mut rows = in_time(repository::pending(&mut *connection, BATCH_SIZE)).await?;
+        let read_at = Instant::now();
+        let mut rows = in_time(repository::pending(&mut *connection, waiting, BATCH_SIZE)).await?;
         // At most one message per book: the next one is sent after this one is acknowledged, which
         // keeps the order of the messages of a book.
         let mut keys = HashSet::new();
         rows.retain(|row| keys.insert(row.key.clone()));
+        if read_at.elapsed() > MAX_ROW_AGE {
+            // Another instance may be the leader, and may be sending them.
+            rows.clear();
+        }
         batch.record("bookapp.outbox.batch.size", rows.len().cast_signed() as i64);
         // The producer gets the messages in order; the broker acknowledges them concurrently.
         let sends: Vec<_> = rows.iter().map(|row| send(producer, row)).collect();
@@ -249,8 +313,11 @@ impl Relay {
         let mut failed = Vec::new();
         for (row, outcome) in rows.iter().zip(join_all(sends).await) {
             match outcome {
-                Ok(_) => sent.push(row.id),
-                Err(error) => failed.push((row.id, error)),
+                Ok(_) => {
+                    sent.push(row.id);
+                    held_keys.release(&row.key);
+                }
+                Err(error) => failed.push((row, error)),
             }
         }
         if !sent.is_empty() {
@@ -259,15 +326,16 @@ impl Relay {
         let (permanent, retryable): (Vec<_>, Vec<_>) = failed
             .into_iter()
             .partition(|(_, error)| is_permanent(error));
-        for (id, error) in permanent {
+        for (row, error) in permanent {
             exception!(
                 error,
                 "bookapp.outbox.message.set_aside",
                 &error,
-                "message {id} was quarantined, because it can never be sent"
+                "message {} was quarantined, because it can never be sent",
+                row.id
             );
             let reason = error.to_string();
-            in_time(repository::quarantine(&mut *connection, id, &reason)).await?;
+            in_time(repository::quarantine(&mut *connection, row.id, &reason)).await?;
             self.quarantined.add(1, &[]);
         }
         let Some((_, error)) = retryable.first() else {
@@ -281,7 +349,13 @@ impl Relay {
             error,
             "{left} of {all} messages were not sent and stay in the outbox"
         );
-        Ok(BatchOutcome::Incomplete)
+        // If several messages were tried and none was sent, the reason is Kafka and not a message.
+        let is_kafka = all > 1 && left == all;
+        if !is_kafka && retryable.iter().all(|(row, _)| held_keys.hold(&row.key)) {
+            Ok(BatchOutcome::Completed)
+        } else {
+            Ok(BatchOutcome::Failed)
+        }
     }
 
     /// Prunes sent rows. Returns whether none is left whose retention time is over.
@@ -292,18 +366,17 @@ impl Relay {
         if pruned > 0 {
             info!(name: "bookapp.outbox.pruned", "{pruned} sent messages pruned from the outbox");
         }
-        Ok(pruned < repository::PRUNE_LIMIT)
+        Ok(pruned < PRUNE_LIMIT)
     }
 }
 
-async fn backlog(connection: &mut Connection) -> sqlx::Result<Backlog> {
-    in_time(repository::backlog(connection.untraced())).await
-}
-
-/// Waits for a step that uses the connection. Fails if the server does not answer in time.
-async fn in_time<T>(step: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    let answer = timeout(STEP_TIMEOUT, step).await;
-    answer.unwrap_or_else(|_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into())))
+fn log_failure(error: &anyhow::Error) {
+    exception!(
+        warn,
+        "bookapp.outbox.relay.failed",
+        &**error,
+        "the outbox relay failed and will restart"
+    );
 }
 
 fn send(

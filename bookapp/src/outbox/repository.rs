@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use service_common::pruning::PRUNE_LIMIT;
 use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
 use telemetry_common::{db::Session, kafka::Headers};
 
@@ -51,17 +52,41 @@ pub(super) async fn insert<'c>(db: impl Session<'c>, rows: &[NewRow]) -> sqlx::R
     Ok(())
 }
 
-/// Returns the oldest pending rows.
-pub(super) async fn pending<'c>(db: impl Session<'c>, limit: i64) -> sqlx::Result<Vec<Row>> {
+/// Returns whether a row is pending whose key is not in `held_keys`. It runs several times per second,
+/// so it creates no span.
+pub(super) async fn is_pending(
+    connection: &mut PgConnection,
+    held_keys: &[String],
+) -> sqlx::Result<bool> {
+    let is_pending = query_scalar!(
+        r#"
+        select exists(
+            select
+            from outbox
+            where published_at is null and set_aside_at is null and key <> all($1)
+        ) as "is_pending!"
+        "#,
+        held_keys
+    );
+    is_pending.fetch_one(connection).await
+}
+
+/// Returns the oldest pending rows whose keys are not in `held_keys`.
+pub(super) async fn pending<'c>(
+    db: impl Session<'c>,
+    held_keys: &[String],
+    limit: i64,
+) -> sqlx::Result<Vec<Row>> {
     query_as!(
         Row,
         r#"
         select id, event_id, topic, key, payload, headers as "headers: Json<Headers>"
         from outbox
-        where published_at is null and set_aside_at is null
+        where published_at is null and set_aside_at is null and key <> all($1)
         order by id
-        limit $1
+        limit $2
         "#,
+        held_keys,
         limit
     )
     .fetch_all(db.on("SELECT", "outbox"))
@@ -106,35 +131,37 @@ pub(super) async fn quarantine<'c>(
 /// The backlog of the outbox.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backlog {
-    /// The number of pending rows, counted up to 10,000.
+    /// The number of pending rows.
     pub(super) rows: i64,
     /// The age of the oldest pending row, in seconds.
     pub(super) age: f64,
 }
 
-/// Measures the backlog. It runs several times per second, so it creates no span, and the limit
-/// bounds its cost.
+/// Measures the backlog. It creates no span, because it runs once per second.
 pub(super) async fn backlog(connection: &mut PgConnection) -> sqlx::Result<Backlog> {
     let backlog = query_as!(
         Backlog,
         r#"
-        with waiting as (
-            select created_at
-            from outbox
-            where published_at is null and set_aside_at is null
-            order by id
-            limit 10000
-        )
-        select count(*) as "rows!",
-               coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as "age!"
-        from waiting
+        select
+            (
+                select count(*)
+                from outbox
+                where published_at is null and set_aside_at is null
+            ) as "rows!",
+            coalesce(
+                (
+                    select extract(epoch from now() - created_at)
+                    from outbox
+                    where published_at is null and set_aside_at is null
+                    order by id
+                    limit 1
+                ),
+                0
+            )::float8 as "age!"
         "#
     );
     backlog.fetch_one(connection).await
 }
-
-/// The maximum number of rows that [`prune_published`] deletes.
-pub(super) const PRUNE_LIMIT: u64 = 10_000;
 
 /// Deletes rows that were sent more than `retention` ago, at most [`PRUNE_LIMIT`]. Returns the number of
 /// deleted rows.
@@ -145,12 +172,12 @@ pub(super) async fn prune_published(
     let pruned = query!(
         "
         delete from outbox
-        where id in (
-            select id
+        where ctid = any(array(
+            select ctid
             from outbox
             where published_at < now() - make_interval(secs => $1)
             limit $2
-        )
+        ))
         ",
         retention.as_secs_f64(),
         PRUNE_LIMIT.cast_signed()
@@ -160,11 +187,33 @@ pub(super) async fn prune_published(
 
 /// Tries to acquire the advisory lock of the relay until `connection` ends. Returns `false` while
 /// another instance holds it.
-pub(super) async fn try_acquire_leadership(
-    connection: &mut PgConnection,
-    lock: i64,
-) -> sqlx::Result<bool> {
-    query_scalar!(r#"select pg_try_advisory_lock($1) as "leads!""#, lock)
+pub(super) async fn try_lock(connection: &mut PgConnection, lock: i64) -> sqlx::Result<bool> {
+    query_scalar!(r#"select pg_try_advisory_lock($1) as "locked!""#, lock)
         .fetch_one(connection)
         .await
+}
+
+/// Begins a leadership. Returns whether the last one had settled. The caller holds the lock.
+pub(super) async fn begin_leadership(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    query_scalar!(
+        "
+        update outbox_leadership
+        set has_settled = false
+        from (select has_settled from outbox_leadership) as last
+        returning last.has_settled
+        "
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Ends a leadership that has settled, and releases the lock.
+pub(super) async fn end_leadership(connection: &mut PgConnection, lock: i64) -> sqlx::Result<()> {
+    query!("update outbox_leadership set has_settled = true")
+        .execute(&mut *connection)
+        .await?;
+    query_scalar!("select pg_advisory_unlock($1)", lock)
+        .fetch_one(connection)
+        .await?;
+    Ok(())
 }

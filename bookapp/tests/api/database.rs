@@ -3,30 +3,37 @@
 use std::time::Duration;
 
 use opentelemetry::{KeyValue, Value, trace::Status};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use telemetry_common::{
-    db::{Database, Session},
+    db::{Database, Limits, Session},
     testing::{self, Spans, attribute},
 };
 use testbed::postgres::Postgres;
 use tokio::time::timeout;
 
-async fn database(pool: PgPoolOptions) -> Database {
-    named_database(pool, "test").await
+/// A pool whose only connection a test takes.
+const ONE_CONNECTION: Limits = Limits {
+    max_connections: 1,
+    acquire_timeout: Duration::from_millis(200),
+    answer_timeout: Duration::from_secs(10),
+};
+
+async fn database() -> Database {
+    named_database(Limits::default(), "test").await
 }
 
 /// Creates a pool with a unique name, so that its metrics are not mixed with those of other tests.
-async fn named_database(pool: PgPoolOptions, name: &'static str) -> Database {
+async fn named_database(limits: Limits, name: &'static str) -> Database {
     testing::install();
     let url = Postgres::shared().await.unwrap().database().await.unwrap();
     let options: PgConnectOptions = url.parse().unwrap();
-    Database::new(pool, options, name)
+    Database::new(options, limits, name).with_trace_id_in_activity(true)
 }
 
 // proves: N4 T13
 #[tokio::test]
 async fn a_violated_constraint_is_its_sqlstate() {
-    let db = database(PgPoolOptions::new()).await;
+    let db = database().await;
     let (_, spans) = testing::spans_of(async {
         let incomplete = sqlx::query("insert into book_details (book_id) values (1)");
         incomplete.execute(db.on("INSERT", "book_details")).await
@@ -45,10 +52,8 @@ async fn a_violated_constraint_is_its_sqlstate() {
 // proves: N4
 #[tokio::test]
 async fn waiting_for_a_connection_is_seen_and_measured() {
-    let pool = PgPoolOptions::new().max_connections(1);
-    let pool = pool.acquire_timeout(Duration::from_millis(200));
-    let db = named_database(pool, "starved").await;
-    let held = db.untraced().acquire().await.unwrap();
+    let db = named_database(ONE_CONNECTION, "starved").await;
+    let held = db.untraced().await.unwrap();
     let (result, spans) = testing::spans_of(async {
         let query = sqlx::query("select id from books where id = 1");
         query.fetch_all(db.on("SELECT", "books")).await
@@ -83,7 +88,7 @@ async fn waiting_for_a_connection_is_seen_and_measured() {
 
 #[tokio::test]
 async fn what_is_not_committed_is_rolled_back_and_seen() {
-    let db = database(PgPoolOptions::new()).await;
+    let db = database().await;
     let ((), spans) = testing::spans_of(async {
         let mut tx = db.begin().await.unwrap();
         let query = sqlx::query("delete from books where id = 1");
@@ -92,7 +97,7 @@ async fn what_is_not_committed_is_rolled_back_and_seen() {
     .await;
     assert_eq!(spans.names(), ["BEGIN", "DELETE books", "ROLLBACK", "test"]);
     let left: i64 = sqlx::query_scalar("select count(*) from books where id = 1")
-        .fetch_one(db.untraced())
+        .fetch_one(&mut *db.untraced().await.unwrap())
         .await
         .unwrap();
     assert_eq!(left, 1);
@@ -100,7 +105,7 @@ async fn what_is_not_committed_is_rolled_back_and_seen() {
 
 #[tokio::test]
 async fn no_row_is_not_an_error() {
-    let db = database(PgPoolOptions::new()).await;
+    let db = database().await;
     let (missing, spans) = testing::spans_of(async {
         let none = sqlx::query("select id from books where id = 0");
         none.fetch_one(db.on("SELECT", "books")).await
@@ -117,7 +122,7 @@ async fn no_row_is_not_an_error() {
 
 #[tokio::test]
 async fn a_dropped_statement_is_cancelled() {
-    let db = database(PgPoolOptions::new()).await;
+    let db = database().await;
     let ((), spans) = testing::spans_of(async {
         let sleep = sqlx::query("select pg_sleep(60)").execute(db.on("SELECT", "books"));
         timeout(Duration::from_millis(200), sleep)
@@ -130,11 +135,8 @@ async fn a_dropped_statement_is_cancelled() {
 
 #[tokio::test]
 async fn an_exhausted_pool_is_distinguished_from_a_slow_statement() {
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(Duration::from_millis(200));
-    let db = database(pool).await;
-    let held = db.untraced().acquire().await.unwrap();
+    let db = named_database(ONE_CONNECTION, "exhausted").await;
+    let held = db.untraced().await.unwrap();
     let (_, spans) = testing::spans_of(async {
         sqlx::query("select 1")
             .execute(db.on("SELECT", "books"))
@@ -147,7 +149,7 @@ async fn an_exhausted_pool_is_distinguished_from_a_slow_statement() {
 
 #[tokio::test]
 async fn a_slow_statement_is_a_span_and_no_log_record() {
-    let db = database(PgPoolOptions::new()).await;
+    let db = database().await;
     let (result, spans) = testing::spans_of(async {
         // sqlx logs a statement that takes more than a second, unless that is switched off.
         let slow = sqlx::query("select pg_sleep(1.1)");
@@ -163,7 +165,7 @@ async fn a_slow_statement_is_a_span_and_no_log_record() {
 // proves: N4
 #[tokio::test]
 async fn a_transaction_names_its_trace_to_postgresql() {
-    let db = database(PgPoolOptions::new()).await;
+    let db = database().await;
     let ((inside, after), spans) = testing::spans_of(async {
         let name = || sqlx::query_scalar::<_, String>("show application_name");
         let mut tx = db.begin().await.unwrap();
@@ -172,7 +174,13 @@ async fn a_transaction_names_its_trace_to_postgresql() {
             .await
             .unwrap();
         tx.commit().await.unwrap();
-        (inside, name().fetch_one(db.untraced()).await.unwrap())
+        (
+            inside,
+            name()
+                .fetch_one(&mut *db.untraced().await.unwrap())
+                .await
+                .unwrap(),
+        )
     })
     .await;
     assert_eq!(inside, format!("test {}", spans.trace_id()));

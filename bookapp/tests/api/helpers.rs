@@ -8,12 +8,14 @@ use clap::Parser;
 use rdkafka::message::OwnedMessage;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
+use service_common::lifecycle::Shutdown;
 use sqlx::PgPool;
 use telemetry_common::{
     http::client::{self, TrustedHosts},
     testing,
 };
-use testbed::{InProcess, eventually, kafka::Kafka, postgres::Postgres};
+use testbed::{InProcess, eventually, kafka::Kafka, postgres::Postgres, proxy::Proxy};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
@@ -23,6 +25,8 @@ pub(crate) struct TestApp {
     pub(crate) kafka: Rc<Kafka>,
     pub(crate) database_url: String,
     pub(crate) pool: PgPool,
+    /// Begins the drain time.
+    pub(crate) drain: CancellationToken,
     client: client::TracedClient,
     running: InProcess,
 }
@@ -48,10 +52,16 @@ pub(crate) async fn spawn_app_on(
     testing::install();
     let way = settings
         .iter()
+        .copied()
         .find(|flag| flag.starts_with("--database-url="));
-    let settings = settings.iter().filter(|flag| Some(*flag) != way);
+    let settings = settings.iter().copied().filter(|flag| Some(*flag) != way);
+    let settings: Vec<_> = settings.collect();
     let database_flag = format!("--database-url={database_url}");
-    let database_flag = way.map_or(&*database_flag, |flag| flag);
+    let database_flag = way.unwrap_or(&database_flag);
+    let is_fault_flag = |flag: &&str| flag.starts_with("--fault-injection=");
+    let fault_flag = settings.iter().copied().find(is_fault_flag);
+    let fault_flag = fault_flag.unwrap_or("--fault-injection=true");
+    let settings = settings.iter().copied().filter(|flag| !is_fault_flag(flag));
     let kafka_flag = format!("--kafka-bootstrap-servers={}", kafka.bootstrap_servers());
     let defaults = [
         "bookapp",
@@ -59,12 +69,18 @@ pub(crate) async fn spawn_app_on(
         database_flag,
         &*kafka_flag,
         "--kafka-create-topics=false",
+        fault_flag,
         "--backend-url=http://127.0.0.1:1",
     ];
-    let config = Config::try_parse_from(defaults.iter().chain(settings));
+    let config = Config::try_parse_from(defaults.into_iter().chain(settings));
     let app = App::build(config.unwrap()).await.unwrap();
     let url = format!("http://{}", app.address().unwrap());
-    let running = InProcess::start(&database_url, |stop| app.run(stop))
+    let drain = CancellationToken::new();
+    let shutdown = |stop| Shutdown {
+        drain: drain.clone(),
+        stop,
+    };
+    let running = InProcess::start(&database_url, |stop| app.run(shutdown(stop)))
         .await
         .unwrap();
     let client = reqwest::Client::builder().timeout(SOON).build().unwrap();
@@ -74,6 +90,7 @@ pub(crate) async fn spawn_app_on(
         kafka,
         database_url,
         pool: running.pool.clone(),
+        drain,
         client,
         running,
     }
@@ -92,6 +109,17 @@ impl TestApp {
         let request = self.client.post(format!("{}{path}", self.url));
         request
             .header("content-type", "application/json")
+            .body(body.to_string())
+            .send()
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn post_with_key(&self, path: &str, key: &str, body: &Value) -> Response {
+        let request = self.client.post(format!("{}{path}", self.url));
+        request
+            .header("content-type", "application/json")
+            .header("idempotency-key", key)
             .body(body.to_string())
             .send()
             .await
@@ -150,6 +178,19 @@ impl TestApp {
         self.kafka.messages(BOOK_ADDED, count).await.unwrap()
     }
 
+    /// Sends a request without a trace.
+    pub(crate) async fn probe(&self, path: &str) -> Response {
+        let client = reqwest::Client::builder().timeout(SOON).build().unwrap();
+        let probe = client.get(format!("{}{path}", self.url));
+        probe.send().await.unwrap()
+    }
+
+    /// Stops the API as SIGTERM does. Returns the connections to its database.
+    pub(crate) async fn stop(self) -> PgPool {
+        self.running.finish().await.unwrap();
+        self.pool
+    }
+
     /// Waits until all messages are sent, then stops the API as SIGTERM does.
     pub(crate) async fn finish(self) {
         eventually(SOON, "all messages are sent", || async {
@@ -159,6 +200,15 @@ impl TestApp {
         .unwrap();
         self.running.finish().await.unwrap();
     }
+}
+
+/// Starts a proxy to a database. Returns the setting that leads the API through it.
+pub(crate) fn proxy_to(database_url: &str) -> (Proxy, String) {
+    let (_, address) = database_url.rsplit_once('@').unwrap();
+    let (address, name) = address.split_once('/').unwrap();
+    let proxy = Proxy::start(address).unwrap();
+    let url = format!("postgres://postgres@{}/{name}", proxy.address());
+    (proxy, format!("--database-url={url}"))
 }
 
 /// Checks the headers of a problem response. Returns the members of its document.

@@ -184,7 +184,7 @@ async fn headers_have_a_size() {
 }
 
 #[tokio::test]
-async fn requests_over_the_limits_get_503() {
+async fn requests_over_the_limits_get_503_and_slow_ones_504() {
     let app = spawn_app_with(&["--max-concurrent-requests=1", "--request-timeout=500ms"]).await;
     let mut lock = app.pool.begin().await.unwrap();
     sqlx::query("lock table books")
@@ -201,12 +201,13 @@ async fn requests_over_the_limits_get_503() {
         .unwrap();
         app.get("/books/2").await
     });
-    for (response, detail) in [
-        (second, "too many concurrent requests"),
-        (first, "the request timed out"),
+    for (response, status, detail) in [
+        (second, 503, "too many concurrent requests"),
+        (first, 504, "the request timed out"),
     ] {
-        assert_eq!(response.status(), 503);
-        assert!(response.headers().contains_key("retry-after"));
+        assert_eq!(response.status(), status);
+        let may_retry = response.headers().contains_key("retry-after");
+        assert_eq!(may_retry, status == 503);
         assert_eq!(problem(response).await["detail"], detail);
     }
     lock.rollback().await.unwrap();
@@ -256,5 +257,61 @@ async fn an_unknown_path_or_method_is_a_problem() {
             .contains("GET")
     );
     problem(response).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn no_response_may_be_stored() {
+    let app = spawn_app().await;
+    for (path, status) in [
+        ("/books/1", 200),
+        ("/books", 200),
+        ("/books/4711", 404),
+        ("/books?limit=0", 422),
+        ("/nothing", 404),
+        ("/health/ready", 200),
+        ("/error-injection", 200),
+    ] {
+        let response = app.get(path).await;
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(response.headers()["cache-control"], "no-store", "{path}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn without_the_setting_there_is_no_fault_injection() {
+    let app = spawn_app_with(&["--fault-injection=false"]).await;
+    sqlx::query(
+        "insert into fault_rules (service, endpoint_pattern, http_method, kind, error_rate, error_code)
+         values ('bookapp', '/books/{id}', 'GET', 'error', 1, 500)",
+    )
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    let rule = json!({"endpoint_pattern": "/books", "http_method": "GET", "error_rate": 1,
+        "error_code": 500});
+    assert_eq!(app.get("/error-injection").await.status(), 404);
+    assert_eq!(app.post("/error-injection", &rule).await.status(), 404);
+    assert_eq!(app.get("/books/1").await.status(), 200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_number_of_fault_rules_is_limited() {
+    let app = spawn_app().await;
+    sqlx::query(
+        "insert into fault_rules (service, endpoint_pattern, http_method, kind, error_rate, error_code)
+         select 'bookapp', '/' || n, 'GET', 'error', 0, 500 from generate_series(1, 100) n",
+    )
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    let rule = json!({"endpoint_pattern": "/books", "http_method": "GET", "error_rate": 1,
+        "error_code": 500});
+    let response = app.post("/error-injection", &rule).await;
+    assert_eq!(response.status(), 409);
+    let detail = problem(response).await["detail"].clone();
+    assert_eq!(detail, "there are 100 fault rules, remove one first");
     app.finish().await;
 }

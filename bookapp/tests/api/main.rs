@@ -3,7 +3,10 @@
 
 mod books;
 mod database;
+mod growth;
+mod health;
 mod helpers;
+mod idempotency;
 mod input;
 mod outbox;
 mod proxies;

@@ -21,13 +21,14 @@ use testbed::{
     eventually,
     kafka::Kafka,
     postgres::{Postgres, execute},
-    proxy::Proxy,
 };
 
-use crate::helpers::{SOON, TestApp, spawn_app, spawn_app_on};
+use crate::helpers::{SOON, TestApp, proxy_to, spawn_app, spawn_app_on};
 
 /// The time limit of the relay for the broker's acknowledgement.
-const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+const SEND_TIMEOUT: Duration = Duration::from_secs(4);
+/// The time that a new leader waits for the messages of a lost one.
+const TAKEOVER_DELAY: Duration = Duration::from_secs(5);
 
 // proves: B1 B8 N1
 #[tokio::test]
@@ -89,13 +90,13 @@ async fn the_caller_s_baggage_travels_with_the_message() {
 #[tokio::test]
 async fn the_response_does_not_wait_for_kafka_and_nothing_is_lost() {
     let app = spawn_app().await;
-    app.kafka.stop_broker().unwrap();
+    app.kafka.stop_broker(1).unwrap();
     let started = Instant::now();
     let first = app.add_book("Emma", "Jane Austen").await;
     let second = app.add_book("Persuasion", "Jane Austen").await;
     assert!(started.elapsed() < SEND_TIMEOUT, "{:?}", started.elapsed());
     assert_eq!(app.count("outbox where published_at is null").await, 2);
-    app.kafka.restart_broker().unwrap();
+    app.kafka.restart_broker(1).unwrap();
     let mut published: Vec<i32> = app
         .published(2)
         .await
@@ -110,7 +111,7 @@ async fn the_response_does_not_wait_for_kafka_and_nothing_is_lost() {
 #[tokio::test]
 async fn a_row_waits_until_the_broker_has_acknowledged_it() {
     let app = spawn_app().await;
-    app.kafka.stop_broker().unwrap();
+    app.kafka.stop_broker(1).unwrap();
     let (_, spans) = testing::spans_of(app.add_book("Emma", "Jane Austen")).await;
     // The first batch fails after the time limit for the broker's acknowledgement.
     let spans = spans.wait_for("outbox.relay").await;
@@ -124,7 +125,7 @@ async fn a_row_waits_until_the_broker_has_acknowledged_it() {
     assert!(matches!(batch.status, Status::Error { .. }));
     assert_eq!(attribute(batch, "error.type"), Some(&"unsent".into()));
     assert_eq!(app.count("outbox where published_at is null").await, 1);
-    app.kafka.restart_broker().unwrap();
+    app.kafka.restart_broker(1).unwrap();
     app.published(1).await;
     app.finish().await;
 }
@@ -159,7 +160,7 @@ async fn a_message_that_can_never_be_sent_is_quarantined() {
 async fn sent_messages_are_pruned_also_while_others_cannot_be_sent() {
     let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
     let kafka = Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap();
-    kafka.stop_broker().unwrap();
+    kafka.stop_broker(1).unwrap();
     execute(
         &database_url,
         "insert into outbox (event_id, topic, key, payload, headers, published_at)
@@ -178,7 +179,7 @@ async fn sent_messages_are_pruned_also_while_others_cannot_be_sent() {
     .await
     .unwrap();
     assert_eq!(app.count("outbox where published_at is null").await, 1);
-    app.kafka.restart_broker().unwrap();
+    app.kafka.restart_broker(1).unwrap();
     app.published(1).await;
     app.finish().await;
 }
@@ -186,19 +187,14 @@ async fn sent_messages_are_pruned_also_while_others_cannot_be_sent() {
 #[tokio::test]
 async fn a_database_that_is_gone_without_a_word_stops_the_relay_for_seconds_only() {
     let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
-    let (_, address) = database_url.rsplit_once('@').unwrap();
-    let (address, name) = address.split_once('/').unwrap();
-    let proxy = Proxy::start(address).unwrap();
-    let through_proxy = format!(
-        "--database-url=postgres://postgres@{}/{name}",
-        proxy.address()
-    );
+    let (proxy, through_proxy) = proxy_to(&database_url);
     let kafka = Rc::new(Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap());
     let app = spawn_app_on(database_url.clone(), kafka, &[&through_proxy]).await;
     app.add_book("Emma", "Jane Austen").await;
     app.published(1).await;
 
-    proxy.swallow();
+    proxy.go_dark();
+    proxy.come_back();
     // Past the service, whose connections are lost.
     execute(
         &database_url,
@@ -244,11 +240,7 @@ async fn two_instances_send_each_row_once_and_one_takes_over_from_the_other() {
         let add = |app| TestApp::post(app, "/books/bulk_add", &books);
         tokio::join!(add(&one), add(&two));
     }
-    let unsent = "outbox where published_at is null";
-    let all_sent = || async { (one.count(unsent).await == 0).then_some(()) };
-    eventually(SOON, "all messages are sent", all_sent)
-        .await
-        .unwrap();
+    all_sent(&one).await;
     assert_eq!(one.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 500);
 
     // The leader loses its connection and so its leadership.
@@ -261,11 +253,124 @@ async fn two_instances_send_each_row_once_and_one_takes_over_from_the_other() {
         .unwrap();
     assert_eq!(terminated, [true], "there is one leader");
     one.add_book("T", "A").await;
-    eventually(SOON, "the next leader sends the message", all_sent)
-        .await
-        .unwrap();
+    all_sent(&one).await;
     assert_eq!(one.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 501);
     one.finish().await;
+    two.finish().await;
+}
+
+#[tokio::test]
+async fn messages_of_one_book_keep_their_order() {
+    let app = spawn_app().await;
+    execute(
+        &app.database_url,
+        "insert into outbox (event_id, topic, key, payload, headers)
+         select 'e-' || n, 'book.added.v1', (n % 3)::text, to_jsonb(n), '{}' from generate_series(1, 30) n",
+    )
+    .await
+    .unwrap();
+    let messages = app.published(30).await;
+    for key in ["0", "1", "2"] {
+        let of_key = messages
+            .iter()
+            .filter(|message| message.key() == Some(key.as_bytes()));
+        let numbers: Vec<u32> = of_key
+            .map(|message| serde_json::from_slice(message.payload().unwrap()).unwrap())
+            .collect();
+        assert_eq!(numbers.len(), 10);
+        assert!(numbers.is_sorted(), "{key}: {numbers:?}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_message_that_fails_holds_up_its_own_key_alone() {
+    let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
+    let kafka = Kafka::start_with_brokers(2, &[BOOK_ADDED], PARTITIONS).unwrap();
+    kafka.set_leader(BOOK_ADDED, 0, 2).unwrap();
+    for partition in 1..PARTITIONS {
+        kafka.set_leader(BOOK_ADDED, partition, 1).unwrap();
+    }
+    let app = spawn_app_on(database_url, Rc::new(kafka), &[]).await;
+    for _ in 0..12 {
+        app.add_book("Emma", "Jane Austen").await;
+    }
+    let messages = app.published(12).await;
+    let key_on = |is_first: bool| {
+        let mut on = messages
+            .iter()
+            .filter(|message| (message.partition() == 0) == is_first);
+        let message = on.next().expect("the messages are on all partitions");
+        String::from_utf8(message.key().unwrap().to_vec()).unwrap()
+    };
+    let (failing, other) = (key_on(true), key_on(false));
+    let insert = async |key: &str| {
+        let insert = "insert into outbox (event_id, topic, key, payload, headers)
+            values (gen_random_uuid(), 'book.added.v1', $1, '{}', '{}') returning id";
+        let row: i64 = sqlx::query_scalar(insert)
+            .bind(key)
+            .fetch_one(&app.pool)
+            .await
+            .unwrap();
+        row
+    };
+    app.kafka.stop_broker(2).unwrap();
+    insert(&failing).await;
+    // In a batch with the failing message, each message takes as long as the time limit for it.
+    let quick = || async {
+        let row = insert(&other).await;
+        let sent = || async {
+            let sent = format!("outbox where id = {row} and published_at - created_at < '3 s'");
+            let done = format!("outbox where id = {row} and published_at is not null");
+            (app.count(&done).await == 1).then_some(app.count(&sent).await == 1)
+        };
+        let is_quick = eventually(SOON, "the message is sent", sent).await.unwrap();
+        is_quick.then_some(())
+    };
+    eventually(SOON, "a message does not wait for the failing one", quick)
+        .await
+        .unwrap();
+    assert_eq!(app.count("outbox where published_at is null").await, 1);
+    app.kafka.restart_broker(2).unwrap();
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_instance_that_drains_lets_another_one_relay() {
+    let one = spawn_app().await;
+    let two = spawn_app_on(one.database_url.clone(), one.kafka.clone(), &[]).await;
+    one.drain.cancel();
+    // The first instance still serves, and sends no message until it has answered all requests.
+    one.add_book("Emma", "Jane Austen").await;
+    all_sent(&one).await;
+    one.finish().await;
+    two.finish().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_ends_hands_over_at_once_and_after_a_lost_one_the_next_waits() {
+    let one = spawn_app().await;
+    let (database_url, kafka) = (one.database_url.clone(), one.kafka.clone());
+    one.add_book("Emma", "Jane Austen").await;
+    let two = spawn_app_on(database_url, kafka, &[]).await;
+    let insert = "insert into outbox (event_id, topic, key, payload, headers)
+        select gen_random_uuid(), topic, key, payload, headers from outbox limit 1;";
+    one.finish().await;
+    let ended = Instant::now();
+    execute(&two.database_url, insert).await.unwrap();
+    all_sent(&two).await;
+    assert!(ended.elapsed() < TAKEOVER_DELAY, "{:?}", ended.elapsed());
+
+    // Messages of a leader that is lost may still be on their way.
+    let lost = Instant::now();
+    let lose_leader = format!(
+        "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted
+             and database = (select oid from pg_database where datname = current_database());
+         {insert}"
+    );
+    execute(&two.database_url, &lose_leader).await.unwrap();
+    all_sent(&two).await;
+    assert!(lost.elapsed() >= TAKEOVER_DELAY, "{:?}", lost.elapsed());
     two.finish().await;
 }
 
@@ -288,4 +393,13 @@ async fn sent_rows_go_when_their_time_is_over() {
         .await
         .unwrap();
     app.finish().await;
+}
+
+async fn all_sent(app: &TestApp) {
+    let unsent = "outbox where published_at is null";
+    eventually(SOON, "all messages are sent", || async {
+        (app.count(unsent).await == 0).then_some(())
+    })
+    .await
+    .unwrap();
 }

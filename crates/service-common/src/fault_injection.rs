@@ -5,8 +5,9 @@
 //! query.
 
 use std::{
+    io::ErrorKind,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -17,14 +18,26 @@ use jiff::Timestamp;
 use jiff_sqlx::Timestamp as SqlTimestamp;
 use opentelemetry::{KeyValue, metrics::Counter};
 use serde::{Deserialize, Serialize};
-use sqlx::{FromRow, postgres::PgListener, query_as};
+use sqlx::{
+    FromRow,
+    postgres::{PgListener, PgPoolOptions},
+    query_as,
+};
 use telemetry_common::{db::Database, exception, meter_of, sentry, service, set_attribute};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::info;
 use utoipa::ToSchema;
 
 /// The channel of the notifications about changed rules.
 const CHANNEL: &str = "fault_rules";
+/// The pause before the rules are loaded again after a failure. Each further failure doubles it.
+const INITIAL_PAUSE: Duration = Duration::from_millis(200);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// The interval of loading the rules without a notification. So a connection on which no notification
+/// can arrive any more is noticed.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
+/// The time limit for an answer of the database.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// The method of a rule that matches messages of a topic, instead of requests to a route.
 pub const PROCESS: &str = "PROCESS";
 /// The attribute with the kind of an injected fault, on spans, log records, metrics and Sentry
@@ -72,7 +85,7 @@ impl FaultKind {
     }
 }
 
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug, PartialEq, FromRow)]
 struct Rule {
     id: i32,
     endpoint_pattern: String,
@@ -133,7 +146,7 @@ impl FaultInjector {
 
     /// Loads the rules, and loads them again after each change. Never returns.
     pub async fn watch(self, db: Database) {
-        let mut pause = Duration::from_millis(200);
+        let mut pause = INITIAL_PAUSE;
         loop {
             if let Err(error) = self.listen(&db, &mut pause).await {
                 exception!(
@@ -144,41 +157,56 @@ impl FaultInjector {
                 );
             }
             sleep(pause).await;
-            pause = Duration::from_secs(30).min(pause * 2);
+            pause = MAX_PAUSE.min(pause * 2);
         }
     }
 
     async fn listen(&self, db: &Database, pause: &mut Duration) -> sqlx::Result<()> {
-        let mut listener = PgListener::connect_with(db.untraced()).await?;
-        listener.listen(CHANNEL).await?;
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ANSWER_TIMEOUT)
+            .connect_lazy_with(db.options().clone());
+        let mut listener = PgListener::connect_with(&pool).await?;
+        in_time(listener.listen(CHANNEL)).await?;
         loop {
-            self.load(db).await?;
-            *pause = Duration::from_millis(200);
+            in_time(self.load(&mut listener)).await?;
+            *pause = INITIAL_PAUSE;
             // `None` means that the connection was lost, and maybe notifications with it. So load
-            // the rules.
-            listener.try_recv().await?;
+            // the rules in any case.
+            if let Ok(notified) = timeout(RELOAD_INTERVAL, listener.try_recv()).await {
+                notified?;
+            }
         }
     }
 
-    async fn load(&self, db: &Database) -> sqlx::Result<()> {
+    async fn load(&self, listener: &mut PgListener) -> sqlx::Result<()> {
         let rules: Vec<Rule> = query_as(
             "select id, endpoint_pattern, http_method, kind, error_rate, error_code, error_message,
                 latency_ms, ends_at
             from fault_rules where service = $1 order by id",
         )
         .bind(self.0.service)
-        .fetch_all(db.untraced())
+        .fetch_all(listener)
         .await?;
         let count = rules.len();
         let mut current = self.0.rules.write().unwrap_or_else(PoisonError::into_inner);
-        let previous_count = current.len();
+        let has_changed = *current != rules;
         *current = rules;
         drop(current);
         self.0.has_rules.store(count > 0, Ordering::Relaxed);
-        if previous_count + count > 0 {
+        if has_changed {
             info!(name: "bookapp.faults.changed", "{count} fault rules loaded");
         }
         Ok(())
+    }
+
+    /// Returns whether a rule may slow down this method and route.
+    pub fn may_delay(&self, method: &str, route: &str) -> bool {
+        self.0.has_rules.load(Ordering::Relaxed)
+            && self
+                .rules()
+                .iter()
+                .any(|rule| rule.kind == FaultKind::Latency && rule.matches(method, route))
     }
 
     /// Applies the matching rules of this method and route: waits, returns an error or panics.
@@ -210,17 +238,16 @@ impl FaultInjector {
     /// Returns the rules that inject a fault into the current request. Latency comes first, because
     /// the other kinds end the request.
     fn matching(&self, method: &str, route: &str) -> Vec<Rule> {
-        let rules = self.0.rules.read().unwrap_or_else(PoisonError::into_inner);
-        let now = Timestamp::now();
-        let matches = |rule: &&Rule| {
-            rule.http_method == method
-                && rule.endpoint_pattern == route
-                && rule.ends_at.is_none_or(|end| now < end.to_jiff())
-                && fastrand::f64() < rule.error_rate
-        };
-        let mut matching: Vec<_> = rules.iter().filter(matches).cloned().collect();
+        let rules = self.rules();
+        let applies =
+            |rule: &&Rule| rule.matches(method, route) && fastrand::f64() < rule.error_rate;
+        let mut matching: Vec<_> = rules.iter().filter(applies).cloned().collect();
         matching.sort_by_key(|rule| rule.kind != FaultKind::Latency);
         matching
+    }
+
+    fn rules(&self) -> RwLockReadGuard<'_, Vec<Rule>> {
+        self.0.rules.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record(&self, rule: &Rule) {
@@ -238,7 +265,21 @@ impl FaultInjector {
     }
 }
 
+/// Waits for an answer of the database. Fails if it does not answer in time.
+async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    let answer = timeout(ANSWER_TIMEOUT, answer).await;
+    answer.unwrap_or_else(|_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into())))
+}
+
 impl Rule {
+    fn matches(&self, method: &str, route: &str) -> bool {
+        self.http_method == method
+            && self.endpoint_pattern == route
+            && self
+                .ends_at
+                .is_none_or(|end| Timestamp::now() < end.to_jiff())
+    }
+
     fn message(&self) -> String {
         let message = self.error_message.clone();
         message.unwrap_or_else(|| "injected fault".to_owned())

@@ -34,6 +34,11 @@ impl KafkaConfig {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", &self.kafka_bootstrap_servers);
         client.set("client.id", id);
+        // A broker that is gone without a word is noticed after this time, and the client connects
+        // again.
+        client.set("socket.timeout.ms", "10000");
+        client.set("socket.connection.setup.timeout.ms", "5000");
+        client.set("socket.keepalive.enable", "true");
         client
     }
 

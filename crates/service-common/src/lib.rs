@@ -12,5 +12,6 @@ pub mod lifecycle;
 pub mod openapi;
 pub mod postgres;
 pub mod problem;
+pub mod pruning;
 pub mod server;
 pub mod settings;

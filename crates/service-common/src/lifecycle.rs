@@ -15,12 +15,40 @@ use tokio::{
     runtime::Runtime,
     select,
     signal::unix::{SignalKind, signal},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin::Admin;
+
+/// The two steps of a shutdown. Its clones share the state.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// Cancelled first. From then on, the service is not ready, so that load balancers stop sending
+    /// requests to it, and it still serves.
+    pub drain: CancellationToken,
+    /// Cancelled when the drain time is over. From then on, the service accepts no connection.
+    pub stop: CancellationToken,
+}
+
+impl Shutdown {
+    /// Takes both steps at once.
+    pub fn cancel(&self) {
+        self.drain.cancel();
+        self.stop.cancel();
+    }
+}
+
+impl From<CancellationToken> for Shutdown {
+    /// Creates a shutdown without a drain time.
+    fn from(stop: CancellationToken) -> Self {
+        Self {
+            drain: stop.clone(),
+            stop,
+        }
+    }
+}
 
 /// The properties of a process.
 #[derive(Debug)]
@@ -31,18 +59,25 @@ pub struct ProcessConfig<'c> {
     pub telemetry: &'c TelemetryConfig,
     /// The admin listener; `None` for a command, which ends on its own.
     pub admin: Option<Admin>,
+    /// The time between SIGTERM and the shutdown.
+    pub drain: Duration,
     /// The time limit of the shutdown.
     pub grace: Duration,
 }
 
 /// Runs a process: starts telemetry, executes `run`, flushes telemetry and returns the exit code.
 ///
-/// The first SIGTERM or SIGINT cancels the token that `run` gets.
+/// The first SIGTERM or SIGINT begins the shutdown that `run` gets.
 pub fn main<F: Future<Output = Result<()>>>(
     config: ProcessConfig<'_>,
-    run: impl FnOnce(CancellationToken) -> F,
+    run: impl FnOnce(Shutdown) -> F,
 ) -> ExitCode {
-    let ProcessConfig { service, grace, .. } = config;
+    let ProcessConfig {
+        service,
+        drain,
+        grace,
+        ..
+    } = config;
     let runtime = Runtime::new().expect("the runtime can create its threads");
     let entered = runtime.enter();
     let telemetry = telemetry_common::builder(service)
@@ -54,18 +89,22 @@ pub fn main<F: Future<Output = Result<()>>>(
         Ok(telemetry) => telemetry,
         Err(error) => crate::settings::exit_with(&error.into()),
     };
-    let stop = CancellationToken::new();
+    let shutdown = Shutdown::default();
     let mut background = JoinSet::new();
-    background.spawn(handle_signals(stop.clone(), grace));
+    background.spawn(handle_signals(shutdown.clone(), drain, grace));
     let result = runtime.block_on(async {
         if let Some(admin) = config.admin {
             background.spawn(
                 admin
-                    .open(&telemetry, config.telemetry.console_format(), stop.clone())
+                    .open(
+                        &telemetry,
+                        config.telemetry.console_format(),
+                        shutdown.stop.clone(),
+                    )
                     .await?,
             );
         }
-        run(stop).await
+        run(shutdown).await
     });
     if let Err(error) = &result {
         exception!(
@@ -91,42 +130,54 @@ pub fn main<F: Future<Output = Result<()>>>(
 /// The share of the shutdown time for the tasks. The rest is for flushing telemetry.
 pub(crate) const TASKS_SHARE: f32 = 0.8;
 
-/// Cancels `stop` at the first SIGTERM or SIGINT. The second signal ends the process immediately.
-async fn handle_signals(stop: CancellationToken, grace: Duration) -> std::io::Result<()> {
+/// Begins the shutdown at the first SIGTERM or SIGINT. The second signal ends the process
+/// immediately.
+///
+/// SIGTERM comes from a program that deploys, and a load balancer may still send requests for a
+/// moment. SIGINT comes from a person at a terminal, so it has no drain time.
+async fn handle_signals(
+    shutdown: Shutdown,
+    drain: Duration,
+    grace: Duration,
+) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
     let mut next = async || {
         select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => ("SIGTERM", drain),
+            _ = interrupt.recv() => ("SIGINT", Duration::ZERO),
         }
     };
-    let name = next().await;
-    info!(name: "bookapp.service.stopping", "{name} received, stopping within {grace:?}");
-    stop.cancel();
+    let (name, drain) = next().await;
+    info!(name: "bookapp.service.stopping", "{name} received, draining for {drain:?}, then stopping within {grace:?}");
+    shutdown.drain.cancel();
+    select! {
+        () = sleep(drain) => shutdown.stop.cancel(),
+        _ = next() => exit(1),
+    }
     next().await;
     exit(1)
 }
 
-/// Waits until `stop` is cancelled or the first task ends. Then stops the other tasks, and waits
-/// for them within their share of `grace`.
+/// Waits until the shutdown stops the tasks or the first task ends. Then stops the other tasks, and
+/// waits for them within their share of `grace`.
 pub async fn supervise(
     mut tasks: JoinSet<Result<()>>,
-    stop: CancellationToken,
+    shutdown: Shutdown,
     grace: Duration,
 ) -> Result<()> {
     let mut result = select! {
-        () = stop.cancelled() => Ok(()),
+        () = shutdown.stop.cancelled() => Ok(()),
         Some(ended) = tasks.join_next() => match ended {
-            Ok(Ok(())) if stop.is_cancelled() => Ok(()),
+            Ok(Ok(())) if shutdown.stop.is_cancelled() => Ok(()),
             Ok(Ok(())) => Err(anyhow!("a task ended before the shutdown")),
             Ok(Err(error)) => Err(error),
             Err(panic) => Err(panic.into()),
         },
     };
-    stop.cancel();
+    shutdown.cancel();
     let grace = grace.mul_f32(TASKS_SHARE);
     let drained = timeout(grace, async {
         while let Some(ended) = tasks.join_next().await {

@@ -1,27 +1,19 @@
 //! The settings of PostgreSQL and the connection pool.
 
-use std::{str::FromStr, time::Duration};
+use std::{io::ErrorKind, str::FromStr, time::Duration};
 
 use anyhow::{Result, anyhow};
-use clap::Args;
+use clap::{ArgAction, Args};
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::{
-    Connection,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
-use telemetry_common::db::Database;
-use tokio::time::timeout;
+use sqlx::postgres::PgConnectOptions;
+use telemetry_common::db::{Database, Limits};
 
-/// The time limit for acquiring a connection from the pool.
+/// The time limit for getting a connection from the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The idle time from which on a connection is tested before its use. After a restart of the
-/// server, at most one statement per connection fails because the connection was not tested.
-const MAX_UNTESTED_IDLE: Duration = Duration::from_secs(1);
-
-/// The time limit of a connection test. A connection to a host that is gone does not answer.
-const TEST_TIMEOUT: Duration = Duration::from_secs(1);
-
+/// The time limit for an answer of the server. The server cancels a statement earlier, so it is reached
+/// only if the server is gone without a word.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// The time limit of a statement, in milliseconds.
 const STATEMENT_TIMEOUT: &str = "5000";
 /// The time limit of a statement for acquiring a lock, in milliseconds.
@@ -47,6 +39,25 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Returns whether a statement that commits may have had its effect although it failed: the connection
+/// was lost in the meantime.
+pub fn is_outcome_unknown(error: &sqlx::Error) -> bool {
+    match error {
+        // Connecting failed.
+        sqlx::Error::Io(error) => !matches!(
+            error.kind(),
+            ErrorKind::ConnectionRefused | ErrorKind::NotFound | ErrorKind::HostUnreachable
+        ),
+        // The server may answer with these codes of SQLSTATE: transaction_resolution_unknown and
+        // statement_completion_unknown.
+        sqlx::Error::Database(error) => {
+            matches!(error.code().as_deref(), Some("08007" | "40003"))
+        }
+        sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
+}
+
 /// The settings of PostgreSQL.
 #[derive(Args, Clone, Debug)]
 pub struct PostgresConfig {
@@ -62,7 +73,12 @@ pub struct PostgresConfig {
 
     /// Maximum number of connections in the pool.
     #[arg(long, env, default_value_t = 10, value_name = "N")]
-    pub database_max_connections: u32,
+    pub database_max_connections: usize,
+
+    /// Whether `pg_stat_activity.application_name` contains the trace id during a transaction. Before
+    /// PostgreSQL 18, `pg_stat_statements` stores each of these statements as a different one.
+    #[arg(long, env, default_value_t = false, action = ArgAction::Set, value_name = "BOOL")]
+    pub database_trace_id_in_activity: bool,
 }
 
 impl PostgresConfig {
@@ -78,18 +94,11 @@ impl PostgresConfig {
     /// Returns a pool that connects at its first use. The server cancels statements that exceed the
     /// timeouts.
     pub fn connect(&self, application: &str) -> Result<Database> {
-        let pool = PgPoolOptions::new()
-            .max_connections(self.database_max_connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            // Testing every time costs a round trip for each statement outside of a transaction.
-            .test_before_acquire(false)
-            .before_acquire(|connection, state| {
-                Box::pin(async move {
-                    let is_fresh = state.idle_for < MAX_UNTESTED_IDLE;
-                    let test = async { timeout(TEST_TIMEOUT, connection.ping()).await };
-                    Ok(is_fresh || matches!(test.await, Ok(Ok(()))))
-                })
-            });
+        let limits = Limits {
+            max_connections: self.database_max_connections,
+            acquire_timeout: ACQUIRE_TIMEOUT,
+            answer_timeout: ANSWER_TIMEOUT,
+        };
         let options = self.options()?.options([
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("lock_timeout", LOCK_TIMEOUT),
@@ -99,7 +108,9 @@ impl PostgresConfig {
             ("tcp_keepalives_idle", "5"),
             ("tcp_keepalives_interval", "2"),
             ("tcp_keepalives_count", "3"),
+            ("tcp_user_timeout", "10000"),
         ]);
-        Ok(Database::new(pool, options, application))
+        let db = Database::new(options, limits, application);
+        Ok(db.with_trace_id_in_activity(self.database_trace_id_in_activity))
     }
 }

@@ -11,8 +11,9 @@ use std::{
 use anyhow::Result;
 use axum::{
     Router,
+    body::HttpBody,
     extract::{Request, State},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header::CONNECTION},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -23,22 +24,31 @@ use telemetry_common::{connection::MeasuredConnection, http::server::ClientAddre
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit, TryAcquireError},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
+use tower_http::set_header::SetResponseHeaderLayer;
 
-use crate::{lifecycle::TASKS_SHARE, problem::Problem};
+use crate::{
+    lifecycle::{Shutdown, TASKS_SHARE},
+    problem::Problem,
+};
 
 /// The time limit for receiving the headers of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum size of the headers of a request, in bytes.
 const HEADER_SIZE: usize = 64 * 1024;
 
+/// The maximum size of a body that is always accepted, in bytes.
+const SMALL_BODY: u64 = 16 << 10;
+/// The maximum total size of the larger bodies of concurrent requests, in bytes. Reading a body takes
+/// several times its size.
+const LARGE_BODIES: usize = 8 << 20;
+
 /// The limits of one instance.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ServerConfig {
-    /// Time limit for a request. After that, the response is 503.
+    /// Time limit for a request. After that, the response is 504.
     #[arg(long, env, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub request_timeout: Duration,
 
@@ -66,29 +76,57 @@ impl ServerConfig {
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     slots: Arc<Semaphore>,
+    /// A permit stands for a byte.
+    large_bodies: Arc<Semaphore>,
+    max_body: usize,
     request_timeout: Duration,
 }
 
-impl From<ServerConfig> for Limits {
-    fn from(config: ServerConfig) -> Self {
-        let slots = Arc::new(Semaphore::new(config.max_concurrent_requests));
+impl Limits {
+    pub(crate) fn new(config: ServerConfig, max_body: usize) -> Self {
         Self {
-            slots,
+            slots: Arc::new(Semaphore::new(config.max_concurrent_requests)),
+            large_bodies: Arc::new(Semaphore::new(LARGE_BODIES)),
+            max_body,
             request_timeout: config.request_timeout,
         }
     }
+
+    /// Reserves memory for the body of a request. Returns an error if there is none.
+    fn reserve_memory(
+        &self,
+        request: &Request,
+    ) -> Result<Option<SemaphorePermit<'_>>, TryAcquireError> {
+        let max_body = self.max_body as u64;
+        let size = request.body().size_hint().upper().unwrap_or(max_body);
+        if size <= SMALL_BODY {
+            return Ok(None);
+        }
+        // A larger body is rejected when it is read.
+        let size = u32::try_from(size.min(max_body)).unwrap_or(u32::MAX);
+        self.large_bodies.try_acquire_many(size).map(Some)
+    }
 }
 
-/// Middleware: rejects a request if there are too many concurrent ones, and cancels a request at
-/// its time limit.
+/// Middleware: rejects a request if there are too many concurrent ones, or too large ones, and cancels
+/// a request at its time limit.
 pub(crate) async fn limit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
-    let unavailable =
-        |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
+    let problem = |status, detail| Problem::new(status, detail).into_response();
     let Ok(_slot) = limits.slots.try_acquire() else {
-        return unavailable("too many concurrent requests");
+        return problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many concurrent requests",
+        );
+    };
+    let Ok(_memory) = limits.reserve_memory(&request) else {
+        return problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many concurrent requests with large bodies",
+        );
     };
     let response = timeout(limits.request_timeout, next.run(request)).await;
-    response.unwrap_or_else(|_| unavailable("the request timed out"))
+    // Not 503, which invites a retry: the request may have had its effect.
+    response.unwrap_or_else(|_| problem(StatusCode::GATEWAY_TIMEOUT, "the request timed out"))
 }
 
 /// Records the metrics of accepted connections.
@@ -105,14 +143,24 @@ impl<S> Accept<TcpStream, S> for MeasuredAcceptor {
     }
 }
 
-/// Serves until `stop` is cancelled. Then completes the current requests within the share of
-/// `grace` that the tasks get.
+/// Serves until the shutdown stops it. Then completes the current requests within the share of `grace`
+/// that the tasks get.
+///
+/// In the drain time, each response closes its connection, so that no client sends its next request
+/// on a connection that is about to close.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    stop: CancellationToken,
+    shutdown: Shutdown,
     grace: Duration,
 ) -> Result<()> {
+    let Shutdown { drain, stop } = shutdown;
+    let close = move |_: &Response| {
+        drain
+            .is_cancelled()
+            .then_some(HeaderValue::from_static("close"))
+    };
+    let router = router.layer(SetResponseHeaderLayer::overriding(CONNECTION, close));
     let handle = Handle::<SocketAddr>::new();
     let server = Server::from_listener(listener)
         .handle(handle.clone())

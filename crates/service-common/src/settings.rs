@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, process::exit, time::Duration};
 
-use clap::{Args, Parser};
+use clap::{ArgAction, Args, Parser};
 use telemetry_common::{Service, TelemetryConfig};
 
 use crate::{
@@ -25,6 +25,11 @@ pub struct ServiceConfig {
     #[command(flatten)]
     pub admin_token: AdminToken,
 
+    /// Whether fault rules make requests and messages fail, for tests and demonstrations. Otherwise the
+    /// API of the rules does not exist.
+    #[arg(long, env, default_value_t = false, action = ArgAction::Set, value_name = "BOOL")]
+    pub fault_injection: bool,
+
     /// HTTP.
     #[command(flatten)]
     pub server: ServerConfig,
@@ -36,6 +41,11 @@ pub struct ServiceConfig {
     /// Kafka.
     #[command(flatten)]
     pub kafka: KafkaConfig,
+
+    /// Time between SIGTERM and the shutdown. In it, the service is not ready and still serves, so that
+    /// load balancers stop sending requests to it.
+    #[arg(long, env, default_value = "2s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub shutdown_drain_time: Duration,
 
     /// Time limit for finishing the current requests and messages at shutdown.
     #[arg(long, env, default_value = "5s", value_parser = humantime::parse_duration, value_name = "DURATION")]
@@ -54,6 +64,7 @@ impl ServiceConfig {
                 address: self.admin_addr,
                 token: self.admin_token.clone(),
             }),
+            drain: self.shutdown_drain_time,
             ..self.command_process(service)
         }
     }
@@ -64,6 +75,7 @@ impl ServiceConfig {
             service,
             telemetry: &self.telemetry,
             admin: None,
+            drain: Duration::ZERO,
             grace: self.shutdown_timeout,
         }
     }

@@ -5,10 +5,9 @@ use anyhow::Result;
 use axum::{Router, extract::State, http::StatusCode, routing::post};
 use clap::Parser;
 use rdkafka::{ClientConfig, producer::FutureRecord};
-use sqlx::postgres::PgPoolOptions;
 use telemetry_common::{
     builder,
-    db::{Database, Session},
+    db::{Database, Limits, Session},
     exception,
     http::server,
     kafka::Producer,
@@ -39,7 +38,7 @@ async fn main() -> Result<()> {
     let mut kafka = ClientConfig::new();
     kafka.set("bootstrap.servers", settings.kafka_bootstrap_servers);
     let shop = Shop {
-        db: Database::new(PgPoolOptions::new(), settings.database_url.parse()?, "shop"),
+        db: Database::new(settings.database_url.parse()?, Limits::default(), "shop"),
         producer: Producer::create(kafka.set("client.id", "shop"))?,
     };
     let router = Router::new().route("/sell", post(sell)).with_state(shop);

@@ -2,13 +2,15 @@
 
 use std::{
     borrow::Cow,
+    io::ErrorKind,
     sync::LazyLock,
     time::{Duration, Instant},
 };
 
 use opentelemetry::{KeyValue, metrics::Histogram};
 use sqlx::{Error, error::DatabaseError};
-use tracing::{Span, field::Empty, info_span};
+use tokio::time::timeout;
+use tracing::{Instrument, Span, field::Empty, info_span};
 
 use super::Target;
 use crate::{failure, scope, semconv};
@@ -22,6 +24,7 @@ pub(super) struct Call {
     attributes: Vec<KeyValue>,
     /// Number of returned rows; `None` if the statement is not a SELECT.
     pub(super) rows: Option<i64>,
+    answer_timeout: Duration,
     failure: Option<Cow<'static, str>>,
 }
 
@@ -78,8 +81,19 @@ impl Call {
             started: Instant::now(),
             attributes,
             rows,
+            answer_timeout: target.answer_timeout,
             failure: Some("cancelled".into()),
         }
+    }
+
+    /// Waits in the span for an answer of the server. Fails if it does not answer in time.
+    pub(super) async fn answer<T>(
+        &self,
+        answer: impl Future<Output = sqlx::Result<T>>,
+    ) -> sqlx::Result<T> {
+        let answer = timeout(self.answer_timeout, answer.instrument(self.span.clone()));
+        let in_time = answer.await;
+        in_time.unwrap_or_else(|_| Err(Error::Io(ErrorKind::TimedOut.into())))
     }
 
     /// Records the SQL text of a statement that has parameters, or neither parameters nor literals.

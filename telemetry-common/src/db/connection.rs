@@ -21,12 +21,11 @@ impl Connection {
 }
 
 impl Database {
-    /// Takes a connection out of the pool, for locks that a session holds until its connection is
-    /// closed. The pool can open another connection in its place.
-    pub async fn detached(&self) -> sqlx::Result<Connection> {
-        let inner = self.pool.inner.acquire().await?.detach();
+    /// Opens a connection outside the pool, for locks that a session holds until its connection is
+    /// closed, and for work that must not wait for the pool.
+    pub async fn connect(&self) -> sqlx::Result<Connection> {
         Ok(Connection {
-            inner,
+            inner: self.pool.connect().await?,
             target: Arc::clone(&self.target),
         })
     }

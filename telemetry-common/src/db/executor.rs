@@ -10,9 +10,12 @@ use sqlx::{
     error::BoxDynError,
     postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
-use tracing::Instrument;
 
-use super::{Pool, Target, call::Call};
+use super::{
+    Target,
+    call::Call,
+    pool::{Pool, PooledConnection},
+};
 
 /// The maximum number of rows that one poll handles.
 const CHUNK: usize = 128;
@@ -29,6 +32,30 @@ pub struct TracedExecutor<'c> {
 pub(super) enum Inner<'c> {
     Pool(&'c Pool),
     Connection(&'c mut PgConnection),
+}
+
+impl<'c> Inner<'c> {
+    /// Returns the connection for a statement. A connection of the pool is stored in `acquired`.
+    async fn connection<'a>(
+        self,
+        call: &Call,
+        acquired: &'a mut Option<PooledConnection>,
+    ) -> sqlx::Result<&'a mut PgConnection>
+    where
+        'c: 'a,
+    {
+        match self {
+            Self::Connection(connection) => Ok(connection),
+            Self::Pool(pool) => Ok(acquired.insert(pool.acquire(call).await?)),
+        }
+    }
+}
+
+/// Says that the statement on a connection of the pool has ended.
+fn release(acquired: Option<PooledConnection>) {
+    if let Some(mut connection) = acquired {
+        connection.set_idle();
+    }
 }
 
 impl<'c> TracedExecutor<'c> {
@@ -59,34 +86,42 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
         let Self { inner, mut call } = self;
         let query = Query::of(query, &call);
         let steps = stream! {
-            let mut acquired;
-            let connection = match inner {
-                Inner::Connection(connection) => connection,
-                Inner::Pool(pool) => match pool.acquire(&call).await {
-                    Ok(connection) => {
-                        acquired = connection;
-                        &mut *acquired
-                    }
-                    Err(error) => {
-                        call.finish::<()>(Err(&error));
-                        yield Err(error);
-                        return;
-                    }
-                },
+            let mut acquired = None;
+            let connection = match inner.connection(&call, &mut acquired).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    call.finish::<()>(Err(&error));
+                    yield Err(error);
+                    return;
+                }
             };
             // Rows that have arrived are handled together, so the span is entered once per poll and
             // not once per row.
+            let mut has_failed = false;
             let mut chunks = connection.fetch_many(query).ready_chunks(CHUNK);
-            while let Some(steps) = chunks.next().instrument(call.span.clone()).await {
+            loop {
+                let steps = match call.answer(async { Ok(chunks.next().await) }).await {
+                    Ok(Some(steps)) => steps,
+                    Ok(None) => break,
+                    Err(error) => vec![Err(error)],
+                };
                 for step in steps {
                     match &step {
                         Ok(Either::Right(_)) => call.rows = call.rows.map(|rows| rows + 1),
                         Ok(Either::Left(end)) => call.finish(Ok(end)),
-                        Err(error) => call.finish::<()>(Err(error)),
+                        Err(error) => {
+                            has_failed = true;
+                            call.finish::<()>(Err(error));
+                        }
                     }
                     yield step;
                 }
+                if has_failed {
+                    return;
+                }
             }
+            drop(chunks);
+            release(acquired);
         };
         steps.boxed()
     }
@@ -99,19 +134,14 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
         let Self { inner, mut call } = self;
         let query = Query::of(query, &call);
         async move {
-            let row = match inner {
-                Inner::Connection(connection) => {
-                    let row = connection.fetch_optional(query);
-                    row.instrument(call.span.clone()).await
-                }
-                Inner::Pool(pool) => match pool.acquire(&call).await {
-                    Ok(mut connection) => {
-                        let row = connection.fetch_optional(query);
-                        row.instrument(call.span.clone()).await
-                    }
-                    Err(error) => Err(error),
-                },
+            let mut acquired = None;
+            let row = match inner.connection(&call, &mut acquired).await {
+                Ok(connection) => call.answer(connection.fetch_optional(query)).await,
+                Err(error) => Err(error),
             };
+            if row.is_ok() {
+                release(acquired);
+            }
             if let Ok(Some(_)) = row {
                 call.rows = call.rows.map(|rows| rows + 1);
             }
@@ -129,20 +159,26 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
     where
         'c: 'e,
     {
-        match self.inner {
-            Inner::Pool(pool) => pool.inner.prepare_with(sql, parameters),
-            Inner::Connection(connection) => connection.prepare_with(sql, parameters),
+        let Self { inner, call } = self;
+        async move {
+            let mut acquired = None;
+            let connection = inner.connection(&call, &mut acquired).await?;
+            connection.prepare_with(sql, parameters).await
         }
+        .boxed()
     }
 
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, sqlx::Result<Describe<Postgres>>>
     where
         'c: 'e,
     {
-        match self.inner {
-            Inner::Pool(pool) => pool.inner.describe(sql),
-            Inner::Connection(connection) => connection.describe(sql),
+        let Self { inner, call } = self;
+        async move {
+            let mut acquired = None;
+            let connection = inner.connection(&call, &mut acquired).await?;
+            connection.describe(sql).await
         }
+        .boxed()
     }
 }
 

@@ -5,11 +5,11 @@
 //!
 //! ```no_run
 //! # async fn example() -> sqlx::Result<()> {
-//! use sqlx::{postgres::PgPoolOptions, query_scalar};
-//! use telemetry_common::db::{Database, Session};
+//! use sqlx::query_scalar;
+//! use telemetry_common::db::{Database, Limits, Session};
 //!
 //! let options = "postgres://localhost/shop".parse()?;
-//! let db = Database::new(PgPoolOptions::new(), options, "shop");
+//! let db = Database::new(options, Limits::default(), "shop");
 //! let price = query_scalar("select price from prices where id = $1").bind(7);
 //! let price: Option<i32> = price.fetch_optional(db.on("SELECT", "prices")).await?;
 //! # Ok(()) }
@@ -30,15 +30,13 @@ mod transaction;
 use std::{sync::Arc, time::Duration};
 
 use log::LevelFilter;
-use sqlx::{
-    ConnectOptions as _, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
 
 pub use connection::Connection;
 use executor::Inner;
 pub use executor::TracedExecutor;
 use pool::Pool;
+pub use pool::{Limits, PooledConnection};
 pub use transaction::Transaction;
 
 /// A connection pool whose statements create spans.
@@ -46,6 +44,8 @@ pub use transaction::Transaction;
 pub struct Database {
     pool: Pool,
     target: Arc<Target>,
+    /// Whether a transaction adds the trace id to `pg_stat_activity`.
+    shows_trace_id: bool,
 }
 
 /// The server and the database, as the spans of the statements record them.
@@ -59,10 +59,12 @@ struct Target {
     port: Option<i64>,
     /// The prefix of `application_name` inside a transaction.
     application: String,
+    /// Time limit for the answer to a statement.
+    answer_timeout: Duration,
 }
 
 impl Target {
-    fn new(options: &PgConnectOptions, application: &str) -> Self {
+    fn new(options: &PgConnectOptions, limits: Limits, application: &str) -> Self {
         let database = options
             .get_database()
             .unwrap_or_else(|| options.get_username());
@@ -75,6 +77,7 @@ impl Target {
             ),
             port: socket.is_none().then(|| i64::from(options.get_port())),
             application: application_prefix(application),
+            answer_timeout: limits.answer_timeout,
         }
     }
 }
@@ -106,25 +109,40 @@ impl Database {
     /// Creates a pool that connects at its first use. `application` is the `application_name` of
     /// its connections and the `db.client.connection.pool.name` of its metrics.
     ///
-    /// It disables the log records of sqlx for slow statements and slow acquisitions: spans and
-    /// metrics have the durations, and those records contain SQL in a deprecated attribute.
-    pub fn new(pool: PgPoolOptions, options: PgConnectOptions, application: &str) -> Self {
-        let target = Target::new(&options, application);
+    /// It disables the log records of sqlx for slow statements: spans and metrics have the
+    /// durations, and those records contain SQL in a deprecated attribute.
+    pub fn new(options: PgConnectOptions, limits: Limits, application: &str) -> Self {
+        let target = Target::new(&options, limits, application);
         let options = options
             .application_name(application)
             .log_slow_statements(LevelFilter::Off, Duration::MAX);
-        let pool = pool
-            .acquire_slow_level(LevelFilter::Off)
-            .connect_lazy_with(options);
         Self {
-            pool: Pool::new(pool, application),
+            pool: Pool::new(options, limits, application),
             target: Arc::new(target),
+            shows_trace_id: false,
         }
     }
 
-    /// Returns the pool of sqlx, which creates no spans, for health checks and polling.
-    pub fn untraced(&self) -> &PgPool {
-        &self.pool.inner
+    /// Adds the trace id to `pg_stat_activity.application_name` during each transaction, so that an
+    /// operator finds the trace of a session that waits or holds a lock.
+    ///
+    /// This needs no additional round trip. Before PostgreSQL 18, `pg_stat_statements` stores each
+    /// of these statements as a different one.
+    #[must_use]
+    pub fn with_trace_id_in_activity(mut self, is_enabled: bool) -> Self {
+        self.shows_trace_id = is_enabled;
+        self
+    }
+
+    /// Returns how the connections of the pool are opened.
+    pub fn options(&self) -> &PgConnectOptions {
+        self.pool.options()
+    }
+
+    /// Returns a connection of the pool for statements that must not create spans, such as health
+    /// checks and polling.
+    pub async fn untraced(&self) -> sqlx::Result<PooledConnection> {
+        self.pool.acquire_untraced().await
     }
 }
 
@@ -146,7 +164,7 @@ mod tests {
     use super::*;
 
     fn target(url: &str, application: &str) -> Target {
-        Target::new(&url.parse().unwrap(), application)
+        Target::new(&url.parse().unwrap(), Limits::default(), application)
     }
 
     #[test]
@@ -160,7 +178,7 @@ mod tests {
         );
         assert_eq!(other.namespace, "books|sales");
         let socket = PgConnectOptions::new().socket("/run/postgresql");
-        let socket = Target::new(&socket, "shop");
+        let socket = Target::new(&socket, Limits::default(), "shop");
         assert_eq!((&*socket.address, socket.port), ("/run/postgresql", None));
     }
 

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr};
-use tracing::Instrument;
+use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _, SqlStr};
+use tokio::{runtime::Handle, time::timeout};
 
-use super::{Database, Inner, Session, Target, TracedExecutor, call::Call};
+use super::{
+    Database, Session, Target, TracedExecutor,
+    call::Call,
+    executor::Inner,
+    pool::{PooledConnection, TEST_TIMEOUT},
+};
 use crate::trace_id;
 
 /// A transaction whose statements create spans. Without [`commit`](Self::commit), it is rolled back
@@ -24,75 +29,100 @@ use crate::trace_id;
 /// ```
 #[derive(Debug)]
 pub struct Transaction {
-    /// `None` after the commit.
-    inner: Option<sqlx::Transaction<'static, Postgres>>,
+    /// `None` after the end.
+    connection: Option<PooledConnection>,
     target: Arc<Target>,
 }
 
 impl Database {
     /// Begins a transaction.
-    ///
-    /// During the transaction, `pg_stat_activity.application_name` ends with the trace id. This
-    /// needs no additional round trip. A comment with the trace id in each statement would defeat
-    /// the cache of prepared statements.
     pub async fn begin(&self) -> sqlx::Result<Transaction> {
         let mut call = Call::begin(&self.target, "BEGIN", "");
-        let application = &self.target.application;
-        // `application_prefix` has removed quotes and left space for the trace id.
-        let begin = trace_id().map(|trace| {
-            AssertSqlSafe(format!(
-                "BEGIN; SET LOCAL application_name = '{application} {trace}'"
-            ))
-            .into_sql_str()
-        });
-        let opened = async {
-            let connection = self.pool.acquire(&call).await?;
-            let begin = sqlx::Transaction::begin(connection, begin);
-            begin.instrument(call.span.clone()).await
-        }
-        .await;
-        call.finish(opened.as_ref());
-        Ok(Transaction {
-            inner: Some(opened?),
+        let begun = self.begin_in(&call).await;
+        call.finish(begun.as_ref());
+        begun
+    }
+
+    async fn begin_in(&self, call: &Call) -> sqlx::Result<Transaction> {
+        let connection = self.pool.acquire(call).await?;
+        // From here on, a drop rolls back: this future may be dropped while the server begins.
+        let mut transaction = Transaction {
+            connection: Some(connection),
             target: Arc::clone(&self.target),
-        })
+        };
+        let begin = transaction.connection().execute(self.begin_statement());
+        if let Err(error) = call.answer(begin).await {
+            transaction.connection = None;
+            return Err(error);
+        }
+        Ok(transaction)
+    }
+
+    fn begin_statement(&self) -> SqlStr {
+        let Some(trace) = trace_id().filter(|_| self.shows_trace_id) else {
+            return "BEGIN".into_sql_str();
+        };
+        // `application_prefix` has removed quotes and left space for the trace id. A comment with the
+        // trace id in each statement would defeat the cache of prepared statements.
+        let application = &self.target.application;
+        AssertSqlSafe(format!(
+            "BEGIN; SET LOCAL application_name = '{application} {trace}'"
+        ))
+        .into_sql_str()
     }
 }
 
 impl Transaction {
     /// Commits the transaction.
+    ///
+    /// If this fails because the connection is lost, it is not known whether the transaction is
+    /// committed.
     pub async fn commit(mut self) -> sqlx::Result<()> {
-        let Some(inner) = self.inner.take() else {
-            unreachable!("`commit` consumes the transaction");
-        };
         let mut call = Call::begin(&self.target, "COMMIT", "");
-        let committed = inner.commit().instrument(call.span.clone()).await;
+        let mut connection = self.connection.take().expect(IS_OPEN);
+        let committed = call.answer(connection.execute("COMMIT")).await;
+        if committed.is_ok() {
+            connection.set_idle();
+        }
         call.finish(committed.as_ref());
-        committed
+        committed.map(drop)
+    }
+
+    fn connection(&mut self) -> &mut PooledConnection {
+        self.connection.as_mut().expect(IS_OPEN)
     }
 }
 
+/// `commit` and `drop` consume the transaction.
+const IS_OPEN: &str = "the transaction has not ended";
+
 impl Drop for Transaction {
-    /// Rolls the transaction back if it is not committed. sqlx sends ROLLBACK when the connection
-    /// is next used, so the span has the time of the drop and almost no duration, even if the
-    /// session has already ended.
+    /// Rolls the transaction back in the background if it is not committed. The span has the time of
+    /// the drop and almost no duration: a longer one would keep the span open in which the transaction
+    /// began.
     fn drop(&mut self) {
-        if let Some(open) = self.inner.take() {
-            let mut call = Call::begin(&self.target, "ROLLBACK", "");
-            let _entered = call.span.clone().entered();
-            drop(open);
-            call.finish(Ok(&()));
-        }
+        let (Some(connection), Ok(runtime)) = (self.connection.take(), Handle::try_current())
+        else {
+            return; // ended; or the program ends, which closes the connection
+        };
+        Call::begin(&self.target, "ROLLBACK", "").finish(Ok(&()));
+        runtime.spawn(roll_back(connection));
+    }
+}
+
+async fn roll_back(mut connection: PooledConnection) {
+    match timeout(TEST_TIMEOUT, connection.execute("ROLLBACK")).await {
+        Ok(Ok(_)) => connection.set_idle(),
+        // The server rolls back when the connection is closed.
+        _ => drop(connection.detach()),
     }
 }
 
 impl<'c> Session<'c> for &'c mut Transaction {
     fn on(self, operation: &'static str, collection: &'static str) -> TracedExecutor<'c> {
-        let Some(inner) = &mut self.inner else {
-            unreachable!("`commit` consumes the transaction");
-        };
+        let connection = self.connection.as_mut().expect(IS_OPEN);
         TracedExecutor::new(
-            Inner::Connection(inner),
+            Inner::Connection(connection),
             &self.target,
             operation,
             collection,

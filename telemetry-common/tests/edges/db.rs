@@ -1,19 +1,36 @@
-//! Tests of the spans and metrics of statements, on a real PostgreSQL.
+//! Tests of the spans and metrics of statements, and of the connection pool, on a real PostgreSQL.
+
+use std::time::Duration;
 
 use opentelemetry::{KeyValue, Value, trace::Status};
-use sqlx::{postgres::PgPoolOptions, query, query_scalar};
+use sqlx::{Error, query, query_scalar};
 use telemetry_common::{
-    db::{Database, Session},
+    db::{Database, Limits, Session},
     testing::{self, attribute},
 };
-use testbed::postgres::Postgres;
+use testbed::{postgres::Postgres, proxy::Proxy};
+use tokio::time::timeout;
 
 async fn database() -> Database {
-    testing::install();
-    let url = Postgres::shared().await.unwrap();
-    let options = url.empty_database().await.unwrap().parse().unwrap();
-    Database::new(PgPoolOptions::new(), options, "shop")
+    let url = database_url().await;
+    Database::new(url.parse().unwrap(), Limits::default(), "shop")
 }
+
+async fn database_url() -> String {
+    testing::install();
+    let postgres = Postgres::shared().await.unwrap();
+    postgres.empty_database().await.unwrap()
+}
+
+/// The limits of a pool whose connection is used by one statement after the other.
+const ONE_CONNECTION: Limits = Limits {
+    max_connections: 1,
+    acquire_timeout: SOON,
+    answer_timeout: Duration::from_millis(500),
+};
+
+/// The maximum time to wait for a connection.
+const SOON: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn a_statement_is_a_span_with_the_number_of_its_rows() {
@@ -68,4 +85,77 @@ async fn a_transaction_is_visible_from_begin_to_commit() {
         spans.names(),
         ["BEGIN", "CREATE TABLE prices", "COMMIT", "test"]
     );
+}
+
+async fn session(db: &Database) -> sqlx::Result<i32> {
+    let session = query_scalar("select pg_backend_pid()");
+    session.fetch_one(db.on("SELECT", "sessions")).await
+}
+
+#[tokio::test]
+async fn a_dropped_statement_gives_its_connection_back() {
+    let url = database_url().await;
+    let db = Database::new(url.parse().unwrap(), ONE_CONNECTION, "shop");
+    let before = session(&db).await.unwrap();
+    let sleep = query("select pg_sleep(0.3)").execute(db.on("SELECT", "prices"));
+    timeout(Duration::from_millis(100), sleep)
+        .await
+        .unwrap_err();
+    // The next statement waits until the server has ended the dropped one.
+    assert_eq!(session(&db).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_answer_is_replaced() {
+    let url = database_url().await;
+    let (_, address) = url.rsplit_once('@').unwrap();
+    let (address, name) = address.split_once('/').unwrap();
+    let proxy = Proxy::start(address).unwrap();
+    let url = format!("postgres://postgres@{}/{name}", proxy.address());
+    let db = Database::new(url.parse().unwrap(), ONE_CONNECTION, "shop");
+    for _ in 0..2 {
+        session(&db).await.unwrap();
+        let mut tx = db.begin().await.unwrap();
+        proxy.go_dark();
+        proxy.come_back();
+        let statement = query("select 1").execute(tx.on("SELECT", "prices")).await;
+        assert!(matches!(statement, Err(Error::Io(_))), "{statement:?}");
+    }
+    let (lost, spans) = testing::spans_of(async {
+        session(&db).await.unwrap();
+        proxy.go_dark();
+        proxy.come_back();
+        session(&db).await
+    })
+    .await;
+    assert!(matches!(lost, Err(Error::Io(_))), "{lost:?}");
+    let statements = spans.all_named("SELECT sessions");
+    assert_eq!(attribute(statements[1], "error.type"), Some(&"io".into()));
+    session(&db).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_dropped_in_a_statement_is_rolled_back() {
+    let url = database_url().await;
+    let db = Database::new(url.parse().unwrap(), ONE_CONNECTION, "shop");
+    let create = query("create table prices (price int4)");
+    create
+        .execute(db.on("CREATE TABLE", "prices"))
+        .await
+        .unwrap();
+    let before = session(&db).await.unwrap();
+    let work = async {
+        let mut tx = db.begin().await.unwrap();
+        let insert = query("insert into prices values (1)");
+        insert.execute(tx.on("INSERT", "prices")).await.unwrap();
+        let sleep = query("select pg_sleep(0.3)");
+        sleep.execute(tx.on("SELECT", "prices")).await.unwrap();
+    };
+    timeout(Duration::from_millis(200), work).await.unwrap_err();
+    assert_eq!(session(&db).await.unwrap(), before);
+    let rows: i64 = query_scalar("select count(*) from prices")
+        .fetch_one(db.on("SELECT", "prices"))
+        .await
+        .unwrap();
+    assert_eq!(rows, 0);
 }

@@ -152,7 +152,7 @@ fn print_urls(system: &System) {
         "  curl -i {api}/books/add --json '{{\"title\":\"Emma\",\"author\":\"Jane Austen\"}}'"
     );
     println!("  curl -i {api}/books/93/details");
-    println!("  backend   {}/details?ids=93", system.backend.url);
+    println!("  backend   {}/details/93", system.backend.url);
     println!("  database  {}", system.database_url);
     println!("  kafka     {}", system.kafka_servers);
 }

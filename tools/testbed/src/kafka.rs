@@ -19,15 +19,20 @@ use tokio::time::timeout;
 /// The maximum time to wait for a message.
 const MESSAGE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A mock cluster with one broker. It stops on drop.
+/// A mock cluster. It stops on drop.
 pub struct Kafka {
     cluster: MockCluster<'static, DefaultProducerContext>,
 }
 
 impl Kafka {
-    /// Starts the cluster and creates these topics with `partitions` partitions each.
+    /// Starts a cluster with one broker and creates these topics with `partitions` partitions each.
     pub fn start(topics: &[&str], partitions: i32) -> Result<Self> {
-        let cluster = MockCluster::new(1).context("could not start the mock cluster")?;
+        Self::start_with_brokers(1, topics, partitions)
+    }
+
+    /// Starts a cluster and creates these topics. The brokers have the numbers 1, 2, ….
+    pub fn start_with_brokers(brokers: i32, topics: &[&str], partitions: i32) -> Result<Self> {
+        let cluster = MockCluster::new(brokers).context("could not start the mock cluster")?;
         for topic in topics {
             cluster
                 .create_topic(topic, partitions, 1)
@@ -82,17 +87,33 @@ impl Kafka {
         })
     }
 
-    /// Stops the broker: its port closes.
-    pub fn stop_broker(&self) -> Result<()> {
+    /// Lets the broker answer no request in time, as if its host were lost without a word; or lets it
+    /// answer again.
+    pub fn go_dark(&self, is_dark: bool) -> Result<()> {
+        let delay = Duration::from_mins(if is_dark { 60 } else { 0 });
         self.cluster
-            .broker_down(1)
+            .broker_round_trip_time(1, delay)
+            .context("could not delay the broker's answers")
+    }
+
+    /// Makes a broker the leader of a partition.
+    pub fn set_leader(&self, topic: &str, partition: i32, broker: i32) -> Result<()> {
+        self.cluster
+            .partition_leader(topic, partition, Some(broker))
+            .context("could not set the leader")
+    }
+
+    /// Stops a broker: its port closes.
+    pub fn stop_broker(&self, broker: i32) -> Result<()> {
+        self.cluster
+            .broker_down(broker)
             .context("could not stop the broker")
     }
 
-    /// Starts the stopped broker again, with its messages.
-    pub fn restart_broker(&self) -> Result<()> {
+    /// Starts a stopped broker again, with its messages.
+    pub fn restart_broker(&self, broker: i32) -> Result<()> {
         self.cluster
-            .broker_up(1)
+            .broker_up(broker)
             .context("could not restart the broker")
     }
 }

@@ -182,6 +182,9 @@ impl Dependencies {
             .env("OTEL_BLRP_SCHEDULE_DELAY", "100")
             .env("OTEL_METRICS_EXPORTER", "otlp,prometheus")
             .env("OTEL_METRIC_EXPORT_INTERVAL", "500")
+            .env("FAULT_INJECTION", "true")
+            .env("DATABASE_TRACE_ID_IN_ACTIVITY", "true")
+            .env("SHUTDOWN_DRAIN_TIME", "0s")
             .env("LOG_FORMAT", "json")
             .env("RUST_LOG", "info")
     }

@@ -224,9 +224,9 @@ async fn inject_faults(args: &Args, load: &Load, system: &mut System) -> Result<
             }
             Fault::Kafka => {
                 if let Some(kafka) = system.mock_kafka() {
-                    kafka.stop_broker()?;
+                    kafka.stop_broker(1)?;
                     sleep(outage).await;
-                    kafka.restart_broker()?;
+                    kafka.restart_broker(1)?;
                 }
             }
         }

@@ -173,7 +173,7 @@ async fn the_outbox_backlog_is_measured() {
             .map(|point| point.value)
     };
     let kafka = system.mock_kafka().unwrap();
-    kafka.stop_broker().unwrap();
+    kafka.stop_broker(1).unwrap();
     add_many(&system, 3).await;
     let has_backlog = || async {
         let pending = newest("bookapp.outbox.pending") == Some(3.0);
@@ -182,7 +182,7 @@ async fn the_outbox_backlog_is_measured() {
     eventually(TIMEOUT, "the metrics show the backlog", has_backlog)
         .await
         .unwrap();
-    kafka.restart_broker().unwrap();
+    kafka.restart_broker(1).unwrap();
     let empty = || async { (newest("bookapp.outbox.pending") == Some(0.0)).then_some(()) };
     eventually(TIMEOUT, "the metrics show no backlog", empty)
         .await

@@ -28,8 +28,8 @@ async fn listing_92_books_is_one_query_one_call_one_query() {
         trace.outline(),
         "GET /books SERVER\n  \
            SELECT books CLIENT\n  \
-           GET /details CLIENT\n    \
-             GET /details SERVER\n      \
+           POST /details/search CLIENT\n    \
+             POST /details/search SERVER\n      \
                SELECT book_details CLIENT"
     );
     let ids: Vec<_> = trace
@@ -107,7 +107,7 @@ async fn call_to_backend(system: &System, id: &str) -> Span {
         // The request itself succeeds.
         let server = trace.named("GET /books")?;
         assert_eq!(server.status, "UNSET");
-        trace.named("GET /details").cloned()
+        trace.named("POST /details/search").cloned()
     })
     .await
     .unwrap()

@@ -109,7 +109,7 @@ async fn requests(system: &System) {
 
 /// Lets the worker's API respond with an error to bookapp.
 async fn rejected_call(system: &System) {
-    let rule = json!({"service": "backend", "endpoint_pattern": "/details", "http_method": "GET",
+    let rule = json!({"service": "backend", "endpoint_pattern": "/details/search", "http_method": "POST",
         "error_rate": 1, "error_code": 500});
     call(system, Method::POST, "/error-injection", Some(&rule), 200).await;
     let rejected = || async {
@@ -164,10 +164,10 @@ async fn messages(system: &System) {
 async fn outages(system: &mut System) {
     let emma = json!({"title": "Emma", "author": "Jane Austen"});
     let kafka = system.mock_kafka().unwrap();
-    kafka.stop_broker().unwrap();
+    kafka.stop_broker(1).unwrap();
     call(system, Method::POST, "/books/add", Some(&emma), 201).await;
     wait_for_event(system, "bookapp.outbox.messages.wait").await;
-    kafka.restart_broker().unwrap();
+    kafka.restart_broker(1).unwrap();
 
     let event = serde_json::to_vec(&BookAdded::now(3, "req-3".to_owned())).unwrap();
     let postgres = system.postgres.as_mut().unwrap();
@@ -175,6 +175,7 @@ async fn outages(system: &mut System) {
     send(system, Some(&event)).await;
     wait_for_event(system, "bookapp.message.retry").await;
     wait_for_event(system, "bookapp.outbox.relay.failed").await;
+    wait_for_event(system, "bookapp.faults.unknown").await;
     call(system, Method::GET, "/books/1", None, 503).await;
     system.postgres.as_mut().unwrap().restart().await.unwrap();
     system.bookapp.wait_until_ready().await.unwrap();

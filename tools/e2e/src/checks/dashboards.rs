@@ -84,7 +84,7 @@ async fn inject_latency(stack: &Stack) -> Result<()> {
         (
             "backend",
             "/details",
-            format!("{}/details?ids=1", stack.backend),
+            format!("{}/details/1", stack.backend),
         ),
     ] {
         let rule = json!({"endpoint_pattern": route, "http_method": "GET", "error_rate": 1,

@@ -43,8 +43,8 @@ impl Failure {
         Self {
             service: "backend",
             kind,
-            route: "/details",
-            path: "/details?ids=1",
+            route: "/details/{book_id}",
+            path: "/details/1",
         }
     }
 }

@@ -60,7 +60,7 @@ async fn get(ingress: &str, host: &str, path: &str) -> Result<Response> {
 async fn routes() -> Result<String> {
     for (host, path, expected) in [
         ("bookapp.localhost", "/books/1", 200),
-        ("backend.localhost", "/details?ids=1", 200),
+        ("backend.localhost", "/details/1", 200),
         ("nobody.localhost", "/", 404),
     ] {
         let status = get(TRAEFIK, host, path).await?.status();
@@ -85,7 +85,7 @@ async fn nested(stack: &Stack, ingress: &str) -> Result<String> {
         .to_owned();
     let found = || async {
         let trace = backends::trace(stack, &id).await.ok()?;
-        let path = path_to(&trace, "GET /details", "backend")?;
+        let path = path_to(&trace, "POST /details/search", "backend")?;
         let is_nested = path.starts_with(
             &["traefik SERVER", "traefik CLIENT", "bookapp SERVER"].map(str::to_owned),
         ) && path

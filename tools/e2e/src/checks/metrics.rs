@@ -17,7 +17,7 @@ use crate::{
 
 /// `PromQL` queries that must return a series, each with a description.
 // proves: B14 B15 B16 B24 B25 B28 B32
-const SERIES: [(&str, &str); 17] = [
+const SERIES: [(&str, &str); 18] = [
     ("bookapp_books_added_total", "the application's counter"),
     (
         "http_server_request_duration_seconds_count{http_route=\"/books/add\"}",
@@ -58,6 +58,10 @@ const SERIES: [(&str, &str); 17] = [
         "Kafka's consumer lag",
     ),
     ("bookapp_db_books", "books counted by the collector"),
+    (
+        "bookapp_db_oldest_row_age_seconds",
+        "the oldest rows of outbox and ledger",
+    ),
     (
         "httpcheck_status{http_status_class=\"2xx\"} == 1",
         "both services' health",

@@ -45,6 +45,10 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 20_000)]
     messages: usize,
 
+    /// Number of old rows in outbox and ledger before the relay and worker benchmark.
+    #[arg(long, default_value_t = 0)]
+    rows: usize,
+
     /// Duration of the benchmark with 1,000 requests per second, in seconds; 0 skips it.
     #[arg(long, default_value_t = 10)]
     seconds: usize,
