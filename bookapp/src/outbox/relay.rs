@@ -118,8 +118,7 @@ impl Relay {
             }
             self.gauges.clear();
         }
-        let rest = served.run_until_cancelled(self.beat()).await;
-        debug_assert!(rest.is_none(), "the heart beats until the last request");
+        served.run_until_cancelled(self.beat()).await;
         if let Err(error) = self.send_rest().await {
             log_failure(&error);
         }
@@ -139,26 +138,27 @@ impl Relay {
             return Ok(());
         };
         info!(name: "bookapp.outbox.relay.elected", "this instance became the leader of the outbox relay");
+        // Before it sends, it leaves the leadership as it found it.
+        let prepared = self.prepare(&mut leadership);
+        let Some(prepared) = stop.run_until_cancelled(prepared).await else {
+            return Ok(());
+        };
+        prepared?;
+        self.relay(&mut leadership.connection, stop).await?;
+        Ok(leadership.end().await?)
+    }
+
+    /// Waits for the topics, and for the messages of a former leader that has not settled.
+    async fn prepare(&self, leadership: &mut Leadership) -> Result<()> {
         let connection = &mut leadership.connection;
-        let topics = self
-            .config
-            .service
-            .kafka
-            .create_topics(&TOPICS, book_events::PARTITIONS);
-        match stop
-            .run_until_cancelled(self.wait_for(connection, topics))
-            .await
-        {
-            Some(ready) => ready??,
-            None => return Ok(leadership.end().await?),
-        }
+        let kafka = &self.config.service.kafka;
+        let topics = kafka.create_topics(&TOPICS, book_events::PARTITIONS);
+        self.wait_for(connection, topics).await??;
         let is_pending = in_time(repository::is_pending(connection.untraced(), &[])).await?;
         if is_pending && !leadership.predecessor_has_settled {
-            let delay = self.wait_for(connection, sleep(TAKEOVER_DELAY));
-            stop.run_until_cancelled(delay).await.transpose()?;
+            self.wait_for(connection, sleep(TAKEOVER_DELAY)).await?;
         }
-        self.relay(connection, stop).await?;
-        Ok(leadership.end().await?)
+        Ok(())
     }
 
     /// Waits until this instance is the leader. Returns `None` if `stop` is cancelled before.

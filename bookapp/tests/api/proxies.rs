@@ -1,6 +1,7 @@
-//! Tests of the address of a client behind a proxy.
+//! Tests of what a caller's headers may say: the address of a client, sampling and baggage.
 
 use opentelemetry::TraceId;
+use serde_json::json;
 use telemetry_common::testing::{Spans, attribute};
 
 use crate::helpers::spawn_app_with;
@@ -25,5 +26,29 @@ async fn the_header_of_a_proxy_counts_only_as_far_as_it_is_trusted() {
         let spans = Spans::of(trace);
         let server = spans.named("GET /books/{id}");
         assert_eq!(attribute(server, "client.address"), Some(&expected.into()));
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_is_not_trusted_hides_no_request_and_stores_no_baggage() {
+    for is_trusted in [true, false] {
+        let app = spawn_app_with(&[&format!("--trusted-callers={is_trusted}")]).await;
+        let client = reqwest::Client::builder().build().unwrap();
+        let request = client
+            .post(format!("{}/books/add", app.url))
+            .header(
+                "traceparent",
+                format!("00-{}-00f067aa0ba902b7-00", "4b".repeat(16)),
+            )
+            .header("baggage", "note=from-anyone")
+            .json(&json!({"title": "Emma", "author": "Jane Austen"}));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 201);
+        let trace = response.headers()["traceparent"].to_str().unwrap();
+        let flags = if is_trusted { "-00" } else { "-01" };
+        assert!(trace.ends_with(flags), "{trace}");
+        let with_baggage = "outbox where headers::text like '%from-anyone%'";
+        assert_eq!(app.count(with_baggage).await == 1, is_trusted);
+        app.finish().await;
     }
 }

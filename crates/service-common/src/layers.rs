@@ -20,8 +20,9 @@ use crate::{
 
 /// Adds the layers of every route of a service, and the responses to unknown paths and methods.
 ///
-/// Without `faults`, no fault is injected. `max_body` is the maximum size of a request body that an extractor reads, in bytes. Merge routes
-/// without telemetry, such as health checks, into the returned router.
+/// Without `faults`, no fault is injected. `max_body` is the maximum size of a request body that an
+/// extractor reads, in bytes. Merge routes without telemetry, such as health checks, into the returned
+/// router.
 pub fn with_layers<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
     config: ServerConfig,
@@ -29,7 +30,10 @@ pub fn with_layers<S: Clone + Send + Sync + 'static>(
     max_body: usize,
 ) -> Router<S> {
     let limits = Limits::new(config, max_body);
-    let observed = http::layer().client_address(config.client_address());
+    let observed = http::layer()
+        .client_address(config.client_address())
+        .trust_sampling(config.trusted_callers)
+        .trust_baggage(config.trusted_callers);
     let layers = ServiceBuilder::new()
         .layer(observed) // the request id, the server span, the metrics, the access log
         .map_request(|request: Request<RequestBody<Body>>| request.map(Body::new))

@@ -18,7 +18,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use axum_server::{Handle, Server, accept::Accept};
-use clap::Args;
+use clap::{ArgAction, Args};
 use hyper_util::rt::TokioTimer;
 use telemetry_common::{connection::MeasuredConnection, http::server::ClientAddress};
 use tokio::{
@@ -60,6 +60,11 @@ pub struct ServerConfig {
     /// X-Forwarded-For. 0: the header is ignored, because any client can send it.
     #[arg(long, env, default_value_t = 0, value_name = "N")]
     pub trusted_hops: usize,
+
+    /// Whether callers decide about the sampling of their traces, and their baggage is stored and passed
+    /// on. Set it to false where anyone can send requests.
+    #[arg(long, env, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub trusted_callers: bool,
 }
 
 impl ServerConfig {

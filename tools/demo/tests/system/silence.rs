@@ -1,6 +1,8 @@
 //! Tests of a dependency that is gone without a word: its connections stay open, and no byte passes.
 //! Meanwhile, every request is answered in time. Within 30 s of the return, everything works again, and
 //! no acknowledged book is lost.
+//!
+//! Kafka is different: its mock cluster delays its answers.
 
 use std::{cell::RefCell, time::Duration};
 
