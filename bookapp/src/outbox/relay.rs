@@ -49,7 +49,7 @@ const BATCH_SIZE: i64 = 100;
 /// The interval of polling for rows of other instances.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// The interval of trying to become the leader.
-const ELECTION_INTERVAL: Duration = Duration::from_millis(500);
+const ELECTION_INTERVAL: Duration = Duration::from_millis(100);
 /// The maximum time from reading rows to sending their messages.
 const MAX_ROW_AGE: Duration = Duration::from_secs(1);
 /// The time limit for the broker's acknowledgement of a message.
