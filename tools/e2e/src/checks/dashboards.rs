@@ -83,7 +83,7 @@ async fn inject_latency(stack: &Stack) -> Result<()> {
         ),
         (
             "backend",
-            "/details",
+            "/details/{book_id}",
             format!("{}/details/1", stack.backend),
         ),
     ] {

@@ -132,7 +132,11 @@ async fn inject(stack: &Stack, failure: &Failure) -> Result<BTreeSet<String>> {
     loop {
         let response = client.get(&url).send().await?;
         let Some(id) = response.headers().get("x-sentry-event-id") else {
-            response.error_for_status()?;
+            ensure!(
+                !response.status().is_server_error(),
+                "{}",
+                response.status()
+            );
             return Ok(reported);
         };
         reported.insert(id.to_str()?.to_owned());

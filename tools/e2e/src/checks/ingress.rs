@@ -60,7 +60,7 @@ async fn get(ingress: &str, host: &str, path: &str) -> Result<Response> {
 async fn routes() -> Result<String> {
     for (host, path, expected) in [
         ("bookapp.localhost", "/books/1", 200),
-        ("backend.localhost", "/details/1", 200),
+        ("backend.localhost", "/health/ready", 200),
         ("nobody.localhost", "/", 404),
     ] {
         let status = get(TRAEFIK, host, path).await?.status();
