@@ -27,6 +27,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use axum::Router;
+use futures::future::join;
 use service_common::{
     background::Background,
     fault_injection::FaultInjector,
@@ -115,10 +116,13 @@ impl App {
             Ok(())
         });
         let (db, stopping) = (self.db.clone(), stop.clone());
+        let retention = self.config.outbox_retention;
         tasks.spawn(isolate(async move {
-            stopping
-                .run_until_cancelled(idempotency::prune_keys(&db))
-                .await;
+            let pruning = join(
+                idempotency::prune_keys(&db),
+                outbox::prune_sent(&db, retention),
+            );
+            stopping.run_until_cancelled(pruning).await;
             Ok(())
         }));
         if let Some(faults) = self.faults {

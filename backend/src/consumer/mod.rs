@@ -124,7 +124,7 @@ impl Consumer {
                         if self.may_be_slow() {
                             // Only its own partition waits for this message.
                             self.pause(&mut message);
-                            slow_attempts.push(self.attempt_slowly(message));
+                            slow_attempts.push(self.attempt(message));
                         } else {
                             self.handle(message, &mut delayed_messages).await;
                         }
@@ -157,19 +157,13 @@ impl Consumer {
         }
     }
 
-    /// Makes one attempt at a message.
+    /// Makes one attempt at a message, and settles it.
     async fn handle(&self, message: DelayedMessage, delayed_messages: &mut DelayedMessages) {
         if message.attempt > 1 && !self.is_assigned(&partition_of(&message.message)) {
             return; // the partition was revoked: another worker gets the message
         }
-        let completed = self.attempt(&message.message, message.attempt).await;
+        let (message, completed) = self.attempt(message).await;
         self.settle(message, completed, delayed_messages);
-    }
-
-    /// Makes the first attempt at a message that a fault rule may slow down.
-    async fn attempt_slowly(&self, message: DelayedMessage) -> (DelayedMessage, bool) {
-        let completed = self.attempt(&message.message, message.attempt).await;
-        (message, completed)
     }
 
     fn may_be_slow(&self) -> bool {
@@ -238,9 +232,10 @@ impl Consumer {
         })
     }
 
-    /// Makes one attempt, in one span. Returns whether the message is completed: processed or
+    /// Makes one attempt, in one span. Also returns whether the message is completed: processed or
     /// dead-lettered.
-    async fn attempt(&self, message: &OwnedMessage, attempt: u32) -> bool {
+    async fn attempt(&self, delayed: DelayedMessage) -> (DelayedMessage, bool) {
+        let (message, attempt) = (&delayed.message, delayed.attempt);
         let event = BookAdded::decode(message.payload());
         let request = event
             .as_ref()
@@ -273,7 +268,8 @@ impl Consumer {
         let processing = self
             .consuming
             .process(message, attempt, identified, error_type);
-        processing.await.0
+        let (completed, _) = processing.await;
+        (delayed, completed)
     }
 
     /// Ingests an event. A failure is recorded on the current span and logged, once.

@@ -6,9 +6,13 @@ mod repository;
 use std::time::Duration;
 
 use book_events::{BOOK_ID, BookAdded, DecodeError};
-use service_common::{fault_injection::InjectedFault, postgres::is_transient, pruning::prune};
+use service_common::{
+    fault_injection::InjectedFault,
+    postgres::{in_time, is_transient},
+    pruning::prune,
+};
 use telemetry_common::{db::Database, record_failure};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{info, instrument, warn};
 
 use crate::details;
@@ -137,8 +141,8 @@ pub async fn prune_ledger(db: &Database, retention: Duration) {
 pub async fn wait_for_schema(db: &Database) {
     let mut is_logged = false;
     loop {
-        match timeout(SCHEMA_TIMEOUT, repository::schema_version(db)).await {
-            Ok(Ok(version)) if version >= SCHEMA_VERSION => return,
+        match in_time(SCHEMA_TIMEOUT, repository::schema_version(db)).await {
+            Ok(version) if version >= SCHEMA_VERSION => return,
             _ if is_logged => {}
             _ => {
                 warn!(name: "bookapp.schema.missing", "waiting for bookapp to migrate the database to version {SCHEMA_VERSION}");

@@ -12,9 +12,11 @@ use rdkafka::{
 };
 use reqwest::Response;
 use serde_json::Value;
+use service_common::lifecycle::Shutdown;
 use sqlx::PgPool;
 use telemetry_common::{kafka, testing};
 use testbed::{InProcess, eventually, kafka::Kafka, postgres::Postgres};
+use tokio_util::sync::CancellationToken;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -49,7 +51,11 @@ pub(crate) async fn spawn_worker_on(database_url: String) -> TestWorker {
     ]);
     let app = App::build(config.unwrap()).await.unwrap();
     let url = format!("http://{}", app.address().unwrap());
-    let running = InProcess::start(&database_url, |stop| app.run(stop.into()))
+    let shutdown = |stop: CancellationToken| Shutdown {
+        drain: stop.clone(),
+        stop,
+    };
+    let running = InProcess::start(&database_url, |stop| app.run(shutdown(stop)))
         .await
         .unwrap();
     let mut producer = ClientConfig::new();

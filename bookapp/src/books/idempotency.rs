@@ -89,6 +89,7 @@ impl IdempotencyKey {
     /// Returns the key with the fingerprint of the request, if the request has a key. `route`
     /// distinguishes the operations.
     pub(super) fn of(self, route: &str, books: &[NewBook]) -> Option<KeyedRequest> {
+        let key = self.0?;
         let mut hash = Sha256::new_with_prefix(route);
         for book in books {
             let (title, author, status) = (&book.title, &book.author, book.status);
@@ -96,7 +97,7 @@ impl IdempotencyKey {
             hash.update(format!("\0{title}\0{author}\0{status:?}"));
         }
         Some(KeyedRequest {
-            key: self.0?,
+            key,
             fingerprint: hash.finalize().to_vec(),
         })
     }

@@ -5,11 +5,12 @@ use std::{
     time::Duration,
 };
 
+use service_common::postgres::in_time;
 use telemetry_common::{db::Connection, meter_of, service};
 use tokio::time::Instant;
 
 use super::{
-    leadership::in_time,
+    leadership::ANSWER_TIMEOUT,
     repository::{self, Backlog},
 };
 
@@ -72,7 +73,8 @@ impl Gauges {
         if self.latest().is_some_and(|latest| started < latest.next) {
             return Ok(());
         }
-        let backlog = in_time(repository::backlog(connection.untraced())).await?;
+        let backlog = repository::backlog(connection.untraced());
+        let backlog = in_time(ANSWER_TIMEOUT, backlog).await?;
         let next = Instant::now() + MIN_INTERVAL.max(started.elapsed() * INTERVAL_RATIO);
         self.store(Some(Measurement { backlog, next }));
         Ok(())

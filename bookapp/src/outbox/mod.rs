@@ -9,12 +9,14 @@ mod held_keys;
 mod leadership;
 mod relay;
 mod repository;
+mod sender;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded};
+use service_common::pruning::prune;
 use telemetry_common::{
-    db::Transaction,
+    db::{Database, Transaction},
     kafka::{self, Headers},
     record_failure,
 };
@@ -37,6 +39,11 @@ impl RelayNotifier {
     pub fn wake(&self) {
         self.0.notify_one();
     }
+}
+
+/// Prunes the messages that were sent more than `retention` ago, as long as it runs.
+pub(crate) async fn prune_sent(db: &Database, retention: Duration) {
+    prune("outbox", || repository::prune_sent(db, retention)).await;
 }
 
 /// Inserts an event in the caller's transaction, with its trace context.

@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::Value;
 use service_common::pruning::PRUNE_LIMIT;
 use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
-use telemetry_common::{db::Session, kafka::Headers};
+use telemetry_common::{
+    db::{Database, Session},
+    kafka::Headers,
+};
 
 /// A row to insert.
 pub(super) struct NewRow {
@@ -163,12 +166,9 @@ pub(super) async fn backlog(connection: &mut PgConnection) -> sqlx::Result<Backl
     backlog.fetch_one(connection).await
 }
 
-/// Deletes rows that were sent more than `retention` ago, at most [`PRUNE_LIMIT`]. Returns the number of
-/// deleted rows.
-pub(super) async fn prune_published(
-    connection: &mut PgConnection,
-    retention: Duration,
-) -> sqlx::Result<u64> {
+/// Deletes rows that were sent more than `retention` ago, at most [`PRUNE_LIMIT`] and none that another
+/// instance is deleting. Returns the number of deleted rows.
+pub(super) async fn prune_sent(db: &Database, retention: Duration) -> sqlx::Result<u64> {
     let pruned = query!(
         "
         delete from outbox
@@ -177,12 +177,14 @@ pub(super) async fn prune_published(
             from outbox
             where published_at < now() - make_interval(secs => $1)
             limit $2
+            for update skip locked
         ))
         ",
         retention.as_secs_f64(),
         PRUNE_LIMIT.cast_signed()
     );
-    Ok(pruned.execute(connection).await?.rows_affected())
+    let mut connection = db.untraced().await?;
+    Ok(pruned.execute(&mut *connection).await?.rows_affected())
 }
 
 /// Tries to acquire the advisory lock of the relay until `connection` ends. Returns `false` while
@@ -193,27 +195,28 @@ pub(super) async fn try_lock(connection: &mut PgConnection, lock: i64) -> sqlx::
         .await
 }
 
-/// Begins a leadership. Returns whether the last one had settled. The caller holds the lock.
-pub(super) async fn begin_leadership(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    query_scalar!(
-        "
-        update outbox_leadership
-        set has_settled = false
-        from (select has_settled from outbox_leadership) as last
-        returning last.has_settled
-        "
-    )
-    .fetch_one(connection)
-    .await
-}
-
-/// Ends a leadership that has settled, and releases the lock.
-pub(super) async fn end_leadership(connection: &mut PgConnection, lock: i64) -> sqlx::Result<()> {
-    query!("update outbox_leadership set has_settled = true")
-        .execute(&mut *connection)
-        .await?;
+/// Releases the advisory lock of the relay.
+pub(super) async fn unlock(connection: &mut PgConnection, lock: i64) -> sqlx::Result<()> {
     query_scalar!("select pg_advisory_unlock($1)", lock)
         .fetch_one(connection)
+        .await?;
+    Ok(())
+}
+
+/// Returns whether the last leader has settled.
+pub(super) async fn has_settled(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    query_scalar!("select has_settled from outbox_leadership")
+        .fetch_one(connection)
+        .await
+}
+
+/// Stores whether the leader has settled.
+pub(super) async fn set_settled(
+    connection: &mut PgConnection,
+    has_settled: bool,
+) -> sqlx::Result<()> {
+    query!("update outbox_leadership set has_settled = $1", has_settled)
+        .execute(connection)
         .await?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::{rc::Rc, time::Duration};
 
 use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, PARTITIONS};
 use bookapp::{App, config::Config};
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use rdkafka::message::OwnedMessage;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -42,37 +42,28 @@ pub(crate) async fn spawn_app_with(settings: &[&str]) -> TestApp {
     spawn_app_on(database_url, Rc::new(kafka), settings).await
 }
 
-/// Starts the API on a given database and Kafka, which another instance may use too. The settings may have
-/// another way to the database for the API alone.
+/// Starts the API on a given database and Kafka, which another instance may use too. The settings replace
+/// the defaults, so they may lead the API to the database by another way.
 pub(crate) async fn spawn_app_on(
     database_url: String,
     kafka: Rc<Kafka>,
     settings: &[&str],
 ) -> TestApp {
     testing::install();
-    let way = settings
-        .iter()
-        .copied()
-        .find(|flag| flag.starts_with("--database-url="));
-    let settings = settings.iter().copied().filter(|flag| Some(*flag) != way);
-    let settings: Vec<_> = settings.collect();
     let database_flag = format!("--database-url={database_url}");
-    let database_flag = way.unwrap_or(&database_flag);
-    let is_fault_flag = |flag: &&str| flag.starts_with("--fault-injection=");
-    let fault_flag = settings.iter().copied().find(is_fault_flag);
-    let fault_flag = fault_flag.unwrap_or("--fault-injection=true");
-    let settings = settings.iter().copied().filter(|flag| !is_fault_flag(flag));
     let kafka_flag = format!("--kafka-bootstrap-servers={}", kafka.bootstrap_servers());
     let defaults = [
         "bookapp",
         "--listen-addr=127.0.0.1:0",
-        database_flag,
+        &*database_flag,
         &*kafka_flag,
         "--kafka-create-topics=false",
-        fault_flag,
+        "--fault-injection=true",
         "--backend-url=http://127.0.0.1:1",
     ];
-    let config = Config::try_parse_from(defaults.into_iter().chain(settings));
+    let flags = defaults.iter().chain(settings);
+    let command = Config::command().args_override_self(true);
+    let config = Config::from_arg_matches(&command.get_matches_from(flags));
     let app = App::build(config.unwrap()).await.unwrap();
     let url = format!("http://{}", app.address().unwrap());
     let drain = CancellationToken::new();
@@ -191,13 +182,18 @@ impl TestApp {
         self.pool
     }
 
-    /// Waits until all messages are sent, then stops the API as SIGTERM does.
-    pub(crate) async fn finish(self) {
+    /// Waits until all messages are sent.
+    pub(crate) async fn all_sent(&self) {
         eventually(SOON, "all messages are sent", || async {
             (self.count("outbox where published_at is null").await == 0).then_some(())
         })
         .await
         .unwrap();
+    }
+
+    /// Waits until all messages are sent, then stops the API as SIGTERM does.
+    pub(crate) async fn finish(self) {
+        self.all_sent().await;
         self.running.finish().await.unwrap();
     }
 }

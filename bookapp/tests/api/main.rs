@@ -3,11 +3,12 @@
 
 mod books;
 mod database;
-mod growth;
 mod health;
 mod helpers;
 mod idempotency;
 mod input;
+mod leadership;
 mod outbox;
 mod proxies;
+mod schema;
 mod visits;

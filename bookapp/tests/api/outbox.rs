@@ -28,8 +28,6 @@ use crate::helpers::{SOON, TestApp, proxy_to, spawn_app, spawn_app_on};
 
 /// The time limit of the relay for the broker's acknowledgement.
 const SEND_TIMEOUT: Duration = Duration::from_secs(4);
-/// The time that a new leader waits for the messages of a lost one.
-const TAKEOVER_DELAY: Duration = Duration::from_secs(5);
 
 // proves: B1 B8 N1
 #[tokio::test]
@@ -186,81 +184,6 @@ async fn sent_messages_are_pruned_also_while_others_cannot_be_sent() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_gone_without_a_word_stops_the_relay_for_seconds_only() {
-    let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
-    let (proxy, through_proxy) = proxy_to(&database_url);
-    let kafka = Rc::new(Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap());
-    let app = spawn_app_on(database_url.clone(), kafka, &[&through_proxy]).await;
-    app.add_book("Emma", "Jane Austen").await;
-    app.published(1).await;
-
-    proxy.go_dark();
-    proxy.come_back();
-    // Past the service, whose connections are lost.
-    execute(
-        &database_url,
-        "insert into outbox (event_id, topic, key, payload, headers)
-         select 'after', topic, key, payload, headers from outbox limit 1",
-    )
-    .await
-    .unwrap();
-    app.published(1).await;
-    app.finish().await;
-}
-
-#[tokio::test]
-async fn an_older_binary_starts_beside_a_newer_schema() {
-    let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
-    execute(
-        &database_url,
-        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
-         values (9999, 'of a newer binary', true, ''::bytea, 0)",
-    )
-    .await
-    .unwrap();
-    let app = spawn_app_on(
-        database_url,
-        Rc::new(Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap()),
-        &[],
-    )
-    .await;
-    app.add_book("Emma", "Jane Austen").await;
-    app.finish().await;
-}
-
-#[tokio::test]
-async fn two_instances_send_each_row_once_and_one_takes_over_from_the_other() {
-    let one = spawn_app().await;
-    let two = spawn_app_on(one.database_url.clone(), one.kafka.clone(), &[]).await;
-    // The batches are so large that two concurrent relays would both find their rows.
-    let books: Vec<_> = (0..50)
-        .map(|_| json!({"title": "T", "author": "A"}))
-        .collect();
-    let books = json!(books);
-    for _ in 0..5 {
-        let add = |app| TestApp::post(app, "/books/bulk_add", &books);
-        tokio::join!(add(&one), add(&two));
-    }
-    all_sent(&one).await;
-    assert_eq!(one.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 500);
-
-    // The leader loses its connection and so its leadership.
-    let leader = "select pg_terminate_backend(pid) from pg_locks \
-        where locktype = 'advisory' and granted and database = \
-        (select oid from pg_database where datname = current_database())";
-    let terminated: Vec<bool> = sqlx::query_scalar(leader)
-        .fetch_all(&one.pool)
-        .await
-        .unwrap();
-    assert_eq!(terminated, [true], "there is one leader");
-    one.add_book("T", "A").await;
-    all_sent(&one).await;
-    assert_eq!(one.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 501);
-    one.finish().await;
-    two.finish().await;
-}
-
-#[tokio::test]
 async fn the_next_message_of_a_book_is_sent_after_the_last_one_is_acknowledged() {
     let app = spawn_app().await;
     let (_, spans) = testing::spans_of(app.add_book("Emma", "Jane Austen")).await;
@@ -339,63 +262,6 @@ async fn a_message_that_fails_holds_up_its_own_key_alone() {
 }
 
 #[tokio::test]
-async fn an_instance_that_drains_lets_another_one_relay() {
-    let one = spawn_app().await;
-    one.add_book("Emma", "Jane Austen").await;
-    all_sent(&one).await;
-    let two = spawn_app_on(one.database_url.clone(), one.kafka.clone(), &[]).await;
-    let leader = async || {
-        let sessions = "select max(pid) from pg_locks where locktype = 'advisory' and granted
-            and database = (select oid from pg_database where datname = current_database())";
-        let leader: Option<i32> = sqlx::query_scalar(sessions)
-            .fetch_one(&two.pool)
-            .await
-            .unwrap();
-        leader
-    };
-    let first = leader().await.expect("the first instance leads");
-    // It still serves while another one takes over.
-    one.drain.cancel();
-    let next = || async {
-        let next = leader().await;
-        next.is_some_and(|next| next != first).then_some(())
-    };
-    eventually(SOON, "another instance leads", next)
-        .await
-        .unwrap();
-    assert_eq!(one.get("/books/1").await.status(), 200);
-    one.finish().await;
-    two.finish().await;
-}
-
-#[tokio::test]
-async fn a_leader_that_ends_hands_over_at_once_and_after_a_lost_one_the_next_waits() {
-    let one = spawn_app().await;
-    let (database_url, kafka) = (one.database_url.clone(), one.kafka.clone());
-    one.add_book("Emma", "Jane Austen").await;
-    let two = spawn_app_on(database_url, kafka, &[]).await;
-    let insert = "insert into outbox (event_id, topic, key, payload, headers)
-        select gen_random_uuid(), topic, key, payload, headers from outbox limit 1;";
-    one.finish().await;
-    let ended = Instant::now();
-    execute(&two.database_url, insert).await.unwrap();
-    all_sent(&two).await;
-    assert!(ended.elapsed() < TAKEOVER_DELAY, "{:?}", ended.elapsed());
-
-    // Messages of a leader that is lost may still be on their way.
-    let lost = Instant::now();
-    let lose_leader = format!(
-        "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted
-             and database = (select oid from pg_database where datname = current_database());
-         {insert}"
-    );
-    execute(&two.database_url, &lose_leader).await.unwrap();
-    all_sent(&two).await;
-    assert!(lost.elapsed() >= TAKEOVER_DELAY, "{:?}", lost.elapsed());
-    two.finish().await;
-}
-
-#[tokio::test]
 async fn sent_rows_go_when_their_time_is_over() {
     let first = spawn_app().await;
     first.add_book("Emma", "Jane Austen").await;
@@ -414,13 +280,4 @@ async fn sent_rows_go_when_their_time_is_over() {
         .await
         .unwrap();
     app.finish().await;
-}
-
-async fn all_sent(app: &TestApp) {
-    let unsent = "outbox where published_at is null";
-    eventually(SOON, "all messages are sent", || async {
-        (app.count(unsent).await == 0).then_some(())
-    })
-    .await
-    .unwrap();
 }

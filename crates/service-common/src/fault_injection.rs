@@ -5,7 +5,6 @@
 //! query.
 
 use std::{
-    io::ErrorKind,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
@@ -27,6 +26,8 @@ use telemetry_common::{db::Database, exception, meter_of, sentry, service, set_a
 use tokio::time::{sleep, timeout};
 use tracing::info;
 use utoipa::ToSchema;
+
+use crate::postgres::in_time;
 
 /// The channel of the notifications about changed rules.
 const CHANNEL: &str = "fault_rules";
@@ -167,9 +168,9 @@ impl FaultInjector {
             .acquire_timeout(ANSWER_TIMEOUT)
             .connect_lazy_with(db.options().clone());
         let mut listener = PgListener::connect_with(&pool).await?;
-        in_time(listener.listen(CHANNEL)).await?;
+        in_time(ANSWER_TIMEOUT, listener.listen(CHANNEL)).await?;
         loop {
-            in_time(self.load(&mut listener)).await?;
+            in_time(ANSWER_TIMEOUT, self.load(&mut listener)).await?;
             *pause = INITIAL_PAUSE;
             // `None` means that the connection was lost, and maybe notifications with it. So load
             // the rules in any case.
@@ -263,12 +264,6 @@ impl FaultInjector {
             rule.id
         );
     }
-}
-
-/// Waits for an answer of the database. Fails if it does not answer in time.
-async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    let answer = timeout(ANSWER_TIMEOUT, answer).await;
-    answer.unwrap_or_else(|_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into())))
 }
 
 impl Rule {

@@ -40,16 +40,6 @@ impl Shutdown {
     }
 }
 
-impl From<CancellationToken> for Shutdown {
-    /// Creates a shutdown without a drain time.
-    fn from(stop: CancellationToken) -> Self {
-        Self {
-            drain: stop.clone(),
-            stop,
-        }
-    }
-}
-
 /// The properties of a process.
 #[derive(Debug)]
 pub struct ProcessConfig<'c> {

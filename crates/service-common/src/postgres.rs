@@ -7,6 +7,7 @@ use clap::{ArgAction, Args};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use telemetry_common::db::{Database, Limits};
+use tokio::time::timeout;
 
 /// The time limit for getting a connection from the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,6 +38,18 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed => true,
         _ => false,
     }
+}
+
+/// Waits for an answer of the database. Fails if it does not arrive within `limit`.
+///
+/// Statements that create spans have a time limit of their own.
+pub async fn in_time<T>(
+    limit: Duration,
+    answer: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
+    // On the heap: the future of a new connection is large.
+    let answer = timeout(limit, Box::pin(answer)).await;
+    answer.unwrap_or_else(|_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into())))
 }
 
 /// Returns whether a statement that commits may have had its effect although it failed: the connection

@@ -1,10 +1,12 @@
 //! Pruning of tables: rows whose time is over are deleted, so that no table grows without end.
 
-use std::{io::ErrorKind, time::Duration};
+use std::time::Duration;
 
 use telemetry_common::{exception, semconv};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::info;
+
+use crate::postgres::in_time;
 
 /// The maximum number of rows that one statement deletes.
 pub const PRUNE_LIMIT: u64 = 10_000;
@@ -21,8 +23,7 @@ pub async fn prune<F: Future<Output = sqlx::Result<u64>> + Send>(
     delete: impl Fn() -> F,
 ) {
     loop {
-        let deleted = timeout(ANSWER_TIMEOUT, delete()).await;
-        match deleted.unwrap_or_else(|_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into()))) {
+        match in_time(ANSWER_TIMEOUT, delete()).await {
             Ok(0) => {}
             Ok(pruned) => {
                 info!(

@@ -1,15 +1,15 @@
 //! Tests of the spans and metrics of statements, and of the connection pool, on a real PostgreSQL.
 
-use std::time::Duration;
+use std::{fmt::Debug, io::ErrorKind, time::Duration};
 
 use opentelemetry::{KeyValue, Value, trace::Status};
-use sqlx::{Error, query, query_scalar};
+use sqlx::{Connection, Error, PgConnection, query, query_scalar};
 use telemetry_common::{
     db::{Database, Limits, Session},
     testing::{self, attribute},
 };
 use testbed::{postgres::Postgres, proxy::Proxy};
-use tokio::time::timeout;
+use tokio::select;
 
 async fn database() -> Database {
     let url = database_url().await;
@@ -26,10 +26,10 @@ async fn database_url() -> String {
 const ONE_CONNECTION: Limits = Limits {
     max_connections: 1,
     acquire_timeout: SOON,
-    answer_timeout: Duration::from_millis(500),
+    answer_timeout: SOON,
 };
 
-/// The maximum time to wait for a connection.
+/// The maximum time to wait.
 const SOON: Duration = Duration::from_mins(1);
 
 #[tokio::test]
@@ -92,46 +92,51 @@ async fn session(db: &Database) -> sqlx::Result<i32> {
     session.fetch_one(db.on("SELECT", "sessions")).await
 }
 
+/// A statement that waits as long as [`Lock`] is held.
+const WAIT: &str = "select pg_advisory_lock_shared(7)";
+
+/// A lock that statements of a test wait for.
+struct Lock(PgConnection);
+
+impl Lock {
+    async fn acquire(url: &str) -> Self {
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        let lock = query("select pg_advisory_lock(7)");
+        lock.execute(&mut connection).await.unwrap();
+        Self(connection)
+    }
+
+    /// Runs `work` until one of its statements waits for the lock, then drops it and releases the lock.
+    async fn drop_waiting(mut self, work: impl Future) {
+        let waiting = async {
+            let waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted
+                and database = (select oid from pg_database where datname = current_database())";
+            while query_scalar::<_, i64>(waits)
+                .fetch_one(&mut self.0)
+                .await
+                .unwrap()
+                == 0
+            {}
+        };
+        select! {
+            _ = work => panic!("the statement waits for the lock"),
+            () = waiting => {}
+        }
+        let unlock = query("select pg_advisory_unlock(7)");
+        unlock.execute(&mut self.0).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_dropped_statement_gives_its_connection_back() {
     let url = database_url().await;
     let db = Database::new(url.parse().unwrap(), ONE_CONNECTION, "shop");
     let before = session(&db).await.unwrap();
-    let sleep = query("select pg_sleep(0.3)").execute(db.on("SELECT", "prices"));
-    timeout(Duration::from_millis(100), sleep)
-        .await
-        .unwrap_err();
+    let lock = Lock::acquire(&url).await;
+    let wait = query(WAIT).execute(db.on("SELECT", "prices"));
+    lock.drop_waiting(wait).await;
     // The next statement waits until the server has ended the dropped one.
     assert_eq!(session(&db).await.unwrap(), before);
-}
-
-#[tokio::test]
-async fn a_connection_that_does_not_answer_is_replaced() {
-    let url = database_url().await;
-    let (_, address) = url.rsplit_once('@').unwrap();
-    let (address, name) = address.split_once('/').unwrap();
-    let proxy = Proxy::start(address).unwrap();
-    let url = format!("postgres://postgres@{}/{name}", proxy.address());
-    let db = Database::new(url.parse().unwrap(), ONE_CONNECTION, "shop");
-    for _ in 0..2 {
-        session(&db).await.unwrap();
-        let mut tx = db.begin().await.unwrap();
-        proxy.go_dark();
-        proxy.come_back();
-        let statement = query("select 1").execute(tx.on("SELECT", "prices")).await;
-        assert!(matches!(statement, Err(Error::Io(_))), "{statement:?}");
-    }
-    let (lost, spans) = testing::spans_of(async {
-        session(&db).await.unwrap();
-        proxy.go_dark();
-        proxy.come_back();
-        session(&db).await
-    })
-    .await;
-    assert!(matches!(lost, Err(Error::Io(_))), "{lost:?}");
-    let statements = spans.all_named("SELECT sessions");
-    assert_eq!(attribute(statements[1], "error.type"), Some(&"io".into()));
-    session(&db).await.unwrap();
 }
 
 #[tokio::test]
@@ -144,18 +149,58 @@ async fn a_transaction_that_is_dropped_in_a_statement_is_rolled_back() {
         .await
         .unwrap();
     let before = session(&db).await.unwrap();
+    let lock = Lock::acquire(&url).await;
     let work = async {
         let mut tx = db.begin().await.unwrap();
         let insert = query("insert into prices values (1)");
         insert.execute(tx.on("INSERT", "prices")).await.unwrap();
-        let sleep = query("select pg_sleep(0.3)");
-        sleep.execute(tx.on("SELECT", "prices")).await.unwrap();
+        query(WAIT).execute(tx.on("SELECT", "prices")).await
     };
-    timeout(Duration::from_millis(200), work).await.unwrap_err();
+    lock.drop_waiting(work).await;
     assert_eq!(session(&db).await.unwrap(), before);
     let rows: i64 = query_scalar("select count(*) from prices")
         .fetch_one(db.on("SELECT", "prices"))
         .await
         .unwrap();
     assert_eq!(rows, 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_answer_is_replaced() {
+    let url = database_url().await;
+    let (_, address) = url.rsplit_once('@').unwrap();
+    let (address, name) = address.split_once('/').unwrap();
+    let proxy = Proxy::start(address).unwrap();
+    let url = format!("postgres://postgres@{}/{name}", proxy.address());
+    let limits = Limits {
+        answer_timeout: Duration::from_secs(3),
+        ..ONE_CONNECTION
+    };
+    let db = Database::new(url.parse().unwrap(), limits, "shop");
+    let mut tx = db.begin().await.unwrap();
+    proxy.set_dark(true);
+    proxy.set_dark(false);
+    let statement = query("select 1").execute(tx.on("SELECT", "prices")).await;
+    assert_timed_out(&statement);
+    drop(tx);
+    let (lost, spans) = testing::spans_of(async {
+        session(&db).await.unwrap();
+        proxy.set_dark(true);
+        proxy.set_dark(false);
+        session(&db).await
+    })
+    .await;
+    assert_timed_out(&lost);
+    let statements = spans.all_named("SELECT sessions");
+    assert_eq!(attribute(statements[1], "error.type"), Some(&"io".into()));
+    session(&db).await.unwrap();
+}
+
+#[track_caller]
+fn assert_timed_out<T: Debug>(result: &sqlx::Result<T>) {
+    let is_timeout = |error: &std::io::Error| error.kind() == ErrorKind::TimedOut;
+    assert!(
+        matches!(result, Err(Error::Io(error)) if is_timeout(error)),
+        "{result:?}"
+    );
 }

@@ -89,7 +89,7 @@ impl Kafka {
 
     /// Lets the broker answer no request, or lets it answer again, also those of before. A host that is
     /// lost does not: the cluster cannot be put behind a proxy, because its clients learn its address.
-    pub fn go_dark(&self, is_dark: bool) -> Result<()> {
+    pub fn set_dark(&self, is_dark: bool) -> Result<()> {
         let delay = Duration::from_mins(if is_dark { 60 } else { 0 });
         self.cluster
             .broker_round_trip_time(1, delay)

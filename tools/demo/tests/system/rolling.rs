@@ -128,6 +128,10 @@ async fn a_rolling_restart_under_load_fails_no_request_and_leaves_no_gap() {
         select derived_at - lag(derived_at) over (order by derived_at) as gap from book_details
     ) as gaps";
     let gap = query_number(url, gap).await.unwrap();
+    let delay = "select (extract(epoch from max(derived_at - created_at)) * 1000)::int8
+        from book_details join outbox on key = book_id::text";
+    let delay = query_number(url, delay).await.unwrap();
+    print_figures(gap, delay);
     assert!(gap < MAX_GAP, "no message was processed for {gap} ms");
     for service in bookapps.iter().chain(&backends) {
         service.lock().await.process.signal(Signal::SIGTERM);
@@ -169,4 +173,9 @@ async fn client(apis: &Balancer, is_over: &AtomicBool) -> i64 {
         assert_eq!(list.send().await.unwrap().status(), 200);
     }
     added
+}
+
+#[expect(clippy::print_stderr, reason = "docs/reliability.md has these figures")]
+fn print_figures(gap: i64, delay: i64) {
+    eprintln!("{gap} ms without a processed message, {delay} ms from a request to its details");
 }

@@ -51,7 +51,7 @@ impl Answers {
 async fn postgresql_is_gone() {
     let (system, proxy) = start_behind_proxy("DATABASE_URL").await;
     let before = add_and_wait(&system).await;
-    proxy.go_dark();
+    proxy.set_dark(true);
     let answers = request(&system).await;
     answers.assert_all(&[503, 504]);
     for (service, path, status) in [
@@ -63,7 +63,7 @@ async fn postgresql_is_gone() {
         let url = format!("{}{path}", service.url);
         assert_eq!(status_of(&url).await.unwrap(), status, "{url}");
     }
-    proxy.come_back();
+    proxy.set_dark(false);
     assert_works(&system, before).await;
     inject_failure(&system).await;
 }
@@ -72,23 +72,13 @@ async fn postgresql_is_gone() {
 async fn kafka_is_gone() {
     let system = start_with(|spec| spec).await;
     let kafka = system.mock_kafka().unwrap();
-    let before = add_and_wait(&system).await;
-    kafka.go_dark(true).unwrap();
-    let answers = request(&system).await;
-    answers.assert_all(&[200, 201]);
-    kafka.go_dark(false).unwrap();
-    assert_works(&system, before + answers.adds.len()).await;
+    assert_requests_succeed(&system, |is_dark| kafka.set_dark(is_dark).unwrap()).await;
 }
 
 #[tokio::test]
 async fn the_backend_is_gone() {
     let (system, proxy) = start_behind_proxy("BACKEND_URL").await;
-    let before = add_and_wait(&system).await;
-    proxy.go_dark();
-    let answers = request(&system).await;
-    answers.assert_all(&[200, 201]);
-    proxy.come_back();
-    assert_works(&system, before + answers.adds.len()).await;
+    assert_requests_succeed(&system, |is_dark| proxy.set_dark(is_dark)).await;
     let has_details = || async {
         let list = http()
             .unwrap()
@@ -104,12 +94,7 @@ async fn the_backend_is_gone() {
 #[tokio::test]
 async fn the_collector_is_gone() {
     let (system, proxy) = start_behind_proxy("OTEL_EXPORTER_OTLP_ENDPOINT").await;
-    let before = add_and_wait(&system).await;
-    proxy.go_dark();
-    let answers = request(&system).await;
-    answers.assert_all(&[200, 201]);
-    proxy.come_back();
-    assert_works(&system, before + answers.adds.len()).await;
+    assert_requests_succeed(&system, |is_dark| proxy.set_dark(is_dark)).await;
     let url = format!("{}/books/4711", system.bookapp.url);
     let is_exported = || async {
         let response = http().unwrap().get(&url).send().await.ok()?;
@@ -142,11 +127,11 @@ async fn sentry_is_gone() {
     let before = add_and_wait(&system).await;
     inject_failure(&system).await;
 
-    proxy.go_dark();
+    proxy.set_dark(true);
     // Each read is an event for Sentry.
     let answers = request(&system).await;
     answers.assert_all(&[200, 201, 500]);
-    proxy.come_back();
+    proxy.set_dark(false);
     let received = sentry.events().len();
     let is_reported = || async {
         is_failing(&system).await?;
@@ -158,6 +143,16 @@ async fn sentry_is_gone() {
     let rules = format!("{}/error-injection", system.bookapp.url);
     http().unwrap().delete(&rules).send().await.unwrap();
     assert_works(&system, before + answers.adds.len()).await;
+}
+
+/// Checks that all requests succeed while a dependency is away, and that everything works afterwards.
+async fn assert_requests_succeed(system: &System, set_dark: impl Fn(bool)) {
+    let before = add_and_wait(system).await;
+    set_dark(true);
+    let answers = request(system).await;
+    answers.assert_all(&[200, 201]);
+    set_dark(false);
+    assert_works(system, before + answers.adds.len()).await;
 }
 
 /// Injects a failure of each read of a book. Fails if the rule is not active within 30 s.

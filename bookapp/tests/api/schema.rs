@@ -1,10 +1,16 @@
-//! Tests of the queries on tables with a million rows.
+//! Tests of the schema: the plans of the queries on large tables, and an older binary beside a newer schema.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, rc::Rc};
 
+use book_events::{BOOK_ADDED, PARTITIONS};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use testbed::postgres::{Postgres, execute};
+use testbed::{
+    kafka::Kafka,
+    postgres::{Postgres, execute},
+};
+
+use crate::helpers::spawn_app_on;
 
 /// The tables that grow with the use of the system.
 const TABLES: [&str; 5] = [
@@ -85,4 +91,24 @@ fn queries() -> Vec<(String, usize)> {
         )
     };
     files.map(query).collect()
+}
+
+#[tokio::test]
+async fn an_older_binary_starts_beside_a_newer_schema() {
+    let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
+    execute(
+        &database_url,
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (9999, 'of a newer binary', true, ''::bytea, 0)",
+    )
+    .await
+    .unwrap();
+    let app = spawn_app_on(
+        database_url,
+        Rc::new(Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap()),
+        &[],
+    )
+    .await;
+    app.add_book("Emma", "Jane Austen").await;
+    app.finish().await;
 }
