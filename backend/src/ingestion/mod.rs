@@ -141,7 +141,9 @@ pub async fn prune_ledger(db: &Database, retention: Duration) {
 pub async fn wait_for_schema(db: &Database) {
     let mut is_logged = false;
     loop {
-        match in_time(SCHEMA_TIMEOUT, repository::schema_version(db)).await {
+        // On the heap, because a future that may open a connection is large.
+        let version = Box::pin(repository::schema_version(db));
+        match in_time(SCHEMA_TIMEOUT, version).await {
             Ok(version) if version >= SCHEMA_VERSION => return,
             _ if is_logged => {}
             _ => {

@@ -15,6 +15,16 @@ use testbed::{
 
 use crate::helpers::{SOON, TestApp, proxy_to, spawn_app, spawn_app_on};
 
+/// Returns the process id of the session that leads the relay.
+async fn leader(app: &TestApp) -> Option<i32> {
+    let session = "select max(pid) from pg_locks where locktype = 'advisory' and granted
+        and database = (select oid from pg_database where datname = current_database())";
+    sqlx::query_scalar(session)
+        .fetch_one(&app.pool)
+        .await
+        .unwrap()
+}
+
 /// The time that a new leader waits for the messages of a lost one.
 const TAKEOVER_DELAY: Duration = Duration::from_secs(5);
 
@@ -56,20 +66,11 @@ async fn an_instance_that_drains_lets_another_one_relay() {
     one.add_book("Emma", "Jane Austen").await;
     one.all_sent().await;
     let two = spawn_app_on(one.database_url.clone(), one.kafka.clone(), &[]).await;
-    let leader = async || {
-        let sessions = "select max(pid) from pg_locks where locktype = 'advisory' and granted
-            and database = (select oid from pg_database where datname = current_database())";
-        let leader: Option<i32> = sqlx::query_scalar(sessions)
-            .fetch_one(&two.pool)
-            .await
-            .unwrap();
-        leader
-    };
-    let first = leader().await.expect("the first instance leads");
+    let first = leader(&two).await.expect("the first instance leads");
     // It still serves while another one takes over.
     one.drain.cancel();
     let next = || async {
-        let next = leader().await;
+        let next = leader(&two).await;
         next.is_some_and(|next| next != first).then_some(())
     };
     eventually(SOON, "another instance leads", next)
@@ -128,4 +129,28 @@ async fn a_database_that_is_gone_without_a_word_stops_the_relay_for_seconds_only
     .unwrap();
     app.published(1).await;
     app.finish().await;
+}
+
+#[tokio::test]
+async fn an_instance_that_stops_before_it_sends_leaves_the_messages_of_a_lost_one() {
+    let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
+    execute(
+        &database_url,
+        "update outbox_leadership set has_settled = false;
+         insert into outbox (event_id, topic, key, payload, headers)
+         values ('sent perhaps', 'book.added.v1', '1', '{}', '{}')",
+    )
+    .await
+    .unwrap();
+    let kafka = Rc::new(Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap());
+    let app = spawn_app_on(database_url, kafka.clone(), &[]).await;
+    eventually(SOON, "it leads, and waits", || leader(&app))
+        .await
+        .unwrap();
+    let pool = app.stop().await;
+    let left = "select count(*) from outbox, outbox_leadership
+        where published_at is null and not has_settled";
+    let left: i64 = sqlx::query_scalar(left).fetch_one(&pool).await.unwrap();
+    assert_eq!(left, 1);
+    assert_eq!(kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 0);
 }

@@ -24,7 +24,7 @@ use testbed::{
     postgres::{Postgres, execute},
 };
 
-use crate::helpers::{SOON, TestApp, proxy_to, spawn_app, spawn_app_on};
+use crate::helpers::{SOON, spawn_app, spawn_app_on};
 
 /// The time limit of the relay for the broker's acknowledgement.
 const SEND_TIMEOUT: Duration = Duration::from_secs(4);

@@ -47,8 +47,7 @@ pub async fn in_time<T>(
     limit: Duration,
     answer: impl Future<Output = sqlx::Result<T>>,
 ) -> sqlx::Result<T> {
-    // On the heap: the future of a new connection is large.
-    let answer = timeout(limit, Box::pin(answer)).await;
+    let answer = timeout(limit, answer).await;
     answer.unwrap_or_else(|_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into())))
 }
 

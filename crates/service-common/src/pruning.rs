@@ -23,7 +23,8 @@ pub async fn prune<F: Future<Output = sqlx::Result<u64>> + Send>(
     delete: impl Fn() -> F,
 ) {
     loop {
-        match in_time(ANSWER_TIMEOUT, delete()).await {
+        // On the heap, because a future that may open a connection is large.
+        match in_time(ANSWER_TIMEOUT, Box::pin(delete())).await {
             Ok(0) => {}
             Ok(pruned) => {
                 info!(

@@ -305,10 +305,24 @@ pub fn http() -> Result<reqwest::Client> {
         .build()?)
 }
 
+/// Returns the command that runs cargo.
+///
+/// Cargo sets variables for the program that it runs, and some build scripts run again if these change. They
+/// are removed, or each test of the system would compile the services again.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in names {
+        if name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Builds the binaries of these packages. Returns their paths by name.
 pub fn build(packages: &[&str], profile: &str) -> Result<HashMap<String, PathBuf>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command.args(["build", "--message-format=json-render-diagnostics"]);
     command.args(["--profile", profile]);
     command.args(packages.iter().flat_map(|package| ["--package", package]));

@@ -1,20 +1,13 @@
 //! Runs cargo.
 
-use std::{
-    env,
-    ffi::OsString,
-    process::{Command, Stdio},
-};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-
-fn cargo() -> OsString {
-    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
+use testbed::system::cargo;
 
 /// Runs cargo with these arguments and environment variables. Cargo inherits stdout and stderr.
 pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
-    let mut command = Command::new(cargo());
+    let mut command = cargo();
     command.args(args).envs(env.iter().copied());
     let status = command.status().context("could not run cargo")?;
     ensure!(status.success(), "`cargo {}` failed", args.join(" "));
@@ -23,7 +16,7 @@ pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
 
 /// Runs cargo with these arguments and returns its stdout.
 pub(crate) fn output(args: &[&str]) -> Result<String> {
-    let mut command = Command::new(cargo());
+    let mut command = cargo();
     command.args(args).stderr(Stdio::inherit());
     let output = command.output().context("could not run cargo")?;
     ensure!(output.status.success(), "`cargo {}` failed", args.join(" "));

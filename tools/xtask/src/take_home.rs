@@ -118,7 +118,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn cargo(folder: &Path, args: &[&str]) -> Result<String> {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = testbed::system::cargo();
     cargo.args(args).current_dir(folder);
     let output = cargo
         .stderr(std::process::Stdio::inherit())

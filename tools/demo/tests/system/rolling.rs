@@ -84,6 +84,9 @@ async fn a_rolling_restart_under_load_fails_no_request_and_leaves_no_gap() {
     let drain = |spec: Spec| spec.env("SHUTDOWN_DRAIN_TIME", "1s");
     let backend = drain(dependencies.service_spec("backend", binaries.backend(), &sink));
     let backends = two_of(&backend).await;
+    for service in &backends {
+        wait_for_partitions(service).await;
+    }
     let address = |url: &str| url.trim_start_matches("http://").to_owned();
     let first = address(&backends[0].lock().await.url);
     let to_backend = Proxy::start(&first).unwrap();
@@ -97,8 +100,12 @@ async fn a_rolling_restart_under_load_fails_no_request_and_leaves_no_gap() {
     );
     let is_over = AtomicBool::new(false);
     let restarts = async {
-        for service in bookapps.iter().chain(&backends) {
+        for service in &bookapps {
             restart(service).await;
+        }
+        for service in &backends {
+            restart(service).await;
+            wait_for_partitions(service).await;
         }
         is_over.store(true, Ordering::Relaxed);
     };
@@ -153,6 +160,18 @@ async fn restart(service: &Mutex<Service>) {
     assert!(service.process.wait(SOON).await.unwrap().success());
     service.restart().await.unwrap();
     service.wait_until_ready().await.unwrap();
+}
+
+/// Waits until Kafka has assigned partitions to a worker. A ready worker may have none for some seconds,
+/// because it gets those that another one gives back. If the other one stopped meanwhile, nobody would
+/// process.
+async fn wait_for_partitions(worker: &Mutex<Service>) {
+    let assigned = |line: &str| {
+        let is_assigned = line.contains("partitions assigned") && !line.contains("\"0 partitions");
+        is_assigned.then_some(())
+    };
+    let worker = worker.lock().await;
+    worker.process.line(SOON, assigned).await.unwrap();
 }
 
 /// Adds books and lists them until the restarts are over. Fails if a request fails. Returns the number
