@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 use service_common::settings::ServiceConfig;
 use telemetry_common::kafka::TraceRelation;
 
+use crate::dead_letters;
+
 /// The worker: consumes book events, derives details of the books and serves them over HTTP.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -27,23 +29,20 @@ pub struct Config {
     #[arg(long, env, default_value = "link", value_name = "RELATION")]
     pub kafka_trace_relation: TraceRelation,
 
-    /// Retention time of the ids of processed events. It must be longer than messages and dead letters are
-    /// kept in Kafka: an event that is delivered later is processed again.
+    /// Retention time of the ids of processed events. An event that is delivered later is processed again,
+    /// which derives the same details.
     #[arg(long, env, default_value = "30d", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub ledger_retention: Duration,
 }
 
 /// The commands of the binary, in addition to running the service.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Check the readiness of the running service: exit code 0 if it is ready, otherwise 1.
     Healthcheck,
     /// Print the OpenAPI document of the API.
     Openapi,
-    /// Replay dead letters: send each one that was not replayed before to its original topic.
-    ReplayDeadLetters {
-        /// List the dead letters without sending them.
-        #[arg(long)]
-        dry_run: bool,
-    },
+    /// List, show, replay or discard dead letters: messages that could not be processed.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::commands::Command),
 }

@@ -1,8 +1,9 @@
 //! The worker: consumes book events, derives details of the books and serves them over HTTP.
 //!
 //! Modules, in the order of a message:
-//! - [`consumer`]: receives messages and acknowledges or dead-letters them; it does not read books
+//! - [`consumer`]: receives messages and acknowledges them; it does not read books
 //! - [`ingestion`]: derives and stores the details of a book; it does not depend on Kafka
+//! - [`dead_letters`]: the messages that cannot be processed, and the commands for them
 //! - [`details`]: the stored details and their HTTP API
 //! - [`openapi`]: the OpenAPI document of that API
 //! - [`app`]: the routes and their layers
@@ -10,6 +11,7 @@
 pub mod app;
 pub mod config;
 pub mod consumer;
+pub mod dead_letters;
 pub mod details;
 mod error;
 mod health;
@@ -28,7 +30,7 @@ use service_common::{
     server::serve,
 };
 use telemetry_common::{db::Database, sentry::isolate, task::JoinSet};
-use tokio::net::TcpListener;
+use tokio::{join, net::TcpListener};
 
 use crate::{config::Config, consumer::Consumer, health::Ready};
 
@@ -86,9 +88,7 @@ impl App {
         tasks.spawn(isolate(async move {
             let ready = async {
                 ingestion::wait_for_schema(&db).await;
-                kafka
-                    .create_topics(&consumer::TOPICS, book_events::PARTITIONS)
-                    .await
+                kafka.create_topics(&consumer::TOPICS).await
             };
             match stopping.run_until_cancelled(ready).await {
                 Some(ready) => ready?,
@@ -107,11 +107,16 @@ impl App {
                 Ok(())
             }));
         }
-        let (retention, db, stopping) = (self.config.ledger_retention, self.db, stop.clone());
+        let ledger_retention = self.config.ledger_retention;
+        let letter_retention = self.config.service.kafka.kafka_dead_letter_retention;
+        let (db, stopping) = (self.db, stop.clone());
         tasks.spawn(isolate(async move {
             let pruning = async {
                 ingestion::wait_for_schema(&db).await;
-                ingestion::prune_ledger(&db, retention).await;
+                join!(
+                    ingestion::prune_ledger(&db, ledger_retention),
+                    dead_letters::prune_handled(&db, letter_retention)
+                );
             };
             stopping.run_until_cancelled(pruning).await;
             Ok(())

@@ -4,24 +4,25 @@ use std::process::ExitCode;
 
 use backend::{
     config::{Command, Config},
-    consumer,
+    dead_letters::commands,
 };
 use service_common::{health, lifecycle, openapi, settings};
 use telemetry_common::service;
 
 fn main() -> ExitCode {
     let config: Config = settings::read();
-    match config.command {
+    match config.command.clone() {
         Some(Command::Healthcheck) => health::check(config.service.listen_addr),
         Some(Command::Openapi) => openapi::print(&backend::openapi::document()),
-        Some(Command::ReplayDeadLetters { dry_run }) => {
+        Some(Command::DeadLetters(command)) => {
+            config.service.check();
             let process = config.service.command_process(service!());
             lifecycle::main(process, |shutdown| {
-                consumer::replay(config.clone(), dry_run, shutdown.stop)
+                commands::run(config.clone(), command, shutdown.stop)
             })
         }
         None => {
-            settings::require(config.service.postgres.options());
+            config.service.check();
             let process = config.service.service_process(service!());
             lifecycle::main(process, |shutdown| backend::run(config.clone(), shutdown))
         }

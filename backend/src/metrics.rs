@@ -1,7 +1,7 @@
 //! The instruments of this service. Ids are attributes of spans and never of metrics, because of
 //! their cardinality.
 
-use book_events::BookAdded;
+use book_events::BookEvent;
 use jiff::Timestamp;
 use opentelemetry::{
     KeyValue,
@@ -43,7 +43,7 @@ impl Metrics {
                 .f64_histogram("bookapp.ingestion.delay")
                 .with_unit("s")
                 .with_boundaries(DELAY_BOUNDARIES.to_vec())
-                .with_description("Time from inserting a book to inserting its details. It compares the clocks of two services")
+                .with_description("Time from a change of a book to that of its details. It compares the clocks of two services")
                 .build(),
         };
         for kind in IngestionError::KINDS {
@@ -55,7 +55,7 @@ impl Metrics {
     }
 
     /// Records the ingestion delay of an event. Call it after the details are committed.
-    pub(crate) fn ingested(&self, event: &BookAdded) {
+    pub(crate) fn ingested(&self, event: &BookEvent) {
         // The clock of the other service may be ahead, so the difference may be negative.
         let delay = Timestamp::now().duration_since(event.occurred_at);
         self.ingestion_delay

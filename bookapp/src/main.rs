@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Some(Command::Healthcheck) => health::check(config.service.listen_addr),
         Some(Command::Openapi) => openapi::print(&bookapp::openapi::document()),
         None => {
-            settings::require(config.service.postgres.options());
+            config.service.check();
             let process = config.service.service_process(service!());
             lifecycle::main(process, |shutdown| bookapp::run(config.clone(), shutdown))
         }

@@ -19,7 +19,7 @@ def dashboard():
                 (quantile(0.5, "bookapp_ingestion_delay_seconds"), "p50"),
                 (quantile(0.95, "bookapp_ingestion_delay_seconds"), "p95"),
                 (quantile(0.99, "bookapp_ingestion_delay_seconds"), "p99"),
-                about="Time from inserting a book to committing its details. A rise means that the"
+                about="Time from a change of a book to that of its details. A rise means that the"
                 " outbox or the worker has a backlog.",
                 width=12,
             ),
@@ -90,6 +90,38 @@ def dashboard():
                 ),
                 about="Retries and dead letters per second. The worker retries transient errors"
                 " and sends messages with permanent errors to the dead-letter topic.",
+            ),
+        ),
+        row(
+            "Dead letters",
+            series(
+                "Dead letters in Kafka",
+                "short",
+                (
+                    'sum by (topic) (kafka_partition_current_offset{topic=~".*dead-letter"}'
+                    " - kafka_partition_oldest_offset)",
+                    "{{topic}}",
+                ),
+                about="Dead letters that Kafka keeps, handled or not. `backend dead-letters list`"
+                " lists those that nobody has replayed or discarded.",
+                width=12,
+            ),
+            series(
+                "Dead letters since the start of the worker",
+                "short",
+                (
+                    "sum by (error_type) (bookapp_consumer_dead_letters_total)",
+                    "{{error_type}}",
+                ),
+                about="Dead letters by the reason why the last attempt failed. The reasons have"
+                " different remedies: see the runbook DeadLetters.",
+                width=12,
+            ),
+            lines(
+                "Dead letters: logs",
+                '{service_name="backend"} |= "dead letter"',
+                about="The attempts whose messages became dead letters, and what people did with"
+                " these. A record leads to its trace.",
             ),
         ),
         row(

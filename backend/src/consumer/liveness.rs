@@ -2,23 +2,25 @@
 //! record it.
 
 use std::{
+    mem,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use rdkafka::{
-    ClientContext,
+    ClientContext, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance},
     statistics::Statistics,
 };
 use service_common::health::Heartbeat;
 use telemetry_common::exception;
+use tokio::sync::Notify;
 use tracing::info;
 
-use super::lag::Lag;
+use super::{lag::Lag, partitions::PartitionId};
 
 /// The maximum time between two polls of the consumer loop. It is longer than any statement
 /// timeout.
@@ -31,6 +33,40 @@ pub struct Liveness {
     /// The polls of the consumer loop; empty before the first one.
     polls: Arc<OnceLock<Heartbeat>>,
     lag: Lag,
+    pub(super) revoked: Revoked,
+}
+
+/// The partitions that Kafka has taken from this worker since the consumer loop last asked.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Revoked {
+    partitions: Arc<Mutex<Vec<PartitionId>>>,
+    notify: Arc<Notify>,
+}
+
+impl Revoked {
+    fn add(&self, partitions: &TopicPartitionList) {
+        let elements = partitions.elements();
+        let elements = elements.iter();
+        self.get()
+            .extend(elements.map(|one| (one.topic().to_owned(), one.partition())));
+        self.notify.notify_one();
+    }
+
+    /// Waits until partitions were revoked.
+    pub(super) async fn notified(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Returns the revoked partitions.
+    pub(super) fn take(&self) -> Vec<PartitionId> {
+        mem::take(&mut *self.get())
+    }
+
+    fn get(&self) -> MutexGuard<'_, Vec<PartitionId>> {
+        self.partitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Default for Liveness {
@@ -39,6 +75,7 @@ impl Default for Liveness {
             joined: Arc::default(),
             polls: Arc::default(),
             lag: Lag::register(),
+            revoked: Revoked::default(),
         }
     }
 }
@@ -92,6 +129,7 @@ impl ConsumerContext for Liveness {
                 }
             }
             Rebalance::Revoke(partitions) => {
+                self.revoked.add(partitions);
                 info!(name: "bookapp.consumer.partitions.revoked", "{} partitions revoked", partitions.count());
             }
             Rebalance::Error(error) => {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use telemetry_common::db::Database;
 use utoipa::ToSchema;
 
-/// The details that the worker derived from a book after it was added.
+/// The details that the worker derived from a book. They follow each change of the book.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Details {
     /// Id of the book.

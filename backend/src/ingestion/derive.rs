@@ -57,6 +57,7 @@ mod tests {
     #[test]
     fn a_book_is_described_by_its_title_and_author() {
         let book = Book {
+            version: 1,
             title: "The Lord of the Rings".to_owned(),
             author: "J. R. R. Tolkien".to_owned(),
         };

@@ -1,11 +1,16 @@
-//! Ingestion of an added book: reads the book, derives its details and stores them, once per event.
+//! Ingestion of the events of books: reads the book as it is now, derives its details and stores them, once
+//! per event. The details of a book that no longer exists are deleted.
+//!
+//! So events may be delivered twice, or out of order: the last one that is processed finds the newest
+//! version of the book. Two workers may process events of one book at the same time only if one of them has
+//! lost its partition; then the newer version of the book wins.
 
 mod derive;
 mod repository;
 
 use std::time::Duration;
 
-use book_events::{BOOK_ID, BookAdded, DecodeError};
+use book_events::{BOOK_ID, BookEvent, DecodeError};
 use service_common::{
     fault_injection::InjectedFault,
     postgres::{in_time, is_transient},
@@ -18,19 +23,19 @@ use tracing::{info, instrument, warn};
 use crate::details;
 
 /// The version of the newest migration that this code needs.
-const SCHEMA_VERSION: i64 = 5;
+const SCHEMA_VERSION: i64 = 10;
 /// The time limit for reading the version of the schema.
 const SCHEMA_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The outcome of ingesting an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ingested {
-    /// The details were stored.
+    /// The details of the book were derived and stored.
     Derived,
+    /// The book no longer exists, so its details were deleted.
+    Deleted,
     /// The event was delivered again and has no effect.
     Duplicate,
-    /// The book no longer exists, so it has no details.
-    Skipped,
 }
 
 /// The reason why an event could not be ingested.
@@ -96,7 +101,7 @@ impl IngestionError {
 /// Ingests one event. The details and the id of the event, in the table `ledger`, are committed in
 /// one transaction.
 #[instrument(name = "ingestion.enrich", skip_all, fields({ BOOK_ID } = event.book_id))]
-pub async fn enrich(db: &Database, event: &BookAdded) -> Result<Ingested, IngestionError> {
+pub async fn enrich(db: &Database, event: &BookEvent) -> Result<Ingested, IngestionError> {
     let book_id = event.book_id;
     let ingested = derive_once(db, event)
         .await
@@ -109,24 +114,25 @@ pub async fn enrich(db: &Database, event: &BookAdded) -> Result<Ingested, Ingest
         Ingested::Duplicate => {
             info!(name: "bookapp.book.ingested_before", { { BOOK_ID } = book_id }, "duplicate event of book {book_id} ignored");
         }
-        Ingested::Skipped => {
-            info!(name: "bookapp.book.skipped", { { BOOK_ID } = book_id }, "event of book {book_id} skipped, because the book was removed");
+        Ingested::Deleted => {
+            info!(name: "bookapp.book.details.deleted", { { BOOK_ID } = book_id }, "details of book {book_id} deleted, because the book was removed");
         }
     }
     Ok(ingested)
 }
 
-async fn derive_once(db: &Database, event: &BookAdded) -> sqlx::Result<Ingested> {
+async fn derive_once(db: &Database, event: &BookEvent) -> sqlx::Result<Ingested> {
     let mut tx = db.begin().await?;
     if !repository::insert_event(&mut tx, &event.event_id.to_string()).await? {
         return Ok(Ingested::Duplicate);
     }
-    let ingested = match repository::book(&mut tx, event.book_id).await? {
-        Some(book) => {
-            details::repository::put(&mut tx, &derive::details(event.book_id, &book)).await?;
-            Ingested::Derived
-        }
-        None => Ingested::Skipped,
+    let ingested = if let Some(book) = repository::book(&mut tx, event.book_id).await? {
+        let derived = derive::details(event.book_id, &book);
+        details::repository::put(&mut tx, &derived, book.version).await?;
+        Ingested::Derived
+    } else {
+        details::repository::delete(&mut tx, event.book_id).await?;
+        Ingested::Deleted
     };
     tx.commit().await?;
     Ok(ingested)

@@ -6,9 +6,10 @@ use service_common::pruning::PRUNE_LIMIT;
 use sqlx::{query, query_as, query_scalar};
 use telemetry_common::db::{Database, Session};
 
-/// The fields of a book from which details are derived.
+/// The fields of a book from which details are derived, and its version.
 #[derive(Clone, Debug)]
 pub(super) struct Book {
+    pub(super) version: i32,
     pub(super) title: String,
     pub(super) author: String,
 }
@@ -54,7 +55,7 @@ pub(super) async fn book<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<Opti
     query_as!(
         Book,
         "
-        select title, author
+        select version, title, author
         from books
         where id = $1
         for key share

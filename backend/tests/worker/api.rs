@@ -1,6 +1,6 @@
 //! Tests of the HTTP API of the details.
 
-use book_events::BookAdded;
+use book_events::BookEvent;
 use serde_json::{Value, json};
 
 use crate::helpers::spawn_worker;
@@ -10,7 +10,7 @@ async fn details_are_returned_in_the_order_of_their_ids() {
     let worker = spawn_worker().await;
     for id in [3, 1] {
         worker
-            .publish(&BookAdded::now(id, "load-42".to_owned()))
+            .publish(&BookEvent::added(id, "load-42".to_owned()))
             .await;
     }
     worker.wait_for_rows("book_details", 2).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backend::{App, config::Config};
-use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded, PARTITIONS};
+use book_events::{BOOK_ADDED, BOOK_EVENTS, BOOK_EVENTS_DEAD_LETTER, BookEvent};
 use clap::Parser;
 use rdkafka::{
     ClientConfig,
@@ -13,7 +13,7 @@ use rdkafka::{
 use reqwest::Response;
 use serde_json::Value;
 use service_common::lifecycle::Shutdown;
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use telemetry_common::{kafka, testing};
 use testbed::{InProcess, eventually, kafka::Kafka, postgres::Postgres};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,7 @@ pub(crate) const SOON: Duration = Duration::from_mins(1);
 pub(crate) struct TestWorker {
     pub(crate) url: String,
     pub(crate) pool: PgPool,
+    database_url: String,
     pub(crate) kafka: Kafka,
     producer: kafka::Producer,
     http: reqwest::Client,
@@ -39,8 +40,17 @@ pub(crate) async fn spawn_worker() -> TestWorker {
 
 /// Starts the worker on a given database.
 pub(crate) async fn spawn_worker_on(database_url: String) -> TestWorker {
+    spawn_worker_with(database_url, kafka()).await
+}
+
+/// Starts Kafka with the topics of the worker.
+pub(crate) fn kafka() -> Kafka {
+    Kafka::start(&[BOOK_EVENTS, BOOK_EVENTS_DEAD_LETTER, BOOK_ADDED]).unwrap()
+}
+
+/// Starts the worker on a given database and Kafka.
+pub(crate) async fn spawn_worker_with(database_url: String, kafka: Kafka) -> TestWorker {
     testing::install();
-    let kafka = Kafka::start(&[BOOK_ADDED, BOOK_ADDED_DEAD_LETTER], PARTITIONS).unwrap();
     let config = Config::try_parse_from([
         "backend",
         "--listen-addr=127.0.0.1:0",
@@ -65,6 +75,7 @@ pub(crate) async fn spawn_worker_on(database_url: String) -> TestWorker {
     TestWorker {
         url,
         pool: running.pool.clone(),
+        database_url,
         kafka,
         producer,
         http,
@@ -73,13 +84,21 @@ pub(crate) async fn spawn_worker_on(database_url: String) -> TestWorker {
 }
 
 impl TestWorker {
-    /// Returns the settings for a command that uses the same Kafka.
-    pub(crate) fn config(&self) -> Config {
-        let kafka = format!(
-            "--kafka-bootstrap-servers={}",
-            self.kafka.bootstrap_servers()
-        );
-        Config::try_parse_from(["backend", &kafka]).unwrap()
+    /// Runs the command `backend dead-letters` with these arguments. Returns its exit code, and what it
+    /// printed to stdout and to stderr.
+    pub(crate) async fn dead_letters(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_backend"));
+        command.args(["dead-letters"]).args(args).env_clear();
+        command.env("DATABASE_URL", &self.database_url);
+        command.env("KAFKA_BOOTSTRAP_SERVERS", self.kafka.bootstrap_servers());
+        command.env("OTEL_SDK_DISABLED", "true");
+        let output = command.output().await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {
@@ -97,8 +116,8 @@ impl TestWorker {
     }
 
     /// Publishes an event as bookapp does, with the trace context of the current span.
-    pub(crate) async fn publish(&self, event: &BookAdded) {
-        let created = kafka::create_span(BOOK_ADDED, Some(&event.book_id.to_string()), None);
+    pub(crate) async fn publish(&self, event: &BookEvent) {
+        let created = kafka::create_span(BOOK_EVENTS, Some(&event.book_id.to_string()), None);
         let headers = OwnedHeaders::from(&kafka::Headers::of(&created));
         let value = serde_json::to_vec(event).unwrap();
         self.send(&event.book_id.to_string(), Some(&value), headers)
@@ -107,7 +126,18 @@ impl TestWorker {
 
     /// Sends a message to the topic of book events.
     pub(crate) async fn send(&self, key: &str, value: Option<&[u8]>, headers: OwnedHeaders) {
-        let mut record = FutureRecord::to(BOOK_ADDED).key(key).headers(headers);
+        self.send_to(BOOK_EVENTS, key, value, headers).await;
+    }
+
+    /// Sends a message to a topic.
+    pub(crate) async fn send_to(
+        &self,
+        topic: &str,
+        key: &str,
+        value: Option<&[u8]>,
+        headers: OwnedHeaders,
+    ) {
+        let mut record = FutureRecord::to(topic).key(key).headers(headers);
         record.payload = value;
         let context = Span::current().context();
         self.producer
@@ -122,7 +152,7 @@ impl TestWorker {
             key: "mark",
             value: Some("kept"),
         };
-        let created = kafka::create_span(BOOK_ADDED, Some("7"), None);
+        let created = kafka::create_span(BOOK_EVENTS, Some("7"), None);
         let headers = OwnedHeaders::from(&kafka::Headers::of(&created)).insert(mark);
         self.send("7", value, headers).await;
     }
@@ -130,10 +160,30 @@ impl TestWorker {
     /// Waits for the first dead letter, and returns it.
     pub(crate) async fn dead_letter(&self) -> OwnedMessage {
         self.kafka
-            .messages(BOOK_ADDED_DEAD_LETTER, 1)
+            .messages(BOOK_EVENTS_DEAD_LETTER, 1)
             .await
             .unwrap()
             .remove(0)
+    }
+
+    /// Makes the database reject the details of one book, with this SQLSTATE.
+    pub(crate) async fn reject_details(&self, sqlstate: &str, book_id: &str) {
+        let trigger = format!(
+            "create function refuse() returns trigger language plpgsql as
+             $$ begin if new.book_id = {book_id} then
+                raise exception 'refused' using errcode = '{sqlstate}';
+             end if; return new; end $$;
+             create trigger refuse before insert on book_details
+             for each row execute function refuse();"
+        );
+        let trigger = sqlx::raw_sql(AssertSqlSafe(trigger));
+        trigger.execute(&self.pool).await.unwrap();
+    }
+
+    /// Makes the database accept all details again.
+    pub(crate) async fn accept_details(&self) {
+        let drop = sqlx::raw_sql("drop trigger refuse on book_details");
+        drop.execute(&self.pool).await.unwrap();
     }
 
     /// Returns the number of rows in a table.

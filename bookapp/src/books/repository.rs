@@ -1,6 +1,6 @@
 //! The table `books`.
 
-use sqlx::{query, query_as, query_scalar};
+use sqlx::{query_as, query_scalar};
 use telemetry_common::db::Session;
 
 use super::{Book, BookPatch, BookStatus, NewBook};
@@ -46,36 +46,43 @@ pub(super) async fn insert_all<'c>(
     .await
 }
 
-/// Updates the fields that the patch contains. Returns the number of updated books.
+/// Updates the fields that the patch contains. Returns the new version of the book, if the book exists.
 pub(super) async fn update<'c>(
     db: impl Session<'c>,
     id: i32,
     patch: &BookPatch,
-) -> sqlx::Result<u64> {
-    let updated = query!(
+) -> sqlx::Result<Option<i32>> {
+    query_scalar!(
         r#"
         update books
         set title = coalesce($2, title),
             author = coalesce($3, author),
-            status = coalesce($4, status)
+            status = coalesce($4, status),
+            version = version + 1
         where id = $1
+        returning version
         "#,
         id,
         patch.title,
         patch.author,
         patch.status as Option<BookStatus>
     )
-    .execute(db.on("UPDATE", "books"))
-    .await?;
-    Ok(updated.rows_affected())
+    .fetch_optional(db.on("UPDATE", "books"))
+    .await
 }
 
-/// Deletes a book. Returns the number of deleted books.
-pub(super) async fn delete<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<u64> {
-    let deleted = query!("delete from books where id = $1", id)
-        .execute(db.on("DELETE", "books"))
-        .await?;
-    Ok(deleted.rows_affected())
+/// Deletes a book. Returns the version that the removal gives it, if the book exists.
+pub(super) async fn delete<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<Option<i32>> {
+    query_scalar!(
+        r#"
+        delete from books
+        where id = $1
+        returning version + 1 as "version!"
+        "#,
+        id
+    )
+    .fetch_optional(db.on("DELETE", "books"))
+    .await
 }
 
 /// Returns at most `limit` books with ids greater than `after`, in the order of their ids.

@@ -1,7 +1,7 @@
-//! The operations on books. A new book and its event are committed in one transaction.
+//! The operations on books. Each change and its event are committed in one transaction.
 
 use backend_client::types::Details;
-use book_events::{BOOK_ID, BookAdded};
+use book_events::{BOOK_ID, BookEvent, Change};
 use serde::Serialize;
 use telemetry_common::{RequestId, db::Transaction};
 use tracing::{Span, field::Empty, info, instrument};
@@ -80,21 +80,21 @@ struct Inserted {
     is_repeated: bool,
 }
 
-/// The reason why books were not inserted.
-enum InsertError {
+/// The reason why nothing was written, or may not have been.
+enum WriteError {
     KeyReused,
     /// A statement failed, so nothing happened.
     Statement(sqlx::Error),
     Commit(sqlx::Error),
 }
 
-impl From<sqlx::Error> for InsertError {
+impl From<sqlx::Error> for WriteError {
     fn from(error: sqlx::Error) -> Self {
         Self::Statement(error)
     }
 }
 
-impl InsertError {
+impl WriteError {
     fn into_api_error(self, action: &'static str) -> ApiError {
         match self {
             Self::KeyReused => ApiError::KeyReused,
@@ -108,13 +108,13 @@ async fn insert_with_event(
     app: &AppState,
     book: &NewBook,
     request: Option<KeyedRequest>,
-) -> Result<Inserted, InsertError> {
+) -> Result<Inserted, WriteError> {
     let mut tx = app.db.begin().await?;
     if let Some(repeated) = claim(&mut tx, request.as_ref()).await? {
         return Ok(repeated);
     }
     let id = repository::insert(&mut tx, book).await?;
-    outbox::enqueue(&mut tx, &BookAdded::now(id, request_id())).await?;
+    outbox::enqueue(&mut tx, &BookEvent::added(id, request_id())).await?;
     commit(tx, request, vec![id]).await
 }
 
@@ -122,7 +122,7 @@ async fn insert_all_with_events(
     app: &AppState,
     books: &[NewBook],
     request: Option<KeyedRequest>,
-) -> Result<Inserted, InsertError> {
+) -> Result<Inserted, WriteError> {
     let mut tx = app.db.begin().await?;
     if let Some(repeated) = claim(&mut tx, request.as_ref()).await? {
         return Ok(repeated);
@@ -130,7 +130,7 @@ async fn insert_all_with_events(
     let ids = repository::insert_all(&mut tx, books).await?;
     let events: Vec<_> = ids
         .iter()
-        .map(|id| BookAdded::now(*id, request_id()))
+        .map(|id| BookEvent::added(*id, request_id()))
         .collect();
     outbox::enqueue_all(&mut tx, &events).await?;
     commit(tx, request, ids).await
@@ -140,7 +140,7 @@ async fn insert_all_with_events(
 async fn claim(
     tx: &mut Transaction,
     request: Option<&KeyedRequest>,
-) -> Result<Option<Inserted>, InsertError> {
+) -> Result<Option<Inserted>, WriteError> {
     let Some(request) = request else {
         return Ok(None);
     };
@@ -150,7 +150,7 @@ async fn claim(
             ids,
             is_repeated: true,
         })),
-        Claim::Reused => Err(InsertError::KeyReused),
+        Claim::Reused => Err(WriteError::KeyReused),
     }
 }
 
@@ -159,11 +159,11 @@ async fn commit(
     mut tx: Transaction,
     request: Option<KeyedRequest>,
     ids: Vec<i32>,
-) -> Result<Inserted, InsertError> {
+) -> Result<Inserted, WriteError> {
     if let Some(request) = request {
         request.store(&mut tx, &ids).await?;
     }
-    tx.commit().await.map_err(InsertError::Commit)?;
+    tx.commit().await.map_err(WriteError::Commit)?;
     Ok(Inserted {
         ids,
         is_repeated: false,
@@ -216,31 +216,62 @@ pub(crate) async fn get(app: &AppState, id: i32) -> Result<Book, ApiError> {
 /// Changes a book. Returns the number of changed books.
 #[instrument(name = "books.change", skip_all, fields({ BOOK_ID } = id))]
 pub(crate) async fn change(app: &AppState, id: i32, patch: BookPatch) -> Result<u64, ApiError> {
-    let failed = ApiError::commit("change the book");
-    let changed = repository::update(&app.db, id, &patch)
+    update_with_event(app, id, &patch)
         .await
-        .map_err(failed)
-        .inspect_err(ApiError::mark_span)?;
-    if changed == 0 {
-        return Err(ApiError::NotFound { id });
-    }
+        .map_err(|error| error.into_api_error("change the book"))
+        .inspect_err(ApiError::mark_span)?
+        .ok_or(ApiError::NotFound { id })?;
+    app.outbox.wake();
     info!(name: "bookapp.book.changed", { { BOOK_ID } = id }, "book {id} changed");
-    Ok(changed)
+    Ok(1)
 }
 
-/// Removes a book and its details.
+/// Removes a book. The worker removes its details.
 #[instrument(name = "books.remove", skip_all, fields({ BOOK_ID } = id))]
 pub(crate) async fn remove(app: &AppState, id: i32) -> Result<(), ApiError> {
-    let failed = ApiError::commit("remove the book");
-    let removed = repository::delete(&app.db, id)
+    delete_with_event(app, id)
         .await
-        .map_err(failed)
-        .inspect_err(ApiError::mark_span)?;
-    if removed == 0 {
-        return Err(ApiError::NotFound { id });
-    }
+        .map_err(|error| error.into_api_error("remove the book"))
+        .inspect_err(ApiError::mark_span)?
+        .ok_or(ApiError::NotFound { id })?;
+    app.outbox.wake();
     info!(name: "bookapp.book.removed", { { BOOK_ID } = id }, "book {id} removed");
     Ok(())
+}
+
+/// Returns `None` if the book does not exist.
+async fn update_with_event(
+    app: &AppState,
+    id: i32,
+    patch: &BookPatch,
+) -> Result<Option<()>, WriteError> {
+    let mut tx = app.db.begin().await?;
+    let version = repository::update(&mut tx, id, patch).await?;
+    commit_with_event(tx, Change::Changed, id, version).await
+}
+
+/// Returns `None` if the book does not exist.
+async fn delete_with_event(app: &AppState, id: i32) -> Result<Option<()>, WriteError> {
+    let mut tx = app.db.begin().await?;
+    let version = repository::delete(&mut tx, id).await?;
+    commit_with_event(tx, Change::Removed, id, version).await
+}
+
+/// Inserts the event of a change and commits both. `version` is the version of the book since the change,
+/// or `None` if there is no such book: then nothing happens, and it returns `None`.
+async fn commit_with_event(
+    mut tx: Transaction,
+    change: Change,
+    id: i32,
+    version: Option<i32>,
+) -> Result<Option<()>, WriteError> {
+    let Some(version) = version else {
+        return Ok(None);
+    };
+    let event = BookEvent::now(change, id, version, request_id());
+    outbox::enqueue(&mut tx, &event).await?;
+    tx.commit().await.map_err(WriteError::Commit)?;
+    Ok(Some(()))
 }
 
 /// Returns the details that the worker derived from one book.

@@ -1,6 +1,6 @@
 //! Fault rules: their fields and their validation.
 
-use book_events::BOOK_ADDED;
+use book_events::BOOK_EVENTS;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use service_common::fault_injection::{FaultKind, PROCESS};
@@ -92,8 +92,8 @@ impl Fault {
         } else {
             to_axum_syntax(&self.endpoint_pattern)
         };
-        if is_message && self.endpoint_pattern != BOOK_ADDED {
-            return invalid("endpoint_pattern", "must be the topic book.added.v1");
+        if is_message && self.endpoint_pattern != BOOK_EVENTS {
+            return invalid("endpoint_pattern", "must be the topic book.events.v1");
         }
         if !is_message && !self.endpoint_pattern.starts_with('/') {
             return invalid("endpoint_pattern", "must begin with /");

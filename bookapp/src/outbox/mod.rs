@@ -13,8 +13,8 @@ mod sender;
 
 use std::{sync::Arc, time::Duration};
 
-use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded};
-use service_common::pruning::prune;
+use book_events::{BOOK_EVENTS, BookEvent};
+use service_common::{kafka::Topic, pruning::prune};
 use telemetry_common::{
     db::{Database, Transaction},
     kafka::{self, Headers},
@@ -26,8 +26,11 @@ use tracing::{Instrument, Span};
 pub use relay::Relay;
 use repository::NewRow;
 
-/// The topic that this service writes to, and the dead-letter topic of its messages.
-pub const TOPICS: [&str; 2] = [BOOK_ADDED, BOOK_ADDED_DEAD_LETTER];
+/// The topic that this service writes to.
+const TOPICS: [Topic; 1] = [Topic {
+    name: BOOK_EVENTS,
+    has_dead_letters: false,
+}];
 
 /// Notifies the relay of this process of new rows. The relay finds rows of other instances by
 /// polling.
@@ -47,7 +50,7 @@ pub(crate) async fn prune_sent(db: &Database, retention: Duration) {
 }
 
 /// Inserts an event in the caller's transaction, with its trace context.
-pub(crate) async fn enqueue(tx: &mut Transaction, event: &BookAdded) -> sqlx::Result<()> {
+pub(crate) async fn enqueue(tx: &mut Transaction, event: &BookEvent) -> sqlx::Result<()> {
     let (span, row) = create(event);
     let insert = async {
         let inserted = repository::insert(tx, &[row]).await;
@@ -57,23 +60,23 @@ pub(crate) async fn enqueue(tx: &mut Transaction, event: &BookAdded) -> sqlx::Re
 }
 
 /// Inserts events in the caller's transaction with one statement. Each event has its own span.
-pub(crate) async fn enqueue_all(tx: &mut Transaction, events: &[BookAdded]) -> sqlx::Result<()> {
+pub(crate) async fn enqueue_all(tx: &mut Transaction, events: &[BookEvent]) -> sqlx::Result<()> {
     let rows: Vec<_> = events.iter().map(|event| create(event).1).collect();
     repository::insert(tx, &rows).await
 }
 
 /// Returns the span that creates the message, and the row that carries the context of that span.
-fn create(event: &BookAdded) -> (Span, NewRow) {
+fn create(event: &BookEvent) -> (Span, NewRow) {
     let key = event.book_id.to_string();
     let event_id = event.event_id.to_string();
-    let span = kafka::create_span(BOOK_ADDED, Some(&key), Some(&event_id));
+    let span = kafka::create_span(BOOK_EVENTS, Some(&key), Some(&event_id));
     let headers = Headers::of(&span).with("content-type", "application/json");
     let payload = serde_json::to_value(event).expect("an event is JSON");
     (
         span,
         NewRow {
             event_id,
-            topic: BOOK_ADDED,
+            topic: BOOK_EVENTS,
             key,
             payload,
             headers,

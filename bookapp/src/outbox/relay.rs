@@ -117,7 +117,7 @@ impl Relay {
         }
         info!(name: "bookapp.outbox.relay.elected", "this instance became the leader of the outbox relay");
         let kafka = &self.config.service.kafka;
-        let topics = kafka.create_topics(&TOPICS, book_events::PARTITIONS);
+        let topics = kafka.create_topics(&TOPICS);
         self.wait_for(connection, topics).await??;
         let may_be_sending = !leadership::predecessor_has_settled(connection).await?;
         if may_be_sending && is_pending(connection, &[]).await? {

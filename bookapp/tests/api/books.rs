@@ -1,6 +1,6 @@
 //! Tests of adding, reading, changing, removing and listing books.
 
-use book_events::BookAdded;
+use book_events::BookEvent;
 use opentelemetry::trace::Status;
 use rdkafka::Message;
 use serde_json::{Value, json};
@@ -115,14 +115,14 @@ async fn many_books_are_added_by_two_statements_and_each_is_announced() {
         );
     }
     let spans = spans.wait_for("POST /books/bulk_add").await;
-    assert_eq!(spans.all_named("create book.added.v1").len(), 1000);
+    assert_eq!(spans.all_named("create book.events.v1").len(), 1000);
     spans.named("INSERT books");
     spans.named("INSERT outbox");
     let mut published: Vec<i32> = app
         .published(1000)
         .await
         .iter()
-        .map(|message| BookAdded::decode(message.payload()).unwrap().book_id)
+        .map(|message| BookEvent::decode(message.payload()).unwrap().book_id)
         .collect();
     published.sort_unstable();
     assert_eq!(published, ids);
@@ -219,7 +219,7 @@ async fn a_failure_marks_its_span_and_the_server_span_and_is_logged_once() {
     // From the failed statement to the server span without a gap; the last span is the client's.
     let chain = [
         "INSERT outbox",
-        "create book.added.v1",
+        "create book.events.v1",
         "books.add",
         "POST /books/add",
         "POST",

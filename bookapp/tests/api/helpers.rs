@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, PARTITIONS};
+use book_events::{BOOK_EVENTS, BOOK_EVENTS_DEAD_LETTER};
 use bookapp::{App, config::Config};
 use clap::{CommandFactory, FromArgMatches};
 use rdkafka::message::OwnedMessage;
@@ -38,7 +38,7 @@ pub(crate) async fn spawn_app() -> TestApp {
 /// Starts the API with additional settings.
 pub(crate) async fn spawn_app_with(settings: &[&str]) -> TestApp {
     let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
-    let kafka = Kafka::start(&[BOOK_ADDED, BOOK_ADDED_DEAD_LETTER], PARTITIONS).unwrap();
+    let kafka = Kafka::start(&[BOOK_EVENTS, BOOK_EVENTS_DEAD_LETTER]).unwrap();
     spawn_app_on(database_url, Rc::new(kafka), settings).await
 }
 
@@ -166,7 +166,7 @@ impl TestApp {
 
     /// Waits for `count` messages on the topic, and returns them.
     pub(crate) async fn published(&self, count: usize) -> Vec<OwnedMessage> {
-        self.kafka.messages(BOOK_ADDED, count).await.unwrap()
+        self.kafka.messages(BOOK_EVENTS, count).await.unwrap()
     }
 
     /// Sends a request without a trace.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use book_events::{BOOK_ADDED, PARTITIONS};
+use book_events::BOOK_EVENTS;
 use futures::future::join_all;
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -119,7 +119,7 @@ async fn old_keys_are_forgotten() {
     )
     .await
     .unwrap();
-    let kafka = Rc::new(Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap());
+    let kafka = Rc::new(Kafka::start(&[BOOK_EVENTS]).unwrap());
     let app = spawn_app_on(database_url, kafka, &[]).await;
     eventually(SOON, "the old keys are pruned", async || {
         (app.count("idempotency_keys").await == 1).then_some(())
@@ -143,7 +143,7 @@ async fn a_connection_lost_in_commit_is_an_unknown_outcome_and_the_key_resolves_
     .await
     .unwrap();
     let (proxy, through_proxy) = proxy_to(&database_url);
-    let kafka = Rc::new(Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap());
+    let kafka = Rc::new(Kafka::start(&[BOOK_EVENTS]).unwrap());
     let app = spawn_app_on(database_url, kafka, &[&through_proxy]).await;
     let mut lock = app.pool.begin().await.unwrap();
     sqlx::query("select pg_advisory_xact_lock(7)")

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use book_events::{BOOK_ADDED, PARTITIONS};
+use book_events::BOOK_EVENTS;
 use serde_json::json;
 use testbed::{
     eventually,
@@ -42,7 +42,7 @@ async fn two_instances_send_each_row_once_and_one_takes_over_from_the_other() {
         tokio::join!(add(&one), add(&two));
     }
     one.all_sent().await;
-    assert_eq!(one.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 500);
+    assert_eq!(one.kafka.count(BOOK_EVENTS).unwrap(), 500);
 
     // The leader loses its connection and so its leadership.
     let leader = "select pg_terminate_backend(pid) from pg_locks \
@@ -55,7 +55,7 @@ async fn two_instances_send_each_row_once_and_one_takes_over_from_the_other() {
     assert_eq!(terminated, [true], "there is one leader");
     one.add_book("T", "A").await;
     one.all_sent().await;
-    assert_eq!(one.kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 501);
+    assert_eq!(one.kafka.count(BOOK_EVENTS).unwrap(), 501);
     one.finish().await;
     two.finish().await;
 }
@@ -112,7 +112,7 @@ async fn a_leader_that_ends_hands_over_at_once_and_after_a_lost_one_the_next_wai
 async fn a_database_that_is_gone_without_a_word_stops_the_relay_for_seconds_only() {
     let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
     let (proxy, through_proxy) = proxy_to(&database_url);
-    let kafka = Rc::new(Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap());
+    let kafka = Rc::new(Kafka::start(&[BOOK_EVENTS]).unwrap());
     let app = spawn_app_on(database_url.clone(), kafka, &[&through_proxy]).await;
     app.add_book("Emma", "Jane Austen").await;
     app.published(1).await;
@@ -138,11 +138,11 @@ async fn an_instance_that_stops_before_it_sends_leaves_the_messages_of_a_lost_on
         &database_url,
         "update outbox_leadership set has_settled = false;
          insert into outbox (event_id, topic, key, payload, headers)
-         values ('sent perhaps', 'book.added.v1', '1', '{}', '{}')",
+         values ('sent perhaps', 'book.events.v1', '1', '{}', '{}')",
     )
     .await
     .unwrap();
-    let kafka = Rc::new(Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap());
+    let kafka = Rc::new(Kafka::start(&[BOOK_EVENTS]).unwrap());
     let app = spawn_app_on(database_url, kafka.clone(), &[]).await;
     eventually(SOON, "it leads, and waits", || leader(&app))
         .await
@@ -152,5 +152,5 @@ async fn an_instance_that_stops_before_it_sends_leaves_the_messages_of_a_lost_on
         where published_at is null and not has_settled";
     let left: i64 = sqlx::query_scalar(left).fetch_one(&pool).await.unwrap();
     assert_eq!(left, 1);
-    assert_eq!(kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 0);
+    assert_eq!(kafka.count(BOOK_EVENTS).unwrap(), 0);
 }

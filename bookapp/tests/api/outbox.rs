@@ -1,4 +1,4 @@
-//! Tests of the outbox: the event of each added book is published with its trace, even if Kafka
+//! Tests of the outbox: the event of each change of a book is published with its trace, even if Kafka
 //! fails.
 
 use std::{
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use book_events::{BOOK_ADDED, BookAdded, PARTITIONS};
+use book_events::{BOOK_EVENTS, BookEvent, Change};
 use opentelemetry::{
     Value,
     baggage::BaggageExt,
@@ -20,7 +20,7 @@ use telemetry_common::{
 };
 use testbed::{
     eventually,
-    kafka::Kafka,
+    kafka::{Kafka, PARTITIONS},
     postgres::{Postgres, execute},
 };
 
@@ -31,37 +31,69 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(4);
 
 // proves: B1 B8 N1
 #[tokio::test]
-async fn adding_a_book_announces_it_with_its_trace() {
+async fn each_change_of_a_book_is_announced_in_order_with_its_trace() {
     let app = spawn_app().await;
-    let (id, spans) = testing::spans_of(app.add_book("Emma", "Jane Austen")).await;
-    let [message] = &app.published(1).await[..] else {
-        panic!("expected one message")
-    };
-    assert_eq!(message.key(), Some(id.to_string().as_bytes()));
-    let event = BookAdded::decode(message.payload()).unwrap();
-    assert_eq!(event.book_id, id);
-    let headers: Vec<_> = message
-        .headers()
-        .unwrap()
+    let (id, added) = testing::spans_of(app.add_book("Emma", "Jane Austen")).await;
+    let path = format!("/books/{id}");
+    let (_, changed) = testing::spans_of(app.patch(&path, &json!({"title": "Emma!"}))).await;
+    let (_, removed) = testing::spans_of(app.delete(&path)).await;
+    let messages = app.published(3).await;
+    let events: Vec<_> = messages
         .iter()
-        .map(|header| header.key)
+        .map(|message| BookEvent::decode(message.payload()).unwrap())
         .collect();
-    assert_eq!(headers, ["content-type", "traceparent"]);
+    for (event, (change, version)) in events.iter().zip([
+        (Change::Added, 1),
+        (Change::Changed, 2),
+        (Change::Removed, 3),
+    ]) {
+        assert_eq!(event.event_type, change);
+        assert_eq!((event.book_id, event.book_version), (id, version));
+    }
+    for (message, spans) in messages.iter().zip([added, changed, removed]) {
+        assert_eq!(message.key(), Some(id.to_string().as_bytes()));
+        let headers = message.headers().unwrap().iter().map(|header| header.key);
+        assert_eq!(headers.collect::<Vec<_>>(), ["content-type", "traceparent"]);
+        let spans = spans.wait_for("outbox.relay").await;
+        let create = &spans.named("create book.events.v1").span_context;
+        let carried = kafka::extract(message).span().span_context().clone();
+        assert_eq!(
+            carried.span_id(),
+            create.span_id(),
+            "the message carries the context of the create span"
+        );
+        let send = spans.named("send book.events.v1");
+        assert_eq!(send.links[0].span_context.span_id(), create.span_id());
+        assert_ne!(
+            send.span_context.trace_id(),
+            create.trace_id(),
+            "sending has its own trace"
+        );
+    }
+    app.finish().await;
+}
 
-    let spans = spans.wait_for("outbox.relay").await;
-    let create = &spans.named("create book.added.v1").span_context;
-    let carried = kafka::extract(message).span().span_context().clone();
+#[tokio::test]
+async fn a_change_without_its_event_does_not_happen() {
+    let app = spawn_app().await;
+    sqlx::raw_sql(
+        "create function refuse() returns trigger language plpgsql as
+         $$ begin raise exception 'refused'; end $$;
+         create trigger refuse before insert on outbox execute function refuse();",
+    )
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    let changed = app.patch("/books/1", &json!({"title": "Changed"})).await;
+    let removed = app.delete("/books/2").await;
+    assert_eq!([changed.status(), removed.status()], [500, 500]);
+    let left = "books where version > 1 or id = 2";
+    assert_eq!(app.count(left).await, 1, "nothing was changed or removed");
     assert_eq!(
-        carried.span_id(),
-        create.span_id(),
-        "the message carries the context of the create span"
-    );
-    let send = spans.named("send book.added.v1");
-    assert_eq!(send.links[0].span_context.span_id(), create.span_id());
-    assert_ne!(
-        send.span_context.trace_id(),
-        create.trace_id(),
-        "sending has its own trace"
+        app.patch("/books/4711", &json!({"title": "T"}))
+            .await
+            .status(),
+        404
     );
     app.finish().await;
 }
@@ -100,7 +132,7 @@ async fn the_response_does_not_wait_for_kafka_and_nothing_is_lost() {
         .published(2)
         .await
         .iter()
-        .map(|message| BookAdded::decode(message.payload()).unwrap().book_id)
+        .map(|message| BookEvent::decode(message.payload()).unwrap().book_id)
         .collect();
     published.sort_unstable();
     assert_eq!(published, [first, second]);
@@ -114,7 +146,7 @@ async fn a_row_waits_until_the_broker_has_acknowledged_it() {
     let (_, spans) = testing::spans_of(app.add_book("Emma", "Jane Austen")).await;
     // The first batch fails after the time limit for the broker's acknowledgement.
     let spans = spans.wait_for("outbox.relay").await;
-    let send = spans.named("send book.added.v1");
+    let send = spans.named("send book.events.v1");
     assert!(matches!(send.status, Status::Error { .. }));
     assert_eq!(
         attribute(send, "error.type"),
@@ -145,7 +177,7 @@ async fn a_message_that_can_never_be_sent_is_quarantined() {
     let [message] = &app.published(1).await[..] else {
         panic!("expected one message")
     };
-    assert_eq!(BookAdded::decode(message.payload()).unwrap().book_id, next);
+    assert_eq!(BookEvent::decode(message.payload()).unwrap().book_id, next);
     let counted = testing::sum_of("bookapp.outbox.quarantined");
     assert!((counted - 1.0).abs() < 0.1, "{counted}");
     sqlx::query("delete from outbox where set_aside_at is not null")
@@ -158,7 +190,7 @@ async fn a_message_that_can_never_be_sent_is_quarantined() {
 #[tokio::test]
 async fn sent_messages_are_pruned_also_while_others_cannot_be_sent() {
     let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
-    let kafka = Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap();
+    let kafka = Kafka::start(&[BOOK_EVENTS]).unwrap();
     kafka.stop_broker(1).unwrap();
     execute(
         &database_url,
@@ -167,7 +199,7 @@ async fn sent_messages_are_pruned_also_while_others_cannot_be_sent() {
          insert into outbox (event_id, topic, key, payload, headers, published_at)
          values ('new', 't', 'k', '{}', '{}', now() - interval '23 hours');
          insert into outbox (event_id, topic, key, payload, headers)
-         values ('waits', 'book.added.v1', 'k', '{}', '{}')",
+         values ('waits', 'book.events.v1', 'k', '{}', '{}')",
     )
     .await
     .unwrap();
@@ -212,10 +244,10 @@ async fn the_next_message_of_a_book_is_sent_after_the_last_one_is_acknowledged()
 #[tokio::test]
 async fn a_message_that_fails_holds_up_its_own_key_alone() {
     let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
-    let kafka = Kafka::start_with_brokers(2, &[BOOK_ADDED], PARTITIONS).unwrap();
-    kafka.set_leader(BOOK_ADDED, 0, 2).unwrap();
+    let kafka = Kafka::start_with_brokers(2, &[BOOK_EVENTS]).unwrap();
+    kafka.set_leader(BOOK_EVENTS, 0, 2).unwrap();
     for partition in 1..PARTITIONS {
-        kafka.set_leader(BOOK_ADDED, partition, 1).unwrap();
+        kafka.set_leader(BOOK_EVENTS, partition, 1).unwrap();
     }
     let app = spawn_app_on(database_url, Rc::new(kafka), &[]).await;
     for _ in 0..12 {
@@ -232,7 +264,7 @@ async fn a_message_that_fails_holds_up_its_own_key_alone() {
     let (failing, other) = (key_on(true), key_on(false));
     let insert = async |key: &str| {
         let insert = "insert into outbox (event_id, topic, key, payload, headers)
-            values (gen_random_uuid(), 'book.added.v1', $1, '{}', '{}') returning id";
+            values (gen_random_uuid(), 'book.events.v1', $1, '{}', '{}') returning id";
         let row: i64 = sqlx::query_scalar(insert)
             .bind(key)
             .fetch_one(&app.pool)

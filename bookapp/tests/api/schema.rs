@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, rc::Rc};
 
-use book_events::{BOOK_ADDED, PARTITIONS};
+use book_events::BOOK_EVENTS;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testbed::{
@@ -105,7 +105,7 @@ async fn an_older_binary_starts_beside_a_newer_schema() {
     .unwrap();
     let app = spawn_app_on(
         database_url,
-        Rc::new(Kafka::start(&[BOOK_ADDED], PARTITIONS).unwrap()),
+        Rc::new(Kafka::start(&[BOOK_EVENTS]).unwrap()),
         &[],
     )
     .await;

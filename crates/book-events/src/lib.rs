@@ -7,57 +7,88 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-/// The topic of the events of added books. The key is the id of the book, as text.
-pub const BOOK_ADDED: &str = "book.added.v1";
+/// The topic of the events of all books. The key is the id of the book, as text: Kafka keeps the order
+/// of the events of a book.
+pub const BOOK_EVENTS: &str = "book.events.v1";
 
 /// The topic of the events that cannot be processed.
-pub const BOOK_ADDED_DEAD_LETTER: &str = "book.added.v1.dead-letter";
+pub const BOOK_EVENTS_DEAD_LETTER: &str = "book.events.v1.dead-letter";
 
-/// The number of partitions of each topic.
-pub const PARTITIONS: i32 = 3;
+/// The topic of earlier releases, which had the events of added books only. The worker processes what
+/// is left in it.
+pub const BOOK_ADDED: &str = "book.added.v1";
+
+/// The dead letters of [`BOOK_ADDED`].
+pub const BOOK_ADDED_DEAD_LETTER: &str = "book.added.v1.dead-letter";
 
 /// The attribute with the id of a book, on spans and log records. Metrics must not have it, because
 /// of its cardinality.
 pub const BOOK_ID: &str = "bookapp.book.id";
 
-/// The version of [`BookAdded`] that this code writes and reads.
+/// The version of [`BookEvent`] that this code writes and reads.
 const SCHEMA_VERSION: u32 = 1;
 
 /// The maximum size of a value that is read, in bytes.
 const MAX_SIZE: usize = 64 * 1024;
 
-/// The event that a book was added.
+/// The event that a book was added, changed or removed.
+///
+/// It does not contain the book: who receives the event reads the book as it is then. So events that are
+/// delivered twice or out of order do no harm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BookAdded {
+pub struct BookEvent {
     /// The id of the event. A redelivered event has the same id.
     pub event_id: Ulid,
-    event_type: EventType,
+    /// What happened to the book.
+    pub event_type: Change,
     schema_version: u32,
-    /// When the book was added.
+    /// When it happened.
     pub occurred_at: Timestamp,
-    /// The id of the book.
+    /// The id of the book. It is never used for another book.
     pub book_id: i32,
-    /// The id of the request that added the book.
+    /// The version of the book since then: 1 for an added book, and 1 more for each change and for the
+    /// removal. Events of earlier releases, of added books, have no version.
+    #[serde(default = "first_version")]
+    pub book_version: i32,
+    /// The id of the request that caused it.
     pub request_id: String,
 }
 
+/// What happened to a book.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum EventType {
+pub enum Change {
+    /// The book was added.
     #[serde(rename = "book.added")]
-    BookAdded,
+    Added,
+    /// Its title, author or status were changed.
+    #[serde(rename = "book.changed")]
+    Changed,
+    /// The book was removed.
+    #[serde(rename = "book.removed")]
+    Removed,
 }
 
-impl BookAdded {
-    /// Creates the event that the book `book_id` was added now.
-    pub fn now(book_id: i32, request_id: String) -> Self {
+fn first_version() -> i32 {
+    1
+}
+
+impl BookEvent {
+    /// Creates the event that this happened to the book `book_id` now.
+    pub fn now(change: Change, book_id: i32, book_version: i32, request_id: String) -> Self {
         Self {
             event_id: Ulid::generate(),
-            event_type: EventType::BookAdded,
+            event_type: change,
             schema_version: SCHEMA_VERSION,
             occurred_at: Timestamp::now(),
             book_id,
+            book_version,
             request_id,
         }
+    }
+
+    /// Creates the event that the book `book_id` was added now.
+    pub fn added(book_id: i32, request_id: String) -> Self {
+        Self::now(Change::Added, book_id, first_version(), request_id)
     }
 
     /// Parses the value of a message.
@@ -112,23 +143,36 @@ mod tests {
 
     #[test]
     fn an_event_reads_as_it_was_written() {
-        let event = BookAdded::now(7, "req-1".to_owned());
-        let value = serde_json::to_vec(&event).unwrap();
-        assert_eq!(BookAdded::decode(Some(&value)).unwrap(), event);
+        for change in [Change::Added, Change::Changed, Change::Removed] {
+            let event = BookEvent::now(change, 7, 2, "req-1".to_owned());
+            let value = serde_json::to_vec(&event).unwrap();
+            assert_eq!(BookEvent::decode(Some(&value)).unwrap(), event);
+        }
     }
 
     #[test]
     fn the_wire_format_is_the_contract() {
+        let value = br#"{"event_id":"01JCKB3T9Z6QW5N7R8V2X4Y0AB","event_type":"book.changed",
+            "schema_version":1,"occurred_at":"2026-11-22T06:00:00Z","book_id":7,
+            "book_version":2,"request_id":"req-1","added_later":true}"#;
+        let event = BookEvent::decode(Some(value)).unwrap();
+        assert_eq!((event.book_id, event.book_version), (7, 2));
+        assert_eq!(event.event_type, Change::Changed);
+        assert_eq!(event.request_id, "req-1");
+    }
+
+    #[test]
+    fn an_event_of_an_earlier_release_is_read() {
         let value = br#"{"event_id":"01JCKB3T9Z6QW5N7R8V2X4Y0AB","event_type":"book.added",
             "schema_version":1,"occurred_at":"2026-11-22T06:00:00Z","book_id":7,
-            "request_id":"req-1","added_later":true}"#;
-        let event = BookAdded::decode(Some(value)).unwrap();
-        assert_eq!((event.book_id, event.request_id.as_str()), (7, "req-1"));
+            "request_id":"req-1"}"#;
+        let event = BookEvent::decode(Some(value)).unwrap();
+        assert_eq!((event.event_type, event.book_version), (Change::Added, 1));
     }
 
     #[test]
     fn what_is_no_event_is_rejected_with_its_reason() {
-        let decode = |value| BookAdded::decode(value).unwrap_err();
+        let decode = |value| BookEvent::decode(value).unwrap_err();
         assert!(matches!(decode(None), DecodeError::Null));
         assert!(matches!(decode(Some(b"{")), DecodeError::Json(_)));
         assert!(matches!(decode(Some(b"\xff")), DecodeError::Utf8(_)));

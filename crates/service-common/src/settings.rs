@@ -57,6 +57,13 @@ pub struct ServiceConfig {
 }
 
 impl ServiceConfig {
+    /// Checks the settings that the command line does not check. For an invalid one, prints one line and
+    /// exits with code 2.
+    pub fn check(&self) {
+        let postgres = self.postgres.options().map(drop);
+        require(postgres.and_then(|()| self.kafka.check()));
+    }
+
     /// Returns the configuration of the process of a service, with an admin listener.
     pub fn service_process(&self, service: Service) -> ProcessConfig<'_> {
         ProcessConfig {
@@ -107,7 +114,7 @@ pub fn read<C: Parser>() -> C {
 }
 
 /// Returns a parsed setting. For an invalid setting, prints one line and exits with code 2.
-pub fn require<T>(setting: anyhow::Result<T>) -> T {
+fn require<T>(setting: anyhow::Result<T>) -> T {
     setting.unwrap_or_else(|error| exit_with(&error))
 }
 

@@ -62,7 +62,8 @@ impl ConsumerTelemetry {
     ///
     /// `attempt` starts at 1. Only the first attempt counts the message as consumed. `error_type`
     /// returns the low-cardinality value of `error.type` if the attempt failed, else `None`. The
-    /// duration is recorded when `work` ends, panics or is dropped.
+    /// duration is recorded when `work` ends, panics or is dropped. If it is dropped, for example because
+    /// its partition was revoked, the span has the attribute `telemetry_common.cancelled`.
     pub fn process<F: Future>(
         &self,
         message: &impl Message,
@@ -73,6 +74,8 @@ impl ConsumerTelemetry {
         let created = extract(message);
         let span = self.span(message, &created, attempt);
         let mut processing = Processing {
+            span: span.clone(),
+            is_finished: false,
             started: Instant::now(),
             attributes: self.attributes(message),
         };
@@ -148,12 +151,15 @@ impl ConsumerTelemetry {
 
 /// An attempt that is being made. Its duration is recorded on drop.
 struct Processing {
+    span: Span,
+    is_finished: bool,
     started: Instant,
     attributes: Vec<KeyValue>,
 }
 
 impl Processing {
     fn finish(&mut self, error_type: Option<&'static str>) {
+        self.is_finished = true;
         let error_type = error_type.map(|name| KeyValue::new(semconv::ERROR_TYPE, name));
         self.attributes.extend(error_type);
     }
@@ -163,6 +169,9 @@ impl Drop for Processing {
     fn drop(&mut self) {
         if thread::panicking() {
             self.finish(Some("panic"));
+        }
+        if !self.is_finished {
+            self.span.set_attribute(semconv::CANCELLED, true);
         }
         let duration = self.started.elapsed().as_secs_f64();
         METRICS.duration.record(duration, &self.attributes);

@@ -173,7 +173,7 @@ pub(crate) fn current_hub() -> Option<Arc<Hub>> {
 }
 
 /// Sets the transaction name of the events of the current request or message: a low-cardinality
-/// value, such as `GET /books/{id}` or `process book.added.v1`.
+/// value, such as `GET /books/{id}` or `process book.events.v1`.
 pub fn set_transaction_name(name: fmt::Arguments<'_>) {
     if ENABLED.load(Ordering::Relaxed) {
         sentry::configure_scope(|scope| scope.set_transaction(Some(&name.to_string())));

@@ -1,9 +1,10 @@
 //! Tests of trace context and baggage in Kafka headers, valid and invalid.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
+use futures::FutureExt;
 use opentelemetry::{
-    Context, KeyValue,
+    Context, KeyValue, Value,
     baggage::BaggageExt,
     trace::{SpanKind, TraceContextExt},
 };
@@ -15,7 +16,7 @@ use rdkafka::{
 };
 use telemetry_common::{
     kafka::{self, ConsumerTelemetry, Headers, Producer, TraceRelation},
-    testing,
+    testing::{self, attribute},
 };
 use testbed::kafka::Kafka;
 use tracing::Span;
@@ -105,6 +106,27 @@ async fn a_process_span_links_to_the_create_span_and_can_be_its_child() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_is_dropped_is_cancelled() {
+    let (id, _) = testing::spans_of(async {
+        let message = message(&[]);
+        let mut id = None;
+        let work = async {
+            id = Some(trace_of(&Span::current()));
+            pending::<()>().await;
+        };
+        let consuming = consuming(TraceRelation::Link);
+        let mut attempt = Box::pin(consuming.process(&message, 1, work, |()| None));
+        assert!(attempt.as_mut().now_or_never().is_none());
+        drop(attempt);
+        id.unwrap()
+    })
+    .await;
+    let spans = testing::Spans::of(id);
+    let cancelled = attribute(spans.named("process t"), "telemetry_common.cancelled");
+    assert_eq!(cancelled, Some(&Value::Bool(true)));
+}
+
+#[tokio::test]
 async fn processing_propagates_the_baggage_of_the_message() {
     testing::install();
     let message = message(&[
@@ -135,7 +157,7 @@ async fn processing_propagates_the_baggage_of_the_message() {
 
 #[tokio::test]
 async fn a_sent_message_is_created_and_keeps_its_own_headers() {
-    let kafka = Kafka::start(&["sent"], 1).unwrap();
+    let kafka = Kafka::start(&["sent"]).unwrap();
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", kafka.bootstrap_servers());
     let producer = Producer::create(&config).unwrap();

@@ -17,7 +17,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use book_events::{BOOK_ADDED, BookAdded};
+use book_events::{BOOK_EVENTS, BookEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::{FromRow, PgPool, query, query_as, query_scalar, types::Json as Jsonb};
@@ -138,14 +138,14 @@ async fn add_and_enqueue(db: &PgPool, book: &NewBook) -> sqlx::Result<i32> {
     let id = "insert into books (title, author, status) values ($1, $2, $3) returning id";
     let id = query_scalar(id).bind(&book.title).bind(&book.author);
     let id = id.bind(book.status).fetch_one(&mut *tx).await?;
-    let event = BookAdded::now(id, "none".to_owned());
+    let event = BookEvent::added(id, "none".to_owned());
     let outbox = "insert into outbox (event_id, topic, key, payload, headers)
         select event_id, topic, key, payload, headers
         from unnest($1::text[], $2::text[], $3::text[], $4::jsonb[], $5::jsonb[])
             with ordinality as row (event_id, topic, key, payload, headers, position)
         order by position";
     let outbox = query(outbox).bind([event.event_id.to_string()]);
-    let outbox = outbox.bind([BOOK_ADDED]).bind([id.to_string()]);
+    let outbox = outbox.bind([BOOK_EVENTS]).bind([id.to_string()]);
     let outbox = outbox.bind([Jsonb(&event)]);
     let headers = Jsonb(json!({"content-type": "application/json"}));
     outbox.bind([headers]).execute(&mut *tx).await?;

@@ -28,7 +28,7 @@ pub struct Tour {
     pub adding: Trace,
     /// The trace of `outbox.relay`, in bookapp.
     pub relaying: Trace,
-    /// The trace of `process book.added.v1`, in backend.
+    /// The trace of `process book.events.v1`, in backend.
     pub processing: Trace,
     /// The trace of `GET /books`, in both services.
     pub listing: Trace,
@@ -78,11 +78,11 @@ impl Tour {
         let sink = &system.sink;
         let (relaying, processing) = eventually(TIMEOUT, "the linked traces arrive", || async {
             let spans = sink.spans();
-            let create = span(&spans, &adding, "create book.added.v1")?;
+            let create = span(&spans, &adding, "create book.events.v1")?;
             let linked = |name: &str| linked_to(&spans, create, name);
             let (send, process) = (
-                linked("send book.added.v1")?,
-                linked("process book.added.v1")?,
+                linked("send book.events.v1")?,
+                linked("process book.events.v1")?,
             );
             // The last span to end in each trace: the trace is complete when this span is here.
             span(&spans, &adding, "POST /books/add")?;
@@ -129,7 +129,7 @@ impl Tour {
     pub fn checks(&self) -> Vec<(String, bool)> {
         let mut checks = Vec::new();
         let mut check = |what: &str, passes: bool| checks.push((what.to_owned(), passes));
-        let create = self.adding.named("create book.added.v1");
+        let create = self.adding.named("create book.events.v1");
         let links_to_create = |trace: &Trace, name: &str| {
             create
                 .zip(trace.named(name))
@@ -156,7 +156,7 @@ impl Tour {
         for (name, trace) in [
             ("POST /books/add", &self.adding),
             ("outbox.relay", &self.relaying),
-            ("process book.added.v1", &self.processing),
+            ("process book.events.v1", &self.processing),
             ("GET /books", &self.listing),
         ] {
             let is_complete = trace
@@ -169,11 +169,11 @@ impl Tour {
         }
         check(
             "the send span links to the create span",
-            links_to_create(&self.relaying, "send book.added.v1"),
+            links_to_create(&self.relaying, "send book.events.v1"),
         );
         check(
             "the process span links to the create span",
-            links_to_create(&self.processing, "process book.added.v1"),
+            links_to_create(&self.processing, "process book.events.v1"),
         );
         check(
             "GET /books is one trace through both services",

@@ -19,23 +19,26 @@ use tokio::time::timeout;
 /// The maximum time to wait for a message.
 const MESSAGE_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// The number of partitions of each topic.
+pub const PARTITIONS: i32 = 3;
+
 /// A mock cluster. It stops on drop.
 pub struct Kafka {
     cluster: MockCluster<'static, DefaultProducerContext>,
 }
 
 impl Kafka {
-    /// Starts a cluster with one broker and creates these topics with `partitions` partitions each.
-    pub fn start(topics: &[&str], partitions: i32) -> Result<Self> {
-        Self::start_with_brokers(1, topics, partitions)
+    /// Starts a cluster with one broker and creates these topics.
+    pub fn start(topics: &[&str]) -> Result<Self> {
+        Self::start_with_brokers(1, topics)
     }
 
     /// Starts a cluster and creates these topics. The brokers have the numbers 1, 2, ….
-    pub fn start_with_brokers(brokers: i32, topics: &[&str], partitions: i32) -> Result<Self> {
+    pub fn start_with_brokers(brokers: i32, topics: &[&str]) -> Result<Self> {
         let cluster = MockCluster::new(brokers).context("could not start the mock cluster")?;
         for topic in topics {
             cluster
-                .create_topic(topic, partitions, 1)
+                .create_topic(topic, PARTITIONS, 1)
                 .with_context(|| format!("could not create topic {topic}"))?;
         }
         Ok(Self { cluster })
@@ -76,12 +79,31 @@ impl Kafka {
             .request_errors(RDKafkaApiKey::Produce, &vec![error; times]);
     }
 
+    /// Lets the next producer fail with a fatal error: it never sends.
+    pub fn refuse_next_producer(&self) {
+        let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+        self.cluster
+            .request_errors(RDKafkaApiKey::InitProducerId, &[error]);
+    }
+
+    /// Lets a topic accept no messages, or accept them again.
+    pub fn set_unavailable(&self, topic: &str, is_unavailable: bool) -> Result<()> {
+        let error = if is_unavailable {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS
+        } else {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+        };
+        self.cluster
+            .topic_error(topic, error)
+            .context("could not change the topic")
+    }
+
     /// Returns the number of messages in a topic.
-    pub fn count(&self, topic: &str, partitions: i32) -> Result<i64> {
+    pub fn count(&self, topic: &str) -> Result<i64> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.bootstrap_servers())
             .create()?;
-        (0..partitions).try_fold(0, |count, partition| {
+        (0..PARTITIONS).try_fold(0, |count, partition| {
             let (low, high) = consumer.fetch_watermarks(topic, partition, MESSAGE_TIMEOUT)?;
             Ok(count + high - low)
         })

@@ -3,6 +3,7 @@
 //! - [`postgres`]: a real PostgreSQL server, with a fresh migrated database for each test
 //! - [`in_process`]: a service that runs in the process of a test
 //! - [`kafka`]: librdkafka's mock cluster, which implements the Kafka protocol over TCP
+//! - [`broker`]: a real Kafka broker, from its jars
 //! - [`sink`]: receives OTLP over HTTP and gRPC, and returns what it received
 //! - [`sentry`]: receives Sentry envelopes, and returns what it received
 //! - [`process`]: starts, observes and stops child processes
@@ -11,6 +12,7 @@
 //! - [`trace`]: groups spans into traces
 //! - [`eventually`]: polls a condition until a deadline
 
+pub mod broker;
 pub mod in_process;
 pub mod kafka;
 pub mod port;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, PARTITIONS};
+use book_events::{BOOK_EVENTS, BOOK_EVENTS_DEAD_LETTER};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 
@@ -149,10 +149,7 @@ impl Dependencies {
     ) -> Result<Self> {
         let kafka = match kafka_servers {
             Some(_) => None,
-            None => Some(Kafka::start(
-                &[BOOK_ADDED, BOOK_ADDED_DEAD_LETTER],
-                PARTITIONS,
-            )?),
+            None => Some(Kafka::start(&[BOOK_EVENTS, BOOK_EVENTS_DEAD_LETTER])?),
         };
         let kafka_servers = kafka_servers
             .or_else(|| kafka.as_ref().map(Kafka::bootstrap_servers))

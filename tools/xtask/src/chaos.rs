@@ -1,33 +1,40 @@
 //! Chaos test: injects faults into the system under load, in a seeded order, and counts lost and
 //! duplicate effects.
 //!
-//! A book is lost if it was acknowledged and has no details at the end. A book is duplicated if its
-//! details were written more than once: a database trigger counts every write.
+//! The load adds, changes and removes books. A book is lost if it was acknowledged, and is gone at the end
+//! although nobody asked to remove it. Its details are wrong if they are not those of its newest title and
+//! author, or if the book is gone. They are duplicated if they were written more often than the book was
+//! changed: a database trigger counts every write.
 #![expect(
     clippy::print_stdout,
     reason = "the table is the output of the command"
 )]
 
 use std::{
+    env,
     sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
 use fastrand::Rng;
+use reqwest::RequestBuilder;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use testbed::{
-    System, eventually,
+    System,
+    broker::Broker,
+    eventually,
     postgres::{execute, query_number},
     process::Signal,
     system::{Binaries, Dependencies, Service, http},
 };
 use tokio::{join, runtime::Runtime, time::sleep};
 
-use crate::step;
+use crate::{step, tools::Programs};
 
 /// The number of users that add books concurrently.
 const USERS: u64 = 4;
@@ -51,9 +58,12 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 20)]
     faults: usize,
 
-    /// A real Kafka broker, which gets no faults [default: librdkafka's mock cluster].
-    #[arg(long, env, value_name = "HOST:PORT")]
-    kafka_bootstrap_servers: Option<String>,
+    /// Use a real Kafka broker instead of librdkafka's mock cluster.
+    #[arg(long)]
+    real_kafka: bool,
+
+    #[command(flatten)]
+    programs: Programs,
 }
 
 /// A fault to inject.
@@ -79,7 +89,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Runtime::new()?.block_on(async {
         step("starting the system");
         let binaries = Binaries::build().await?;
-        let dependencies = Dependencies::start(args.kafka_bootstrap_servers.clone()).await?;
+        let data = TempDir::with_prefix("bookapp-chaos-")?;
+        let mut broker = None;
+        if args.real_kafka {
+            let jars = args.programs.kafka_jars()?;
+            let (root, data) = (env::current_dir()?, data.path().join("kafka"));
+            broker = Some(Broker::start(&root, &jars, &data).await?);
+        }
+        let address = broker.as_ref().map(|broker| broker.address.clone());
+        let dependencies = Dependencies::start(address).await?;
         let mut system = System::start(&binaries, dependencies).await?;
         let audit = "create table effect (book_id int4);
             create function note() returns trigger language plpgsql as
@@ -89,20 +107,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         execute(&system.database_url, audit).await?;
         let started = Instant::now();
         let load = Load::new(args, &system);
-        let (ids, injected) = join!(load.run(), inject_faults(args, &load, &mut system));
+        let (used, injected) = join!(
+            load.run(),
+            inject_faults(args, &load, &mut system, &mut broker)
+        );
         injected?;
-        let ids = ids?;
+        used?;
         step("waiting until all messages are processed");
         let unsent = "select count(*) from outbox where published_at is null";
-        let unprocessed = "select count(*) from books b where id > 92
-            and not exists (select from book_details d where d.book_id = b.id)";
+        let unprocessed = "select count(*) from outbox o
+            where not exists (select from ledger l where l.event_id = o.event_id)";
         let is_idle = async || -> Option<()> {
             let left = query_number(&system.database_url, unsent).await.ok()?
                 + query_number(&system.database_url, unprocessed).await.ok()?;
             (left == 0).then_some(())
         };
         let idle = eventually(IDLE_TIMEOUT, "all messages are processed", is_idle).await;
-        let result = report(args, &system, &ids, started).await.and(idle);
+        let result = report(args, &system, &load, started).await.and(idle);
         if result.is_err() {
             for service in [&system.bookapp, &system.backend] {
                 let lines = service.process.lines();
@@ -118,13 +139,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     })
 }
 
-/// The load: its users, and the book ids that they received.
+/// The load: its users, and the ids of the books that were acknowledged and not removed.
 struct Load {
     url: String,
     seed: u64,
     books: usize,
-    acknowledged: Mutex<Vec<i64>>,
-    stop: AtomicBool,
+    added: AtomicUsize,
+    left: Mutex<Vec<i64>>,
 }
 
 impl Load {
@@ -133,74 +154,92 @@ impl Load {
             url: system.bookapp.url.clone(),
             seed: args.seed,
             books: args.books,
-            acknowledged: Mutex::default(),
-            stop: AtomicBool::new(false),
+            added: AtomicUsize::new(0),
+            left: Mutex::default(),
         }
     }
 
     fn count(&self) -> usize {
-        self.acknowledged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.added.load(Ordering::Relaxed)
     }
 
-    /// Adds books until enough are acknowledged. Returns their ids.
-    async fn run(&self) -> Result<Vec<i64>> {
-        let users = (0..USERS).map(|user| self.add_books(Rng::with_seed(self.seed * USERS + user)));
+    fn left(&self) -> MutexGuard<'_, Vec<i64>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds, changes and removes books until enough additions are acknowledged.
+    async fn run(&self) -> Result<()> {
+        let users = (0..USERS).map(|user| self.use_api(Rng::with_seed(self.seed * USERS + user)));
         for user in futures::future::join_all(users).await {
             user?;
         }
-        Ok(self
-            .acknowledged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone())
+        Ok(())
     }
 
-    async fn add_books(&self, mut rng: Rng) -> Result<()> {
+    async fn use_api(&self, mut rng: Rng) -> Result<()> {
         let client = http()?;
-        while self.count() < self.books && !self.stop.load(Ordering::Relaxed) {
+        while self.count() < self.books {
             let book = json!({"title": format!("Chaos {}", rng.u32(..)), "author": "Eris"});
-            let response = if rng.u8(..5) == 0 {
-                let books: Vec<Value> = vec![book; rng.usize(2..30)];
-                client
-                    .post(format!("{}/books/bulk_add", self.url))
-                    .json(&books)
-                    .send()
+            let known = rng.choice(&*self.left()).copied();
+            let answered = match (rng.u8(..10), known) {
+                (0..4, Some(id)) => {
+                    let request = client.patch(format!("{}/books/{id}", self.url));
+                    request.json(&book).send().await.is_ok()
+                }
+                (4, Some(id)) => {
+                    // From now on, the book may be gone, whatever the response is.
+                    self.left().retain(|left| *left != id);
+                    let request = client.delete(format!("{}/books/{id}", self.url));
+                    request.send().await.is_ok()
+                }
+                (5, _) => {
+                    let books = vec![book; rng.usize(2..30)];
+                    self.add(
+                        client
+                            .post(format!("{}/books/bulk_add", self.url))
+                            .json(&books),
+                    )
                     .await
-            } else {
-                client
-                    .post(format!("{}/books/add", self.url))
-                    .json(&book)
-                    .send()
-                    .await
+                }
+                _ => {
+                    self.add(client.post(format!("{}/books/add", self.url)).json(&book))
+                        .await
+                }
             };
-            let Ok(response) = response else {
+            if !answered {
                 sleep(Duration::from_millis(50)).await;
-                continue;
-            };
-            if response.status() != 201 {
-                sleep(Duration::from_millis(50)).await;
-                continue;
             }
-            // Only a complete response is an acknowledgement.
-            let ids = match response.json::<Value>().await {
-                Ok(Value::Array(ids)) => ids.iter().filter_map(Value::as_i64).collect(),
-                Ok(id) => id.as_i64().into_iter().collect(),
-                Err(_) => Vec::new(),
-            };
-            self.acknowledged
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .extend(ids);
         }
         Ok(())
+    }
+
+    /// Sends a request that adds books. Returns whether it was acknowledged.
+    async fn add(&self, request: RequestBuilder) -> bool {
+        let Ok(response) = request.send().await else {
+            return false;
+        };
+        if response.status() != 201 {
+            return false;
+        }
+        // Only a complete response is an acknowledgement.
+        let ids: Vec<_> = match response.json::<Value>().await {
+            Ok(Value::Array(ids)) => ids.iter().filter_map(Value::as_i64).collect(),
+            Ok(id) => id.as_i64().into_iter().collect(),
+            Err(_) => return false,
+        };
+        self.added.fetch_add(ids.len(), Ordering::Relaxed);
+        self.left().extend(ids);
+        true
     }
 }
 
 /// Injects the faults, evenly distributed over the load.
-async fn inject_faults(args: &Args, load: &Load, system: &mut System) -> Result<()> {
+async fn inject_faults(
+    args: &Args,
+    load: &Load,
+    system: &mut System,
+    broker: &mut Option<Broker>,
+) -> Result<()> {
     let mut rng = Rng::with_seed(args.seed);
     for index in 0..args.faults {
         let due = (index + 1) * args.books / (args.faults + 1);
@@ -223,7 +262,11 @@ async fn inject_faults(args: &Args, load: &Load, system: &mut System) -> Result<
                 }
             }
             Fault::Kafka => {
-                if let Some(kafka) = system.mock_kafka() {
+                if let Some(broker) = broker {
+                    broker.kill().await?;
+                    sleep(outage).await;
+                    broker.restart().await?;
+                } else if let Some(kafka) = system.mock_kafka() {
                     kafka.stop_broker(1)?;
                     sleep(outage).await;
                     kafka.restart_broker(1)?;
@@ -241,43 +284,41 @@ async fn restart(service: &mut Service, signal: Signal, outage: Duration) -> Res
     service.restart().await
 }
 
-/// Prints the table. Fails if a book was lost or duplicated.
-async fn report(args: &Args, system: &System, ids: &[i64], started: Instant) -> Result<()> {
+/// Prints the table. Fails if a book was lost, or its details are wrong or duplicated.
+async fn report(args: &Args, system: &System, load: &Load, started: Instant) -> Result<()> {
     let url = &system.database_url;
-    let acknowledged = ids
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(",");
-    let published = "select count(*) from outbox where published_at is not null";
-    let published = query_number(url, published).await?;
-    let processed = query_number(url, "select count(*) from book_details").await?;
+    let left: Vec<_> = load.left().iter().map(ToString::to_string).collect();
+    let events = query_number(url, "select count(*) from ledger").await?;
     let lost = format!(
-        "select count(*) from unnest(array[{acknowledged}]::int4[]) id
-         where not exists (select from book_details d where d.book_id = id)"
+        "select count(*) from unnest(array[{}]::int4[]) id
+         where not exists (select from books where books.id = id.id)",
+        left.join(",")
     );
     let lost = query_number(url, &lost).await?;
+    let wrong = "select count(*) from (select * from books where id > 92) b
+        full join (select * from book_details where book_id > 92) d on d.book_id = b.id
+        where d.checksum is distinct from
+            encode(sha256(convert_to(title || chr(10) || author, 'UTF8')), 'hex')";
+    let wrong = query_number(url, wrong).await?;
     let duplicated = "select count(*) from
-        (select from effect group by book_id having count(*) > 1) twice";
+        (select book_id, count(*) writes from effect group by book_id) e
+        join (select key::int4, count(*) changes from outbox group by key) o on o.key = e.book_id
+        where writes > changes";
     let duplicated = query_number(url, duplicated).await?;
-    let dead = match system.mock_kafka() {
-        Some(kafka) => kafka.count("book.added.v1.dead-letter", 3)?.to_string(),
-        None => "?".to_owned(),
-    };
     println!(
-        "| seed | acknowledged | published | processed | lost | duplicated | dead-lettered | faults | seconds |"
+        "| seed | books added | events processed | lost | wrong details | duplicated | faults | seconds |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|");
     println!(
-        "| {} | {} | {published} | {processed} | {lost} | {duplicated} | {dead} | {} | {} |",
+        "| {} | {} | {events} | {lost} | {wrong} | {duplicated} | {} | {} |",
         args.seed,
-        ids.len(),
+        load.count(),
         args.faults,
         started.elapsed().as_secs(),
     );
     ensure!(
-        lost == 0 && duplicated == 0,
-        "{lost} lost, {duplicated} duplicated"
+        lost == 0 && wrong == 0 && duplicated == 0,
+        "{lost} lost, {wrong} with wrong details, {duplicated} duplicated"
     );
     Ok(())
 }

@@ -59,6 +59,8 @@ enum Command {
     /// Copy telemetry-common into an empty folder, build an example with it, and check its
     /// telemetry.
     TakeHome,
+    /// Run the tests that need a real Kafka broker.
+    Kafka(tools::Programs),
     /// Write telemetry-common/public-api.txt from the code.
     PublicApi,
     /// Install what the tests need, and run all of them.
@@ -82,6 +84,7 @@ fn main() -> Result<()> {
         Command::Conformance => conformance::write(),
         Command::E2e(args) => e2e::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Kafka(programs) => kafka(&programs),
         Command::Load(args) => load::run(&args),
         Command::Stack(action) => stack::run(&action),
         Command::Openapi => spec::write(),
@@ -117,6 +120,21 @@ fn test() -> Result<()> {
     tools::execute(Path::new(".ci/install-packages"), &[])?;
     step("tests");
     cargo::run(&["test", "--workspace"], &[])
+}
+
+fn kafka(programs: &tools::Programs) -> Result<()> {
+    let jars = programs.kafka_jars()?.display().to_string();
+    step("tests with a real Kafka");
+    let tests = [
+        "test",
+        "--package",
+        "backend",
+        "--test",
+        "kafka",
+        "--",
+        "--ignored",
+    ];
+    cargo::run(&tests, &[("KAFKA_JARS", &jars)])
 }
 
 fn check() -> Result<()> {

@@ -169,7 +169,7 @@ fn check_dependencies(folder: &Path) -> Result<()> {
 
 /// Sends one request and checks its spans, its log record and its metric.
 async fn check_request(program: &str, executable: &Path) -> Result<()> {
-    let (postgres, kafka) = (Postgres::start().await?, Kafka::start(&["sold"], 1)?);
+    let (postgres, kafka) = (Postgres::start().await?, Kafka::start(&["sold"])?);
     let sink = Sink::start().await?;
     let spec = Spec::new(program, executable);
     let spec = match program {

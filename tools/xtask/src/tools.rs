@@ -83,7 +83,8 @@ impl Programs {
         Ok(folder)
     }
 
-    fn kafka_jars(&self) -> Result<PathBuf> {
+    /// Returns the folder with Kafka's jars. Downloads them if necessary.
+    pub(crate) fn kafka_jars(&self) -> Result<PathBuf> {
         if let Some(folder) = &self.kafka_jars {
             return Ok(folder.clone());
         }

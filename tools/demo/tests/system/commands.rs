@@ -2,6 +2,7 @@
 
 use testbed::system::{Dependencies, Service};
 use testbed::{
+    eventually,
     process::{Process, Spec},
     sink::Sink,
 };
@@ -62,13 +63,30 @@ async fn version_and_openapi_need_no_setting_and_no_dependency() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_replayed_by_a_command() {
+async fn the_commands_for_dead_letters_export_telemetry() {
     let dependencies = Dependencies::for_test().await.unwrap();
     let sink = Sink::start().await.unwrap();
-    let replay = dependencies
-        .service_spec("replay", helpers::binaries().await.backend(), &sink)
-        .arg("replay-dead-letters")
-        .arg("--dry-run");
-    let (code, lines) = run(&replay).await;
-    assert_eq!(code, Some(0), "{lines:?}");
+    for (args, event) in [
+        (
+            ["dead-letters", "replay", "--all"],
+            "bookapp.dead_letters.replayed",
+        ),
+        (
+            ["dead-letters", "discard", "--all"],
+            "bookapp.dead_letters.discarded",
+        ),
+    ] {
+        let program = helpers::binaries().await.backend();
+        let command = dependencies.service_spec("command", program, &sink);
+        let command = args.into_iter().fold(command, Spec::arg);
+        let (code, lines) = run(&command).await;
+        assert_eq!(code, Some(0), "{lines:?}");
+        let is_logged = || async {
+            sink.logs()
+                .iter()
+                .any(|log| log.event == event)
+                .then_some(())
+        };
+        eventually(SOON, event, is_logged).await.unwrap();
+    }
 }

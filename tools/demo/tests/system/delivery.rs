@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use book_events::{BOOK_ADDED, PARTITIONS};
+use book_events::BOOK_EVENTS;
 use futures::future::join_all;
 use serde_json::json;
 use testbed::{
     System, eventually,
+    kafka::PARTITIONS,
     postgres::{Session, query_number},
     process::Signal,
     system::http,
@@ -57,7 +58,7 @@ async fn sigterm_under_load_cuts_no_accepted_request_and_loses_no_telemetry() {
         "the stored books are exactly the acknowledged ones"
     );
     let spans = system.sink.spans();
-    for name in ["POST /books/add", "books.add", "create book.added.v1"] {
+    for name in ["POST /books/add", "books.add", "create book.events.v1"] {
         assert_eq!(
             count(spans.iter().filter(|span| span.name == name)),
             added,
@@ -90,7 +91,7 @@ async fn sigterm_lets_the_worker_finish_and_commit_its_offset() {
         count(
             spans
                 .iter()
-                .filter(|span| span.name == "process book.added.v1"),
+                .filter(|span| span.name == "process book.events.v1"),
         )
     };
     assert_eq!(
@@ -146,7 +147,7 @@ async fn workers_that_come_and_go_leave_one_effect_each() {
     other.process.signal(Signal::SIGTERM);
     assert!(other.process.wait(SOON).await.unwrap().success());
     let kafka = system.mock_kafka().unwrap();
-    assert_eq!(kafka.count(BOOK_ADDED, PARTITIONS).unwrap(), 400);
+    assert_eq!(kafka.count(BOOK_EVENTS).unwrap(), 400);
 }
 
 #[tokio::test]

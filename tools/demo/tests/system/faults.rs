@@ -1,6 +1,6 @@
 //! Tests of fault injection at run time, and of its telemetry in every signal.
 
-use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER};
+use book_events::{BOOK_EVENTS, BOOK_EVENTS_DEAD_LETTER};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use testbed::{System, eventually, process::Signal, sentry::SentrySink, sink::Span, system::http};
@@ -126,7 +126,7 @@ async fn injected_latency_and_backend_failures() {
 #[tokio::test]
 async fn a_message_that_panics_is_retried_and_then_dead_lettered() {
     let (system, sentry) = start().await;
-    let rule = json!({"endpoint_pattern": BOOK_ADDED, "http_method": "PROCESS", "error_rate": 1,
+    let rule = json!({"endpoint_pattern": BOOK_EVENTS, "http_method": "PROCESS", "error_rate": 1,
         "kind": "panic", "service": "backend"});
     store_rule(&system, &rule).await;
     wait_until_backend_has_the_rules(&system).await;
@@ -134,13 +134,13 @@ async fn a_message_that_panics_is_retried_and_then_dead_lettered() {
     let url = format!("{}/books/add", system.bookapp.url);
     http().unwrap().post(url).json(&book).send().await.unwrap();
     let kafka = system.mock_kafka().unwrap();
-    kafka.messages(BOOK_ADDED_DEAD_LETTER, 1).await.unwrap();
+    kafka.messages(BOOK_EVENTS_DEAD_LETTER, 1).await.unwrap();
     let last = event(&sentry, 2).await;
-    assert_eq!(last["tags"]["messaging.destination.name"], BOOK_ADDED);
+    assert_eq!(last["tags"]["messaging.destination.name"], BOOK_EVENTS);
     system.backend.process.signal(Signal::SIGTERM);
     assert!(system.backend.process.wait(SOON).await.unwrap().success());
     let attempts = system.sink.spans().into_iter();
-    let mut attempts = attempts.filter(|span| span.name == "process book.added.v1");
+    let mut attempts = attempts.filter(|span| span.name == "process book.events.v1");
     // Each attempt creates one event, whose id is on its span. The dead letter creates no further
     // event.
     for event in sentry.events() {

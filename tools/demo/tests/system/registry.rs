@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use book_events::{BOOK_ADDED, BOOK_ADDED_DEAD_LETTER, BookAdded};
+use book_events::{BOOK_EVENTS, BOOK_EVENTS_DEAD_LETTER, BookEvent};
 use futures::future::join_all;
 use rdkafka::{
     ClientConfig,
@@ -149,15 +149,15 @@ async fn injected_panic(system: &System) {
 /// Sends a valid message, a duplicate, a message for a deleted book, an undecodable one and one
 /// without a value.
 async fn messages(system: &System) {
-    let event = BookAdded::now(1, "req-1".to_owned());
+    let event = BookEvent::added(1, "req-1".to_owned());
     let event = serde_json::to_vec(&event).unwrap();
-    let deleted = serde_json::to_vec(&BookAdded::now(2, "req-2".to_owned())).unwrap();
+    let deleted = serde_json::to_vec(&BookEvent::added(2, "req-2".to_owned())).unwrap();
     for value in [&event, &event, &deleted, &b"poison".to_vec()] {
         send(system, Some(value)).await;
     }
     send(system, None).await;
     let kafka = system.mock_kafka().unwrap();
-    kafka.messages(BOOK_ADDED_DEAD_LETTER, 2).await.unwrap();
+    kafka.messages(BOOK_EVENTS_DEAD_LETTER, 2).await.unwrap();
 }
 
 /// Stops Kafka, the database and the backend, one after the other.
@@ -169,7 +169,7 @@ async fn outages(system: &mut System) {
     wait_for_event(system, "bookapp.outbox.messages.wait").await;
     kafka.restart_broker(1).unwrap();
 
-    let event = serde_json::to_vec(&BookAdded::now(3, "req-3".to_owned())).unwrap();
+    let event = serde_json::to_vec(&BookEvent::added(3, "req-3".to_owned())).unwrap();
     let postgres = system.postgres.as_mut().unwrap();
     postgres.stop(Signal::SIGKILL).await.unwrap();
     send(system, Some(&event)).await;
@@ -205,7 +205,7 @@ async fn send(system: &System, value: Option<&[u8]>) {
         .set("bootstrap.servers", &system.kafka_servers)
         .create()
         .unwrap();
-    let mut record = FutureRecord::to(BOOK_ADDED).key("1");
+    let mut record = FutureRecord::to(BOOK_EVENTS).key("1");
     record.payload = value;
     producer.send(record, SOON).await.unwrap();
 }

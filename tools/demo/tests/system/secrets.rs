@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use book_events::BOOK_ADDED;
+use book_events::BOOK_EVENTS;
 use rdkafka::{
     Message,
     message::{Headers, OwnedMessage},
@@ -85,7 +85,7 @@ async fn no_secret_comes_out() {
     let messages = system
         .mock_kafka()
         .unwrap()
-        .messages(BOOK_ADDED, 1)
+        .messages(BOOK_EVENTS, 1)
         .await
         .unwrap();
     list_without_details(&system, &client).await;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use book_events::BOOK_ADDED;
+use book_events::BOOK_EVENTS;
 use futures::{StreamExt, stream};
 use rdkafka::{
     ClientConfig,
@@ -117,17 +117,17 @@ async fn a_failed_message_is_one_event_in_the_worker_s_trace() {
         .set("bootstrap.servers", &system.kafka_servers)
         .create()
         .unwrap();
-    let record = FutureRecord::to(BOOK_ADDED).key("1").payload("poison");
+    let record = FutureRecord::to(BOOK_EVENTS).key("1").payload("poison");
     producer.send(record, SOON).await.unwrap();
     let event = only_event(&sentry).await;
     let tags = &event["tags"];
     assert_eq!(tags["service"], "backend");
-    assert_eq!(tags["messaging.destination.name"], BOOK_ADDED);
+    assert_eq!(tags["messaging.destination.name"], BOOK_EVENTS);
     let processed = || async {
         let spans = system.sink.spans();
         spans
             .into_iter()
-            .find(|span| span.name == "process book.added.v1")
+            .find(|span| span.name == "process book.events.v1")
     };
     let span = eventually(SOON, "the span", processed).await.unwrap();
     assert_eq!(tags["otel.trace_id"], *span.trace_id);

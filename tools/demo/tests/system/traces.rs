@@ -42,7 +42,7 @@ async fn one_book_makes_three_linked_traces() {
     ] {
         describe(
             trace,
-            tour.adding.named("create book.added.v1").unwrap(),
+            tour.adding.named("create book.events.v1").unwrap(),
             &mut text,
         );
     }
@@ -106,8 +106,8 @@ async fn the_worker_s_trace_can_continue_the_request_s() {
     let tour = Tour::take(&system, "Kindred", "Octavia E. Butler")
         .await
         .unwrap();
-    let create = tour.adding.named("create book.added.v1").unwrap();
-    let process = tour.processing.named("process book.added.v1").unwrap();
+    let create = tour.adding.named("create book.events.v1").unwrap();
+    let process = tour.processing.named("process book.events.v1").unwrap();
     assert_eq!(process.trace_id, create.trace_id);
     assert_eq!(process.parent_id.as_ref(), Some(&create.span_id));
     assert_eq!(

@@ -46,7 +46,7 @@ async fn returned(sent: &Sent) -> Result<String> {
         let names: Vec<_> = spans(&traces)
             .filter_map(|span| span["operationName"].as_str())
             .collect();
-        let expected = ["POST /books/add", "INSERT books", "create book.added.v1"];
+        let expected = ["POST /books/add", "INSERT books", "create book.events.v1"];
         expected
             .iter()
             .all(|name| names.contains(name))

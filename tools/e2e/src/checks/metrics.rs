@@ -44,11 +44,11 @@ const SERIES: [(&str, &str); 18] = [
         "service graph: bookapp → backend",
     ),
     (
-        "traces_service_graph_request_total{client=\"bookapp\",server=\"book.added.v1\"}",
+        "traces_service_graph_request_total{client=\"bookapp\",server=\"book.events.v1\"}",
         "service graph: bookapp → topic",
     ),
     (
-        "traces_service_graph_request_total{client=\"backend\",server=\"book.added.v1\"}",
+        "traces_service_graph_request_total{client=\"backend\",server=\"book.events.v1\"}",
         "service graph: backend → topic",
     ),
     ("postgresql_backends", "PostgreSQL"),
@@ -149,7 +149,7 @@ async fn service_graph(stack: &Stack) -> Result<String> {
 /// Returns the part of the diagram that a node of the service graph represents.
 fn part(node: &Value) -> &str {
     match node.as_str().unwrap_or_default() {
-        topic if topic.starts_with("book.added.") => "kafka",
+        topic if topic.starts_with("book.events.") => "kafka",
         namespace if namespace.contains('|') => "postgres",
         service => service,
     }

@@ -104,7 +104,7 @@ async fn linked(stack: &Stack, sent: &Sent) -> Result<String> {
         for stream in backends::streams(&query).await.ok()? {
             let id = stream["stream"]["trace_id"].as_str()?;
             let trace = backends::trace(stack, id).await.ok()?;
-            let process = trace.named("process book.added.v1")?;
+            let process = trace.named("process book.events.v1")?;
             if process
                 .links
                 .iter()

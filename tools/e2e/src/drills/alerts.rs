@@ -70,7 +70,7 @@ const FAULTS: [Fault; 5] = [
         kind: Kind::Rule {
             kind: "error",
             method: "PROCESS",
-            pattern: "book.added.v1",
+            pattern: "book.events.v1",
             service: "backend",
         },
     },

@@ -4,7 +4,6 @@
 pub mod alerting;
 mod compose;
 mod ingress;
-mod kafka;
 pub mod native;
 mod part;
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use testbed::{
     System,
+    broker::Broker,
     process::{Signal, Spec},
     sink::Sink,
     system::{Binaries, Dependencies},
@@ -20,7 +21,6 @@ use super::{
     ALERTMANAGER, BUGSINK, COLLECTOR, LOKI, PROMETHEUS, Part, Stack,
     alerting::{self, Notifications, start_alertmanager},
     ingress::Ingress,
-    kafka::Kafka,
 };
 
 /// The user and password of the monitoring role, the same as in docker compose. They protect
@@ -66,7 +66,7 @@ pub(crate) struct Processes {
     /// Both services.
     pub(crate) system: System,
     /// The broker.
-    pub(crate) kafka: Kafka,
+    pub(crate) kafka: Broker,
     /// What Alertmanager sends.
     pub(crate) notifications: Notifications,
     _alertmanager: Part,
@@ -102,7 +102,7 @@ impl Stack {
         let (kafka_data, bugsink_ready) = (path("kafka"), format!("{BUGSINK}/health/ready"));
         let (bugsink, kafka) = tokio::try_join!(
             Part::start(bugsink(tools, &path("bugsink")), bugsink_ready),
-            Kafka::start(&tools.root, &tools.kafka, &kafka_data),
+            Broker::start(&tools.root, &tools.kafka, &kafka_data),
         )?;
         let dependencies = Dependencies::start(Some(kafka.address.clone())).await?;
         let (trace_store, traces_url, traces_otlp) =

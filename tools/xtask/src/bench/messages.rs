@@ -33,7 +33,7 @@ const UNSENT: &str = "select count(*) from outbox where published_at is null";
 fn fill(rows: usize) -> String {
     format!(
         "insert into outbox (event_id, topic, key, payload, headers, created_at, published_at)
-         select 'old-' || n, 'book.added.v1', n::text, '{{}}', '{{}}', old, old
+         select 'old-' || n, 'book.events.v1', n::text, '{{}}', '{{}}', old, old
          from generate_series(1, {rows}) n, (select now() - interval '1 h' as old) t;
          insert into ledger (event_id, processed_at)
          select 'old-' || n, now() - interval '1 h' from generate_series(1, {rows}) n;
