@@ -117,12 +117,6 @@ def dashboard():
                 " different remedies: see the runbook DeadLetters.",
                 width=12,
             ),
-            lines(
-                "Dead letters: logs",
-                '{service_name="backend"} |= "dead letter"',
-                about="The attempts whose messages became dead letters, and what people did with"
-                " these. A record leads to its trace.",
-            ),
         ),
         row(
             "Operations measured by their spans",
