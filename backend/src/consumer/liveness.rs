@@ -2,25 +2,23 @@
 //! record it.
 
 use std::{
-    mem,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use rdkafka::{
-    ClientContext, TopicPartitionList,
+    ClientContext,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance},
     statistics::Statistics,
 };
 use service_common::health::Heartbeat;
 use telemetry_common::exception;
-use tokio::sync::Notify;
 use tracing::info;
 
-use super::{lag::Lag, partitions::PartitionId};
+use super::{lag::Lag, partitions::Revoked};
 
 /// The maximum time between two polls of the consumer loop. It is longer than any statement
 /// timeout.
@@ -34,39 +32,6 @@ pub struct Liveness {
     polls: Arc<OnceLock<Heartbeat>>,
     lag: Lag,
     pub(super) revoked: Revoked,
-}
-
-/// The partitions that Kafka has taken from this worker since the consumer loop last asked.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Revoked {
-    partitions: Arc<Mutex<Vec<PartitionId>>>,
-    notify: Arc<Notify>,
-}
-
-impl Revoked {
-    fn add(&self, partitions: &TopicPartitionList) {
-        let elements = partitions.elements();
-        let elements = elements.iter();
-        self.get()
-            .extend(elements.map(|one| (one.topic().to_owned(), one.partition())));
-        self.notify.notify_one();
-    }
-
-    /// Waits until partitions were revoked.
-    pub(super) async fn notified(&self) {
-        self.notify.notified().await;
-    }
-
-    /// Returns the revoked partitions.
-    pub(super) fn take(&self) -> Vec<PartitionId> {
-        mem::take(&mut *self.get())
-    }
-
-    fn get(&self) -> MutexGuard<'_, Vec<PartitionId>> {
-        self.partitions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Default for Liveness {

@@ -113,7 +113,7 @@ impl Consumer {
             select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = self.liveness.revoked.notified() => self.remove_revoked(&mut partitions),
+                () = self.liveness.revoked.notified() => partitions.remove(&self.liveness.revoked),
                 Some(processed) = processing.next() => {
                     let partition = self.settle(&processed, &mut partitions);
                     processing.extend(partition.and_then(|partition| self.start_next(partition, &stop)));
@@ -121,7 +121,7 @@ impl Consumer {
                 received = self.messages.recv() => match received {
                     Ok(message) => {
                         // Partitions may have been revoked and assigned again before this message.
-                        self.remove_revoked(&mut partitions);
+                        partitions.remove(&self.liveness.revoked);
                         let partition = partitions.get(message.topic(), message.partition());
                         partition.push(message.detach());
                         processing.extend(self.start_next(partition, &stop));
@@ -158,11 +158,6 @@ impl Consumer {
                 );
             }
         }
-    }
-
-    /// Forgets the messages of partitions that Kafka has taken away. It delivers them again.
-    fn remove_revoked(&self, partitions: &mut Partitions) {
-        partitions.remove(&self.liveness.revoked.take());
     }
 
     /// Starts to process the next message of a partition that is not busy. Receives messages again if

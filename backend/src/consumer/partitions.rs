@@ -1,9 +1,14 @@
 //! The partitions of this worker. Each has a queue of received messages, and processes one message at a
 //! time.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use rdkafka::{Message, TopicPartitionList, message::OwnedMessage};
+use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The number of waiting messages from which a partition is paused.
@@ -12,7 +17,7 @@ const MAX_MESSAGES: usize = 512;
 const MAX_SIZE: usize = 4 << 20;
 
 /// The topic and the number of a partition.
-pub(super) type PartitionId = (String, i32);
+type PartitionId = (String, i32);
 
 /// A partition with messages.
 #[derive(Debug)]
@@ -101,12 +106,46 @@ impl Partitions {
 
     /// Drops partitions that Kafka has taken away, with their messages: another worker gets them, or this
     /// one gets them again.
-    pub(super) fn remove(&mut self, revoked: &[PartitionId]) {
+    pub(super) fn remove(&mut self, revoked: &Revoked) {
+        let revoked = revoked.take();
         self.0.retain(|one| {
             !revoked
                 .iter()
                 .any(|(topic, number)| one.number == *number && one.topic == *topic)
         });
+    }
+}
+
+/// The partitions that Kafka has taken from this worker since the consumer loop last asked.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Revoked {
+    partitions: Arc<Mutex<Vec<PartitionId>>>,
+    notify: Arc<Notify>,
+}
+
+impl Revoked {
+    /// Adds partitions that Kafka takes away.
+    pub(super) fn add(&self, partitions: &TopicPartitionList) {
+        let elements = partitions.elements();
+        let elements = elements.iter();
+        self.get()
+            .extend(elements.map(|one| (one.topic().to_owned(), one.partition())));
+        self.notify.notify_one();
+    }
+
+    /// Waits until partitions were revoked.
+    pub(super) async fn notified(&self) {
+        self.notify.notified().await;
+    }
+
+    fn take(&self) -> Vec<PartitionId> {
+        mem::take(&mut *self.get())
+    }
+
+    fn get(&self) -> MutexGuard<'_, Vec<PartitionId>> {
+        self.partitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -147,7 +186,11 @@ mod tests {
             partitions.get("topic", number).push(message(b"old"));
         }
         let revoked = partitions.get("topic", 0).revoked();
-        partitions.remove(&[("topic".to_owned(), 0)]);
+        let taken = Revoked::default();
+        let mut list = TopicPartitionList::new();
+        list.add_partition("topic", 0);
+        taken.add(&list);
+        partitions.remove(&taken);
         assert!(revoked.is_cancelled());
         assert!(partitions.get("topic", 0).pop().is_none());
         assert!(partitions.get("topic", 1).pop().is_some());

@@ -108,7 +108,7 @@ impl Processor {
             let outcome = match &failure {
                 None => Outcome::Completed,
                 Some(failure) if failure.is_retryable(attempt) => Outcome::Retry,
-                Some(failure) => self.bury(message, failure, attempt).await,
+                Some(failure) => self.send_dead_letter(message, failure, attempt).await,
             };
             (outcome, failure.as_ref().map(IngestionError::kind))
         };
@@ -129,7 +129,7 @@ impl Processor {
     }
 
     /// Sends a message to the dead-letter topic.
-    async fn bury<'m>(
+    async fn send_dead_letter<'m>(
         &self,
         message: &'m OwnedMessage,
         failure: &IngestionError,

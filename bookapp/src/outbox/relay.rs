@@ -37,6 +37,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const ELECTION_INTERVAL: Duration = Duration::from_millis(100);
 /// The interval of the heartbeat and of measuring the backlog while the relay waits.
 const WAIT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Sends the messages of the outbox to Kafka.
 pub struct Relay {
     config: Config,

@@ -74,7 +74,6 @@ impl ConsumerTelemetry {
         let created = extract(message);
         let span = self.span(message, &created, attempt);
         let mut processing = Processing {
-            span: span.clone(),
             is_finished: false,
             started: Instant::now(),
             attributes: self.attributes(message),
@@ -149,9 +148,8 @@ impl ConsumerTelemetry {
     }
 }
 
-/// An attempt that is being made. Its duration is recorded on drop.
+/// An attempt that is being made. Its duration is recorded on drop, which happens in its span.
 struct Processing {
-    span: Span,
     is_finished: bool,
     started: Instant,
     attributes: Vec<KeyValue>,
@@ -171,7 +169,7 @@ impl Drop for Processing {
             self.finish(Some("panic"));
         }
         if !self.is_finished {
-            self.span.set_attribute(semconv::CANCELLED, true);
+            Span::current().set_attribute(semconv::CANCELLED, true);
         }
         let duration = self.started.elapsed().as_secs_f64();
         METRICS.duration.record(duration, &self.attributes);

@@ -16,6 +16,7 @@ use rcgen::CertifiedKey;
 use crate::{
     port,
     process::{Process, Signal, Spec},
+    tls::certificate,
 };
 
 /// The name and password of the user who may do everything.
@@ -40,8 +41,7 @@ impl Broker {
     pub async fn start(root: &Path, jars: &Path, data: &Path) -> Result<Self> {
         fs::create_dir_all(data)?;
         let ports = [port::free()?, port::free()?, port::free()?];
-        let CertifiedKey { cert, signing_key } =
-            rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+        let CertifiedKey { cert, signing_key } = certificate()?;
         let certificate = data.join("certificate.pem");
         fs::write(&certificate, cert.pem())?;
         let keystore = data.join("keystore.pem");
