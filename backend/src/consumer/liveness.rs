@@ -11,11 +11,13 @@ use std::{
 
 use rdkafka::{
     ClientContext,
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance},
+    error::KafkaError,
     statistics::Statistics,
 };
 use service_common::health::Heartbeat;
-use telemetry_common::exception;
+use telemetry_common::{exception, kafka::ClientLog};
 use tracing::info;
 
 use super::{lag::Lag, partitions::Revoked};
@@ -69,6 +71,14 @@ impl Liveness {
 }
 
 impl ClientContext for Liveness {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        ClientLog.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        ClientLog.record(&error, reason);
+    }
+
     fn stats(&self, statistics: Statistics) {
         // "up" means that the coordinator of the group responds. Assigned partitions are no
         // criterion, because there may be more workers than partitions.

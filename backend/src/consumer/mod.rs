@@ -23,7 +23,7 @@ use rdkafka::{
     message::OwnedMessage,
 };
 use service_common::{fault_injection::FaultInjector, kafka::Topic};
-use telemetry_common::{db::Database, exception};
+use telemetry_common::{db::Database, exception, kafka::ClientLog};
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -129,7 +129,7 @@ impl Consumer {
                             self.pause(partition);
                         }
                     }
-                    Err(error) => exception!(warn, "bookapp.consumer.receive.failed", &error, "could not receive a message from Kafka"),
+                    Err(error) => ClientLog.record(&error, &error.to_string()),
                 },
                 () = sleep(POLL_INTERVAL) => {}
             }

@@ -7,11 +7,10 @@ use clap::{ArgAction, Args, ValueEnum, value_parser};
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
 };
 use secrecy::{ExposeSecret, SecretString};
-use telemetry_common::exception;
+use telemetry_common::{exception, kafka::ClientLog};
 use tokio::{task::spawn_blocking, time::sleep};
 use tracing::info;
 
@@ -173,7 +172,8 @@ impl KafkaConfig {
         if !self.kafka_create_topics {
             return Ok(());
         }
-        let admin: Arc<AdminClient<_>> = Arc::new(self.client("topics").create()?);
+        let admin: Arc<AdminClient<_>> =
+            Arc::new(self.client("topics").create_with_context(ClientLog)?);
         let mut failure = None;
         while let Err(error) = self.create_missing(&admin, topics).await {
             if failure.as_ref() != Some(&error) {
@@ -194,7 +194,7 @@ impl KafkaConfig {
 
     async fn create_missing(
         &self,
-        admin: &Arc<AdminClient<DefaultClientContext>>,
+        admin: &Arc<AdminClient<ClientLog>>,
         topics: &[Topic],
     ) -> KafkaResult<()> {
         let retention = self.kafka_dead_letter_retention.as_millis().to_string();
@@ -228,10 +228,7 @@ impl KafkaConfig {
 }
 
 /// Returns whether all these topics exist.
-async fn exist(
-    admin: &Arc<AdminClient<DefaultClientContext>>,
-    names: Vec<String>,
-) -> KafkaResult<bool> {
+async fn exist(admin: &Arc<AdminClient<ClientLog>>, names: Vec<String>) -> KafkaResult<bool> {
     let admin = Arc::clone(admin);
     let asking = spawn_blocking(move || {
         let metadata = admin.inner().fetch_metadata(None, ANSWER_TIMEOUT)?;

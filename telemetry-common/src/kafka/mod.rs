@@ -49,12 +49,14 @@
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>,
 //! <https://opentelemetry.io/docs/specs/semconv/messaging/kafka/>.
 
+mod client;
 mod consumer;
 mod headers;
 mod producer;
 
 use opentelemetry::{KeyValue, metrics::Counter};
 
+pub use client::ClientLog;
 pub use consumer::{ConsumerTelemetry, TraceRelation};
 pub use headers::{Headers, extract};
 pub use producer::{Producer, create_span};

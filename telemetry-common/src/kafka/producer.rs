@@ -16,7 +16,7 @@ use rdkafka::{
 use tracing::{Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{Headers, attributes, integer, messages};
+use super::{ClientLog, Headers, attributes, integer, messages};
 use crate::{failure, scope, semconv};
 
 /// Returns the create span of a message. The message must carry the context of this span:
@@ -43,7 +43,7 @@ pub fn create_span(topic: &str, key: Option<&str>, id: Option<&str>) -> Span {
 /// A Kafka producer that creates a span for each message that it sends.
 #[derive(Clone)]
 pub struct Producer {
-    inner: FutureProducer,
+    inner: FutureProducer<ClientLog>,
     client_id: Option<String>,
 }
 
@@ -52,7 +52,7 @@ impl Producer {
     /// available yet. Returns an error if a setting is invalid.
     pub fn create(config: &ClientConfig) -> KafkaResult<Self> {
         Ok(Self {
-            inner: config.create()?,
+            inner: config.create_with_context(ClientLog)?,
             client_id: config.get("client.id").map(str::to_owned),
         })
     }
