@@ -7,10 +7,10 @@ FROM rust:${RUST_VERSION}-slim-bookworm AS base
 ARG RUST_VERSION
 # Uses the toolchain of the image and skips the components of rust-toolchain.toml (rustfmt, clippy).
 ENV RUSTUP_TOOLCHAIN=${RUST_VERSION} CARGO_TARGET_DIR=/target
-# Build dependencies of librdkafka, which is compiled from source.
+# Build dependencies of librdkafka and of its OpenSSL, which are compiled from source.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends make g++ \
+    && apt-get install --yes --no-install-recommends make g++ perl \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 
@@ -23,11 +23,11 @@ RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -name lib.rs ! -name 
 # Dependencies are a separate layer, so a code change recompiles only the crates of this project.
 FROM base AS build
 COPY --from=manifests /build .
-RUN cargo build --release --locked --lib --package bookapp --package backend
+RUN cargo build --release --locked --lib --package bookapp --package backend --features bookapp/kafka-tls,backend/kafka-tls
 COPY . .
 # cargo compares times: the sources must be newer than what was built from the empty files.
 RUN find . -name '*.rs' -exec touch {} + \
-    && cargo build --release --locked --package bookapp --package backend \
+    && cargo build --release --locked --package bookapp --package backend --features bookapp/kafka-tls,backend/kafka-tls \
     && strip /target/release/bookapp /target/release/backend
 
 FROM build AS uservices-build

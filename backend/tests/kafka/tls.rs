@@ -1,5 +1,4 @@
-//! Tests of TLS and SASL. They need a worker with the feature `kafka-tls`:
-//! `KAFKA_JARS=… cargo test --package backend --features kafka-tls --test kafka -- --ignored tls`
+//! Tests of TLS and SASL, with a worker that has the feature `kafka-tls`.
 
 use testbed::{
     broker::{STRANGER, USER},

@@ -176,7 +176,9 @@ impl KafkaConfig {
             Arc::new(self.client("topics").create_with_context(ClientLog)?);
         let mut failure = None;
         while let Err(error) = self.create_missing(&admin, topics).await {
-            if failure.as_ref() != Some(&error) {
+            // The client logs why Kafka does not answer.
+            let has_answer = error.rdkafka_error_code() != Some(RDKafkaErrorCode::OperationTimedOut);
+            if has_answer && failure.as_ref() != Some(&error) {
                 exception!(
                     warn,
                     "bookapp.kafka.topics.unavailable",

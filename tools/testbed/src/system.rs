@@ -79,8 +79,17 @@ pub struct Dependencies {
 impl Binaries {
     /// Builds the binaries. Cargo prints its progress on stderr.
     pub async fn build() -> Result<Self> {
+        Self::with_features(&[]).await
+    }
+
+    /// Builds the binaries with TLS and SASL for Kafka.
+    pub async fn with_kafka_tls() -> Result<Self> {
+        Self::with_features(&["bookapp/kafka-tls", "backend/kafka-tls"]).await
+    }
+
+    async fn with_features(features: &'static [&'static str]) -> Result<Self> {
         spawn_blocking(|| {
-            let mut executables = build(&["bookapp", "backend"], "dev")?;
+            let mut executables = build(&["bookapp", "backend"], features, "dev")?;
             let mut take = |name| {
                 executables
                     .remove(name)
@@ -325,12 +334,13 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Builds the binaries of these packages. Returns their paths by name.
-pub fn build(packages: &[&str], profile: &str) -> Result<HashMap<String, PathBuf>> {
+/// Builds the binaries of these packages with these features. Returns their paths by name.
+pub fn build(packages: &[&str], features: &[&str], profile: &str) -> Result<HashMap<String, PathBuf>> {
     let mut command = cargo();
     command.args(["build", "--message-format=json-render-diagnostics"]);
     command.args(["--profile", profile]);
     command.args(packages.iter().flat_map(|package| ["--package", package]));
+    command.args(features.iter().flat_map(|feature| ["--features", feature]));
     command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit());

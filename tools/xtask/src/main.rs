@@ -129,6 +129,8 @@ fn kafka(programs: &tools::Programs) -> Result<()> {
         "test",
         "--package",
         "backend",
+        "--features",
+        "kafka-tls",
         "--test",
         "kafka",
         "--",

@@ -63,7 +63,7 @@ fn traefik(tools: &Tools, data: &Path, url: &str) -> Result<Spec> {
 
 /// Starts a pair of examples/uservices. The first one calls the second one.
 async fn pair(is_instrumented: bool) -> Result<[Service; 2]> {
-    let binaries = build(&["uservices"], "dev")?;
+    let binaries = build(&["uservices"], &[], "dev")?;
     let program = binaries
         .get("uservices")
         .context("cargo built no uservices")?;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use testbed::{
     System,
-    broker::Broker,
+    broker::{Broker, USER},
     process::{Signal, Spec},
     sink::Sink,
     system::{Binaries, Dependencies},
@@ -118,6 +118,11 @@ impl Stack {
         fs::create_dir(&logs)?;
         let with_settings = |spec: Spec| {
             with_console_file(spec, &logs)
+                .env("KAFKA_BOOTSTRAP_SERVERS", &kafka.secure_address)
+                .env("KAFKA_SECURITY_PROTOCOL", "sasl_ssl")
+                .env("KAFKA_SASL_USERNAME", USER.0)
+                .env("KAFKA_SASL_PASSWORD", USER.1)
+                .env("KAFKA_SSL_CA_LOCATION", kafka.certificate.display().to_string())
                 .env("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR)
                 .env("OTEL_METRIC_EXPORT_INTERVAL", "2000")
                 .env("SENTRY_DSN", SENTRY_DSN)
@@ -132,7 +137,7 @@ impl Stack {
                     "service.namespace=bookapp,deployment.environment.name=native",
                 )
         };
-        let binaries = Binaries::build().await?;
+        let binaries = Binaries::with_kafka_tls().await?;
         let system = System::start_with(&binaries, dependencies, with_settings).await?;
         let ingress = Ingress::start(tools, data.path(), &system).await?;
         create_monitoring_role(tools, &system.database_url)?;

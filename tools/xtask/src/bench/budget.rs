@@ -42,7 +42,7 @@ const SPAN_FIELDS_BUDGETS: [f64; 2] = [1.03, 1.09];
 // proves: N11
 pub(super) async fn check() -> Result<()> {
     step("building");
-    let binaries = build(&["bookapp"], "release")?;
+    let binaries = build(&["bookapp"], &[], "release")?;
     let bookapp = binaries
         .get("bookapp")
         .context("cargo built no executable bookapp")?;

@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 async fn measure(args: &Args) -> Result<()> {
     step("building");
-    let binaries = build(&["bookapp", "backend", "baseline"], "release")?;
+    let binaries = build(&["bookapp", "backend", "baseline"], &[], "release")?;
     let postgres = Postgres::start().await?;
     let mut report = Report::default();
     if args.rounds > 0 {
