@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::RangedU64ValueParser};
 use service_common::settings::ServiceConfig;
 use telemetry_common::kafka::TraceRelation;
 
@@ -28,6 +28,11 @@ pub struct Config {
     /// How the trace of processing a message relates to the trace that created the message.
     #[arg(long, env, default_value = "link", value_name = "RELATION")]
     pub kafka_trace_relation: TraceRelation,
+
+    /// Maximum number of messages of a partition that are processed in one transaction.
+    #[arg(long, env, default_value = "512", value_name = "NUMBER",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=2048))]
+    pub kafka_max_batch: usize,
 
     /// Retention time of the ids of processed events. An event that is delivered later is processed again,
     /// which derives the same details.

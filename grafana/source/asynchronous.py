@@ -71,6 +71,7 @@ def dashboard():
                 about="Messages on the topic behind the offset that the worker has stored. Growing"
                 " lag means that the worker is too slow, or that a message blocks its"
                 " partition.",
+                width=12,
             ),
             series(
                 "Processing latency",
@@ -79,6 +80,16 @@ def dashboard():
                 (quantile(0.95, processed), "p95"),
                 about="Duration of one processing attempt of one message. A high value reduces the"
                 " throughput of the worker.",
+                width=12,
+            ),
+            series(
+                "Messages per batch",
+                "short",
+                (quantile(0.5, "bookapp_consumer_batch_size"), "p50"),
+                (quantile(0.95, "bookapp_consumer_batch_size"), "p95"),
+                about="Messages of a partition that were processed in one transaction: those that"
+                " arrived while it was busy. It grows with the load.",
+                width=12,
             ),
             series(
                 "Retries and dead letters",
@@ -90,6 +101,7 @@ def dashboard():
                 ),
                 about="Retries and dead letters per second. The worker retries transient errors"
                 " and sends messages with permanent errors to the dead-letter topic.",
+                width=12,
             ),
         ),
         row(

@@ -1,4 +1,4 @@
-//! The spans at the edges of a service: requests and calls over HTTP and gRPC.
+//! The spans at the edges of a service: requests and calls over HTTP and gRPC, and the messages of a batch.
 //!
 //! They are created by the OpenTelemetry API, with all attributes at creation. Compared with spans of
 //! `tracing`, that saves a tenth of the instructions of a request, because no layer has to look the
@@ -8,23 +8,26 @@
 //! The layers that read spans, such as those for context and of the application, receive a span of
 //! `tracing` instead, whose target is [`TARGET`]. If the filters of all layers reject it, it is disabled.
 
-use std::{
-    borrow::Cow,
-    sync::{
-        LazyLock,
-        atomic::{AtomicBool, Ordering},
-    },
+#[cfg(feature = "http")]
+use std::borrow::Cow;
+use std::sync::{
+    LazyLock,
+    atomic::{AtomicBool, Ordering},
 };
 
+#[cfg(feature = "http")]
+use opentelemetry::trace::{Link, SpanContext, SpanKind, SpanRef, Status};
 use opentelemetry::{
     Context, KeyValue, Value,
     global::{self, BoxedTracer},
-    trace::{Link, SpanBuilder, SpanContext, SpanKind, SpanRef, Status, TraceContextExt, Tracer},
+    trace::{SpanBuilder, TraceContextExt, Tracer},
 };
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 
-use crate::{scope, semconv};
+use crate::scope;
+#[cfg(feature = "http")]
+use crate::semconv;
 
 /// The target of the spans for other layers. `TRACES_FILTER` selects the exported
 /// spans by it.
@@ -62,6 +65,7 @@ impl Attributes {
 }
 
 /// A started span.
+#[cfg(feature = "http")]
 pub(crate) struct Edge {
     /// The context that contains the span; empty if the span is not exported.
     pub(crate) span: Context,
@@ -72,6 +76,7 @@ pub(crate) struct Edge {
 
 /// Starts a span. `describe` adds the attributes and returns the name. It is not called if the span
 /// is not exported.
+#[cfg(feature = "http")]
 pub(crate) fn start(
     parent: Context,
     kind: SpanKind,
@@ -92,14 +97,26 @@ pub(crate) fn start(
     if let Some(linked) = link {
         builder = builder.with_links(vec![Link::with_context(linked)]);
     }
-    let span = parent.with_span(TRACER.build_with_context(builder, &parent));
+    let span = context_of(builder, &parent);
     Edge {
         context: span.clone(),
         span,
     }
 }
 
+/// Returns whether the spans are exported.
+#[cfg(feature = "kafka")]
+pub(crate) fn is_exported() -> bool {
+    IS_EXPORTED.load(Ordering::Relaxed)
+}
+
+/// Starts a span. Returns its context. Call it only if spans are exported.
+pub(crate) fn context_of(span: SpanBuilder, parent: &Context) -> Context {
+    parent.with_span(TRACER.build_with_context(span, parent))
+}
+
 /// Sets the status of a span to Error, and its attribute `error.type`, a low-cardinality value.
+#[cfg(feature = "http")]
 pub(crate) fn fail(
     span: &SpanRef<'_>,
     error_type: impl Into<Cow<'static, str>>,

@@ -29,7 +29,7 @@ mod console;
 mod current;
 #[cfg(feature = "sqlx")]
 pub mod db;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "kafka"))]
 mod edge;
 mod failure;
 #[cfg(feature = "sentry")]

@@ -80,7 +80,7 @@ impl Telemetry {
                 .with_resource(resource.clone())
                 .build();
             global::set_tracer_provider(traces.clone());
-            #[cfg(feature = "http")]
+            #[cfg(any(feature = "http", feature = "kafka"))]
             crate::edge::export(&config.traces_filter);
             telemetry.traces = Some(traces);
         }

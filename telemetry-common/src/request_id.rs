@@ -60,6 +60,12 @@ impl RequestId {
         work.with_context(context).await
     }
 
+    /// Calls `work` with this id in its context.
+    pub fn in_scope<T>(self, work: impl FnOnce() -> T) -> T {
+        let _context = Context::current_with_value(self).attach();
+        work()
+    }
+
     /// Returns the id as the value of an attribute, without copying it.
     #[cfg(feature = "http")]
     pub(crate) fn to_value(&self) -> Value {

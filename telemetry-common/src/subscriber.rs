@@ -211,7 +211,7 @@ where
 /// Whether `metadata` is that of a span that the trace layer exports. The spans at the edges are
 /// exported without it.
 pub(crate) fn is_exported_span(metadata: &Metadata<'_>) -> bool {
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", feature = "kafka"))]
     if metadata.target() == crate::edge::TARGET {
         return false;
     }

@@ -92,7 +92,7 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
         .with_simple_exporter(logs.clone())
         .build();
     let filter = Targets::new().with_default(LevelFilter::INFO);
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", feature = "kafka"))]
     crate::edge::export(&filter);
     registry()
         .with(subscriber::traces(&traces, &filter))

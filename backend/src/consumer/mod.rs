@@ -2,10 +2,14 @@
 //!
 //! Delivery is at least once. The offset of a message is stored only after the message is
 //! completed: it was processed, or sent to the dead-letter topic. Stored offsets are committed in
-//! the background. Each partition processes one message at a time, in order, and waits for none of
-//! the others: a message that fails with a transient error, or whose dead letter cannot be sent, holds
-//! up its own partition only.
+//! the background. Each partition processes its messages in order, and waits for none of the others: a
+//! message that fails with a transient error, or whose dead letter cannot be sent, holds up its own
+//! partition only.
+//!
+//! A partition processes together what has arrived while it was busy. So a message that comes alone waits
+//! for no other, and the batches grow with the load.
 
+mod batch;
 mod lag;
 mod liveness;
 mod partitions;
@@ -29,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 pub use liveness::Liveness;
-use partitions::{Partition, Partitions};
+use partitions::{Partition, PartitionId, Partitions};
 use processor::Processor;
 
 /// The topics that this service reads and writes.
@@ -55,18 +59,22 @@ const CLIENT: &str = "backend";
 /// The interval in which the consumer loop polls if there is no message.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The time for which nothing is received while a partition is full. If it is still full then, it is paused,
+/// so that the others go on. A partition that is paused loses what librdkafka has fetched of it, so it costs
+/// throughput.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// Consumes and processes messages.
 pub struct Consumer {
     messages: StreamConsumer<Liveness>,
     processor: Processor,
     liveness: Liveness,
+    max_batch: usize,
 }
 
-/// A message whose processing has ended.
+/// The end of a batch.
 struct Processed {
-    message: OwnedMessage,
-    /// Whether it was processed, or sent to the dead-letter topic.
-    is_completed: bool,
+    partition: PartitionId,
     /// Cancelled if the partition was taken away meanwhile.
     revoked: CancellationToken,
 }
@@ -86,6 +94,7 @@ impl Consumer {
             .set("enable.auto.commit", "true")
             .set("auto.commit.interval.ms", "1000")
             .set("enable.auto.offset.store", "false")
+            .set("queued.max.messages.kbytes", "16384") // what librdkafka fetches in advance
             .set("statistics.interval.ms", "500") // report the lag and the state of the group
             .create_with_context(liveness.clone())
             .context("could not create the Kafka consumer")?;
@@ -93,6 +102,7 @@ impl Consumer {
             messages,
             processor: Processor::new(config, db, faults)?,
             liveness,
+            max_batch: config.kafka_max_batch,
         })
     }
 
@@ -110,33 +120,33 @@ impl Consumer {
         let mut processing = FuturesUnordered::new();
         loop {
             self.liveness.record_poll();
+            let is_full = partitions.full().next().is_some();
+            let interval = if is_full { PATIENCE } else { POLL_INTERVAL };
             select! {
                 biased;
                 () = stop.cancelled() => break,
                 () = self.liveness.revoked.notified() => partitions.remove(&self.liveness.revoked),
-                Some(processed) = processing.next() => {
-                    let partition = self.settle(&processed, &mut partitions);
-                    processing.extend(partition.and_then(|partition| self.start_next(partition, &stop)));
+                Some(Processed { partition: (topic, number), revoked }) = processing.next() => {
+                    if !revoked.is_cancelled() {
+                        let partition = partitions.get(&topic, number);
+                        partition.is_busy = false;
+                        processing.extend(self.start_next(partition, &stop));
+                    }
                 }
-                received = self.messages.recv() => match received {
+                received = self.messages.recv(), if !is_full => match received {
                     Ok(message) => {
                         // Partitions may have been revoked and assigned again before this message.
                         partitions.remove(&self.liveness.revoked);
                         let partition = partitions.get(message.topic(), message.partition());
                         partition.push(message.detach());
                         processing.extend(self.start_next(partition, &stop));
-                        if partition.is_full() {
-                            self.pause(partition);
-                        }
                     }
                     Err(error) => ClientLog.record(&error, &error.to_string()),
                 },
-                () = sleep(POLL_INTERVAL) => {}
+                () = sleep(interval) => partitions.full().for_each(|partition| self.pause(partition)),
             }
         }
-        while let Some(processed) = processing.next().await {
-            self.settle(&processed, &mut partitions);
-        }
+        while processing.next().await.is_some() {}
         drop(processing);
         // Committing and leaving the group block the thread.
         let leaving = tokio::task::spawn_blocking(move || self.leave());
@@ -160,7 +170,7 @@ impl Consumer {
         }
     }
 
-    /// Starts to process the next message of a partition that is not busy. Receives messages again if
+    /// Starts to process the next messages of a partition that is not busy. Receives messages again if
     /// there is room for them.
     fn start_next<'c>(
         &'c self,
@@ -170,37 +180,30 @@ impl Consumer {
         if partition.is_busy {
             return None;
         }
+        let messages = partition.take(self.max_batch);
         if partition.is_paused && partition.has_room() {
             self.resume(partition);
         }
-        let message = partition.pop()?;
+        if messages.is_empty() {
+            return None;
+        }
         partition.is_busy = true;
-        let (revoked, stop) = (partition.revoked(), stop.clone());
+        let (id, revoked, stop) = (partition.id(), partition.revoked(), stop.clone());
         Some(async move {
-            let completing = self.processor.complete(&message, &stop);
-            let is_completed = revoked.run_until_cancelled(completing).await;
+            let completed = |message: &OwnedMessage| self.store(message);
+            let completing = self.processor.complete_all(&messages, &stop, completed);
+            revoked.run_until_cancelled(completing).await;
             Processed {
-                is_completed: is_completed.unwrap_or(false),
-                message,
+                partition: id,
                 revoked,
             }
         })
     }
 
-    /// Stores the offset of a completed message. Returns its partition, if this worker still has it.
-    fn settle<'p>(
-        &self,
-        processed: &Processed,
-        partitions: &'p mut Partitions,
-    ) -> Option<&'p mut Partition> {
-        if processed.revoked.is_cancelled() {
-            return None;
-        }
-        let message = &processed.message;
+    /// Stores the offset of a completed message, before which all are completed.
+    fn store(&self, message: &OwnedMessage) {
         let (topic, number, offset) = (message.topic(), message.partition(), message.offset());
-        if processed.is_completed
-            && let Err(error) = self.messages.store_offset(topic, number, offset)
-        {
+        if let Err(error) = self.messages.store_offset(topic, number, offset) {
             // The partition is being revoked: Kafka delivers the message to another worker.
             exception!(
                 warn,
@@ -209,9 +212,6 @@ impl Consumer {
                 "the offset could not be stored"
             );
         }
-        let partition = partitions.get(topic, number);
-        partition.is_busy = false;
-        Some(partition)
     }
 
     fn pause(&self, partition: &mut Partition) {

@@ -1,5 +1,5 @@
-//! The partitions of this worker. Each has a queue of received messages, and processes one message at a
-//! time.
+//! The partitions of this worker. Each has a queue of received messages, and processes one batch of them
+//! at a time.
 
 use std::{
     collections::VecDeque,
@@ -11,13 +11,13 @@ use rdkafka::{Message, TopicPartitionList, message::OwnedMessage};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// The number of waiting messages from which a partition is paused.
-const MAX_MESSAGES: usize = 512;
-/// The size of the waiting messages from which a partition is paused, in bytes.
+/// The number of waiting messages from which a partition is full.
+const MAX_MESSAGES: usize = 2048;
+/// The size of the waiting messages from which a partition is full, in bytes.
 const MAX_SIZE: usize = 4 << 20;
 
 /// The topic and the number of a partition.
-type PartitionId = (String, i32);
+pub(super) type PartitionId = (String, i32);
 
 /// A partition with messages.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Partition {
     pub(super) is_busy: bool,
     pub(super) is_paused: bool,
     revoked: CancellationToken,
-    /// Ends the processing of its message when the partition is dropped.
+    /// Ends the processing of its messages when the partition is dropped.
     _revoke: DropGuard,
 }
 
@@ -55,21 +55,27 @@ impl Partition {
         self.queue.push_back(message);
     }
 
-    /// Removes the first message of the queue.
-    pub(super) fn pop(&mut self) -> Option<OwnedMessage> {
-        let message = self.queue.pop_front()?;
-        self.size -= size(&message);
-        Some(message)
+    /// Removes the first messages of the queue, at most `max`.
+    pub(super) fn take(&mut self, max: usize) -> Vec<OwnedMessage> {
+        let count = self.queue.len().min(max);
+        let messages: Vec<_> = self.queue.drain(..count).collect();
+        self.size -= messages.iter().map(size).sum::<usize>();
+        messages
     }
 
     /// Returns whether no more messages should be received for now.
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.queue.len() >= MAX_MESSAGES || self.size >= MAX_SIZE
     }
 
     /// Returns whether messages should be received again.
     pub(super) fn has_room(&self) -> bool {
         self.queue.len() <= MAX_MESSAGES / 2 && self.size <= MAX_SIZE / 2
+    }
+
+    /// Returns the topic and the number.
+    pub(super) fn id(&self) -> PartitionId {
+        (self.topic.clone(), self.number)
     }
 
     /// Returns the token that is cancelled when Kafka takes the partition away.
@@ -102,6 +108,13 @@ impl Partitions {
             self.0.len() - 1
         });
         &mut self.0[index]
+    }
+
+    /// Returns the partitions that are full and not paused.
+    pub(super) fn full(&mut self) -> impl Iterator<Item = &mut Partition> {
+        self.0
+            .iter_mut()
+            .filter(|one| one.is_full() && !one.is_paused)
     }
 
     /// Drops partitions that Kafka has taken away, with their messages: another worker gets them, or this
@@ -173,7 +186,7 @@ mod tests {
             assert!(partition.is_full());
             for _ in 0..full / 2 {
                 assert!(!partition.has_room());
-                partition.pop().unwrap();
+                assert_eq!(partition.take(1).len(), 1);
             }
             assert!(partition.has_room());
         }
@@ -192,7 +205,7 @@ mod tests {
         taken.add(&list);
         partitions.remove(&taken);
         assert!(revoked.is_cancelled());
-        assert!(partitions.get("topic", 0).pop().is_none());
-        assert!(partitions.get("topic", 1).pop().is_some());
+        assert!(partitions.get("topic", 0).take(9).is_empty());
+        assert_eq!(partitions.get("topic", 1).take(9).len(), 1);
     }
 }

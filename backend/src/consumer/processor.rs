@@ -1,4 +1,4 @@
-//! Processes one message: attempts until one succeeds, or until the message is a dead letter.
+//! Processes one message alone: attempts until one succeeds, or until the message is a dead letter.
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
@@ -32,10 +32,10 @@ const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// Processes messages.
 pub(super) struct Processor {
     dead_letters: DeadLetters,
-    db: Database,
-    consuming: ConsumerTelemetry,
-    faults: Option<FaultInjector>,
-    metrics: Metrics,
+    pub(super) db: Database,
+    pub(super) consuming: ConsumerTelemetry,
+    pub(super) faults: Option<FaultInjector>,
+    pub(super) metrics: Metrics,
 }
 
 /// The outcome of an attempt.
@@ -114,12 +114,13 @@ impl Processor {
         };
         // The scope is inside the span, because the request id is added to the context of the span.
         // All log records of this attempt contain the id.
-        let identified = Box::pin(async {
+        let work = Box::pin(work);
+        let identified = async {
             match request {
                 Some(id) => id.scope(work).await,
                 None => work.await,
             }
-        });
+        };
         let error_type = |(_, error_type): &(Outcome<'_>, _)| *error_type;
         let processing = self
             .consuming
@@ -160,11 +161,7 @@ impl Processor {
         event: Result<BookEvent, DecodeError>,
         attempt: u32,
     ) -> Result<(), IngestionError> {
-        let ingesting = AssertUnwindSafe(self.ingest(topic, event)).catch_unwind();
-        let result = ingesting.await.unwrap_or_else(|panic| {
-            drop(panic); // the panic hook has logged and counted it
-            Err(IngestionError::Panic)
-        });
+        let result = catch_panic(self.ingest(topic, event)).await;
         if let Err(error) = &result {
             record_failure(error.kind(), error);
             let attempt_field = i64::from(attempt);
@@ -202,6 +199,17 @@ impl Processor {
         }
         Ok(())
     }
+}
+
+/// Returns the outcome of `work`, or the error that it panicked.
+pub(super) async fn catch_panic<T>(
+    work: impl Future<Output = Result<T, IngestionError>>,
+) -> Result<T, IngestionError> {
+    let outcome = AssertUnwindSafe(work).catch_unwind().await;
+    outcome.unwrap_or_else(|panic| {
+        drop(panic); // the panic hook has logged and counted it
+        Err(IngestionError::Panic)
+    })
 }
 
 impl IngestionError {

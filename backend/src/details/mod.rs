@@ -32,6 +32,12 @@ pub struct Details {
     pub derived_at: Timestamp,
 }
 
+/// Details that were derived from this version of a book.
+pub(crate) struct Derived {
+    pub(crate) details: Details,
+    pub(crate) book_version: i32,
+}
+
 pub(crate) fn routes(db: Database) -> Router {
     Router::new()
         .route("/details/search", post(handlers::search))

@@ -6,7 +6,7 @@ use slug::slugify;
 use tracing::instrument;
 
 use super::repository::Book;
-use crate::details::Details;
+use crate::details::{Derived, Details};
 
 /// Articles that are moved to the end of the sort title.
 const ARTICLES: [&str; 3] = ["The ", "An ", "A "];
@@ -18,14 +18,17 @@ const ARTICLES: [&str; 3] = ["The ", "An ", "A "];
     skip_all,
     fields(metric_name = "bookapp.details.derive")
 )]
-pub(super) fn details(book_id: i32, book: &Book) -> Details {
-    Details {
-        book_id,
-        slug: slugify(&book.title),
-        initials: initials(&book.author),
-        sort_title: sort_title(&book.title),
-        checksum: checksum(&book.title, &book.author),
-        derived_at: Timestamp::now(),
+pub(super) fn details(book: &Book) -> Derived {
+    Derived {
+        details: Details {
+            book_id: book.id,
+            slug: slugify(&book.title),
+            initials: initials(&book.author),
+            sort_title: sort_title(&book.title),
+            checksum: checksum(&book.title, &book.author),
+            derived_at: Timestamp::now(),
+        },
+        book_version: book.version,
     }
 }
 
@@ -57,11 +60,12 @@ mod tests {
     #[test]
     fn a_book_is_described_by_its_title_and_author() {
         let book = Book {
+            id: 7,
             version: 1,
             title: "The Lord of the Rings".to_owned(),
             author: "J. R. R. Tolkien".to_owned(),
         };
-        let details = details(7, &book);
+        let Derived { details, .. } = details(&book);
         assert_eq!(details.slug, "the-lord-of-the-rings");
         assert_eq!(details.initials, "JRRT");
         assert_eq!(details.sort_title, "Lord of the Rings, The");

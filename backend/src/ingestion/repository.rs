@@ -6,27 +6,34 @@ use service_common::pruning::PRUNE_LIMIT;
 use sqlx::{query, query_as, query_scalar};
 use telemetry_common::db::{Database, Session};
 
-/// The fields of a book from which details are derived, and its version.
+/// The fields of a book from which details are derived, its id and its version.
 #[derive(Clone, Debug)]
 pub(super) struct Book {
+    pub(super) id: i32,
     pub(super) version: i32,
     pub(super) title: String,
     pub(super) author: String,
 }
 
-/// Inserts the id of an event. Returns `false` if the event was ingested before.
-pub(super) async fn insert_event<'c>(db: impl Session<'c>, event_id: &str) -> sqlx::Result<bool> {
-    let inserted = query!(
+/// Inserts the ids of events. Returns those of events that were not ingested before, each once.
+///
+/// The ids should be sorted: two transactions that insert the same ids in another order would be a
+/// deadlock.
+pub(super) async fn insert_events<'c>(
+    db: impl Session<'c>,
+    event_ids: &[String],
+) -> sqlx::Result<Vec<String>> {
+    query_scalar!(
         "
         insert into ledger (event_id)
-        values ($1)
+        select unnest($1::text[])
         on conflict (event_id) do nothing
+        returning event_id
         ",
-        event_id
+        event_ids
     )
-    .execute(db.on("INSERT", "ledger"))
-    .await?;
-    Ok(inserted.rows_affected() == 1)
+    .fetch_all(db.on("INSERT", "ledger"))
+    .await
 }
 
 /// Deletes the ids of events that were processed more than `retention` ago, at most [`PRUNE_LIMIT`] and
@@ -50,19 +57,21 @@ pub(super) async fn prune_ledger(db: &Database, retention: Duration) -> sqlx::Re
     Ok(pruned.execute(&mut *connection).await?.rows_affected())
 }
 
-/// Returns the book, if it exists, and locks it: it cannot be removed until the transaction ends.
-pub(super) async fn book<'c>(db: impl Session<'c>, id: i32) -> sqlx::Result<Option<Book>> {
+/// Returns the books that exist, in the order of their ids, and locks them: they cannot be removed until
+/// the transaction ends.
+pub(super) async fn books<'c>(db: impl Session<'c>, ids: &[i32]) -> sqlx::Result<Vec<Book>> {
     query_as!(
         Book,
         "
-        select version, title, author
+        select id, version, title, author
         from books
-        where id = $1
+        where id = any($1)
+        order by id
         for key share
         ",
-        id
+        ids
     )
-    .fetch_optional(db.on("SELECT", "books"))
+    .fetch_all(db.on("SELECT", "books"))
     .await
 }
 

@@ -28,7 +28,8 @@ fn start(kafka: &Kafka, (name, password): (&str, &str), settings: &[(&str, &str)
 
 #[tokio::test]
 #[ignore = "needs a real Kafka: cargo xtask kafka"]
-async fn over_tls_the_worker_gets_its_partitions_and_each_refusal_is_one_line_without_the_password() {
+async fn over_tls_the_worker_gets_its_partitions_and_each_refusal_is_one_line_without_the_password()
+{
     let kafka = Kafka::start().await;
     let wrong = (USER.0, "wrong-secret");
     let other_authority = [(
@@ -55,6 +56,9 @@ async fn over_tls_the_worker_gets_its_partitions_and_each_refusal_is_one_line_wi
         let lines = process.lines();
         let times = lines.iter().filter(|line| line.contains(expected)).count();
         assert_eq!(times, 1, "{lines:#?}");
-        assert!(!lines.iter().any(|line| line.contains(user.1)), "{lines:#?}");
+        assert!(
+            !lines.iter().any(|line| line.contains(user.1)),
+            "{lines:#?}"
+        );
     }
 }

@@ -117,11 +117,16 @@ impl TestWorker {
 
     /// Publishes an event as bookapp does, with the trace context of the current span.
     pub(crate) async fn publish(&self, event: &BookEvent) {
+        self.publish_with_key(&event.book_id.to_string(), event)
+            .await;
+    }
+
+    /// Publishes an event as [`publish`](Self::publish), with another key.
+    pub(crate) async fn publish_with_key(&self, key: &str, event: &BookEvent) {
         let created = kafka::create_span(BOOK_EVENTS, Some(&event.book_id.to_string()), None);
         let headers = OwnedHeaders::from(&kafka::Headers::of(&created));
         let value = serde_json::to_vec(event).unwrap();
-        self.send(&event.book_id.to_string(), Some(&value), headers)
-            .await;
+        self.send(key, Some(&value), headers).await;
     }
 
     /// Sends a message to the topic of book events.
@@ -180,6 +185,21 @@ impl TestWorker {
         trigger.execute(&self.pool).await.unwrap();
     }
 
+    /// Makes the database note in the table `effects` each time that the details of a book are stored, after
+    /// this check in PL/pgSQL. It may take numbers from the sequence `tries`.
+    pub(crate) async fn check_details(&self, check: &str) {
+        let trigger = format!(
+            "create table effects (book_id int4);
+             create sequence tries;
+             create function check_and_note() returns trigger language plpgsql as
+             $$ begin {check} insert into effects values (new.book_id); return null; end $$;
+             create trigger check_and_note after insert or update on book_details
+             for each row execute function check_and_note();"
+        );
+        let trigger = sqlx::raw_sql(AssertSqlSafe(trigger));
+        trigger.execute(&self.pool).await.unwrap();
+    }
+
     /// Makes the database accept all details again.
     pub(crate) async fn accept_details(&self) {
         let drop = sqlx::raw_sql("drop trigger refuse on book_details");
@@ -195,6 +215,12 @@ impl TestWorker {
     pub(crate) async fn wait_for_rows(&self, table: &str, rows: i64) {
         let has_rows = || async { (self.count(table).await == rows).then_some(()) };
         eventually(SOON, table, has_rows).await.unwrap();
+    }
+
+    /// Stops the worker as SIGTERM does, and starts another one on the same database and Kafka.
+    pub(crate) async fn restart(self) -> Self {
+        self.running.finish().await.unwrap();
+        spawn_worker_with(self.database_url, self.kafka).await
     }
 
     /// Stops the worker as SIGTERM does.

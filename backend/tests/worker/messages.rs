@@ -1,5 +1,7 @@
 //! Tests of message processing: a message has exactly one effect, or becomes a dead letter.
 
+use std::time::{Duration, Instant};
+
 use book_events::BookEvent;
 use opentelemetry::{
     KeyValue, Value,
@@ -22,17 +24,7 @@ use crate::helpers::{SOON, spawn_worker, spawn_worker_on};
 #[tokio::test]
 async fn an_event_delivered_twice_has_one_effect() {
     let worker = spawn_worker().await;
-    // Counts effects: a second one would replace the row.
-    sqlx::raw_sql(
-        "create table effects (book_id int4);
-         create function note() returns trigger language plpgsql as
-         $$ begin insert into effects values (new.book_id); return null; end $$;
-         create trigger note after insert or update on book_details
-         for each row execute function note();",
-    )
-    .execute(&worker.pool)
-    .await
-    .unwrap();
+    worker.check_details("").await;
     let event = BookEvent::added(1, "load-42".to_owned());
     let ((), spans) = testing::spans_of(async {
         worker.publish(&event).await;
@@ -117,6 +109,9 @@ async fn what_is_no_event_is_a_dead_letter_and_the_next_one_is_processed() {
     }
 }
 
+/// The longest latency that a rule may have.
+const LATENCY: Duration = Duration::from_mins(1);
+
 #[tokio::test]
 async fn a_slow_message_holds_up_its_own_partition_alone() {
     let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
@@ -137,6 +132,7 @@ async fn a_slow_message_holds_up_its_own_partition_alone() {
         .publish(&BookEvent::added(1, "slow".to_owned()))
         .await;
     wait_for_events("bookapp.fault.injected", 1).await;
+    let injected = Instant::now();
     sqlx::raw_sql("delete from fault_rules")
         .execute(&worker.pool)
         .await
@@ -152,7 +148,9 @@ async fn a_slow_message_holds_up_its_own_partition_alone() {
         .await
         .unwrap();
     assert_eq!(worker.get("/health/live").await.status(), 200);
-    assert_eq!(worker.count("book_details where book_id = 1").await, 0);
+    let is_done = worker.count("book_details where book_id = 1").await == 1;
+    // A very busy machine may take a minute to come here.
+    assert!(!is_done || injected.elapsed() >= LATENCY);
     worker.finish().await;
 }
 

@@ -21,7 +21,7 @@ use tracing::{Instrument, Span, field::Empty, info_span, instrument};
 use super::{held_keys::HeldKeys, leadership::ANSWER_TIMEOUT, repository};
 
 /// The maximum number of messages in a batch.
-const BATCH_SIZE: i64 = 100;
+const BATCH_SIZE: i64 = 500;
 /// The maximum time from reading rows to sending their messages.
 const MAX_ROW_AGE: Duration = Duration::from_secs(1);
 /// The time limit for the broker's acknowledgement of a message.

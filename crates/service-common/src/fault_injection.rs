@@ -203,11 +203,16 @@ impl FaultInjector {
 
     /// Returns whether a rule may slow down this method and route.
     pub fn may_delay(&self, method: &str, route: &str) -> bool {
-        self.0.has_rules.load(Ordering::Relaxed)
-            && self
-                .rules()
-                .iter()
-                .any(|rule| rule.kind == FaultKind::Latency && rule.matches(method, route))
+        self.any(|rule| rule.kind == FaultKind::Latency && rule.matches(method, route))
+    }
+
+    /// Returns whether a rule may inject a fault into this method and route.
+    pub fn may_inject(&self, method: &str, route: &str) -> bool {
+        self.any(|rule| rule.matches(method, route))
+    }
+
+    fn any(&self, condition: impl Fn(&Rule) -> bool) -> bool {
+        self.0.has_rules.load(Ordering::Relaxed) && self.rules().iter().any(condition)
     }
 
     /// Applies the matching rules of this method and route: waits, returns an error or panics.

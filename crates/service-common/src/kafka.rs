@@ -177,7 +177,8 @@ impl KafkaConfig {
         let mut failure = None;
         while let Err(error) = self.create_missing(&admin, topics).await {
             // The client logs why Kafka does not answer.
-            let has_answer = error.rdkafka_error_code() != Some(RDKafkaErrorCode::OperationTimedOut);
+            let has_answer =
+                error.rdkafka_error_code() != Some(RDKafkaErrorCode::OperationTimedOut);
             if has_answer && failure.as_ref() != Some(&error) {
                 exception!(
                     warn,

@@ -1,7 +1,7 @@
 //! The process span and the metrics of received messages.
 
 use std::{
-    str,
+    mem, str,
     sync::{Arc, LazyLock},
     thread,
     time::Instant,
@@ -34,9 +34,9 @@ pub enum TraceRelation {
 /// A Kafka consumer, as its spans and metrics record it.
 #[derive(Clone, Debug)]
 pub struct ConsumerTelemetry {
-    group: Arc<str>,
-    client_id: Arc<str>,
-    relation: TraceRelation,
+    pub(super) group: Arc<str>,
+    pub(super) client_id: Arc<str>,
+    pub(super) relation: TraceRelation,
 }
 
 impl ConsumerTelemetry {
@@ -74,7 +74,7 @@ impl ConsumerTelemetry {
         let created = extract(message);
         let span = self.span(message, &created, attempt);
         let mut processing = Processing {
-            is_finished: false,
+            unfinished: Some(Unfinished),
             started: Instant::now(),
             attributes: self.attributes(message),
         };
@@ -117,7 +117,7 @@ impl ConsumerTelemetry {
             { semconv::MESSAGING_DESTINATION_NAME } = topic,
             { semconv::MESSAGING_DESTINATION_PARTITION_ID } = message.partition().to_string(),
             { semconv::MESSAGING_KAFKA_OFFSET } = message.offset(),
-            { semconv::MESSAGING_KAFKA_MESSAGE_KEY } = message.key().and_then(|key| str::from_utf8(key).ok()),
+            { semconv::MESSAGING_KAFKA_MESSAGE_KEY } = key(message),
             { semconv::MESSAGING_CONSUMER_GROUP_NAME } = &*self.group,
             { semconv::MESSAGING_CLIENT_ID } = &*self.client_id,
             { semconv::MESSAGING_MESSAGE_BODY_SIZE } = integer(message.payload().map_or(0, <[u8]>::len)),
@@ -135,7 +135,7 @@ impl ConsumerTelemetry {
         span
     }
 
-    fn attributes(&self, message: &impl Message) -> Vec<KeyValue> {
+    pub(super) fn attributes(&self, message: &impl Message) -> Vec<KeyValue> {
         let mut attributes = attributes("process", message.topic());
         let group = Arc::clone(&self.group);
         attributes.push(KeyValue::new(semconv::MESSAGING_CONSUMER_GROUP_NAME, group));
@@ -148,16 +148,24 @@ impl ConsumerTelemetry {
     }
 }
 
+/// Returns the key of a message if it is text.
+pub(super) fn key(message: &impl Message) -> Option<&str> {
+    str::from_utf8(message.key()?).ok()
+}
+
 /// An attempt that is being made. Its duration is recorded on drop, which happens in its span.
 struct Processing {
-    is_finished: bool,
+    /// `None` after the end.
+    unfinished: Option<Unfinished>,
     started: Instant,
     attributes: Vec<KeyValue>,
 }
 
 impl Processing {
     fn finish(&mut self, error_type: Option<&'static str>) {
-        self.is_finished = true;
+        if let Some(unfinished) = self.unfinished.take() {
+            unfinished.end();
+        }
         let error_type = error_type.map(|name| KeyValue::new(semconv::ERROR_TYPE, name));
         self.attributes.extend(error_type);
     }
@@ -168,21 +176,37 @@ impl Drop for Processing {
         if thread::panicking() {
             self.finish(Some("panic"));
         }
-        if !self.is_finished {
-            Span::current().set_attribute(semconv::CANCELLED, true);
-        }
         let duration = self.started.elapsed().as_secs_f64();
         METRICS.duration.record(duration, &self.attributes);
     }
 }
 
-struct Metrics {
-    duration: Histogram<f64>,
-    consumed: Counter<u64>,
+/// Work that has not ended. If it is dropped, its span, which is the current one, is cancelled, unless it
+/// panics.
+pub(super) struct Unfinished;
+
+impl Unfinished {
+    /// The work has ended.
+    pub(super) fn end(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            Span::current().set_attribute(semconv::CANCELLED, true);
+        }
+    }
+}
+
+pub(super) struct Metrics {
+    pub(super) duration: Histogram<f64>,
+    pub(super) consumed: Counter<u64>,
 }
 
 /// Created at the first message, because instruments must be created after telemetry is installed.
-static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
+pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     duration: scope::seconds(
         semconv::MESSAGING_PROCESS_DURATION,
         "Duration of processing one message",

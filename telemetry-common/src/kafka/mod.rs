@@ -46,9 +46,12 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Messages that are processed together have [a span each](ConsumerTelemetry::process_batch), too.
+//!
 //! Conventions: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>,
 //! <https://opentelemetry.io/docs/specs/semconv/messaging/kafka/>.
 
+mod batch;
 mod client;
 mod consumer;
 mod headers;

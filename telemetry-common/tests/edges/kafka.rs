@@ -1,13 +1,14 @@
 //! Tests of trace context and baggage in Kafka headers, valid and invalid.
 
-use std::{future::pending, time::Duration};
+use std::{future::pending, sync::Mutex, time::Duration};
 
 use futures::FutureExt;
 use opentelemetry::{
     Context, KeyValue, Value,
     baggage::BaggageExt,
-    trace::{SpanKind, TraceContextExt},
+    trace::{SpanContext, SpanKind, TraceContextExt, TraceId},
 };
+use opentelemetry_sdk::trace::SpanData;
 use rdkafka::{
     ClientConfig, Message, Offset, Timestamp, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -16,6 +17,7 @@ use rdkafka::{
 };
 use telemetry_common::{
     kafka::{self, ConsumerTelemetry, Headers, Producer, TraceRelation},
+    set_attribute,
     testing::{self, attribute},
 };
 use testbed::kafka::Kafka;
@@ -195,6 +197,85 @@ async fn a_sent_message_is_created_and_keeps_its_own_headers() {
     assert_eq!(keys, ["content-type", "traceparent"]);
 }
 
+// proves: N34
+#[tokio::test]
+async fn a_message_of_a_batch_has_the_span_of_a_message_that_is_processed_alone() {
+    let current = || Context::current().span().span_context().clone();
+    for relation in [TraceRelation::Link, TraceRelation::Parent] {
+        let consuming = consuming(relation);
+        let messages = [
+            message(&[("traceparent", Some(NEW))]),
+            message(&[("traceparent", Some(OLD))]),
+        ];
+        let mut receive = None;
+        let work = async {
+            receive = Some(current());
+            Ok::<_, ()>(())
+        };
+        let processed = Mutex::new(Vec::new());
+        let record = |index: usize, (): &()| {
+            set_attribute("index", i64::try_from(index).unwrap());
+            processed.lock().unwrap().push(current());
+        };
+        let batch = consuming.process_batch(&messages, work, record);
+        batch.await.unwrap();
+        let alone = consuming.process(&messages[0], 1, async { current() }, |_| None);
+        let (alone, receive) = (alone.await, receive.unwrap());
+
+        let receive = span_of(&receive);
+        assert_eq!(receive.name, "receive t");
+        let count = attribute(&receive, "messaging.batch.message_count");
+        assert_eq!(count, Some(&Value::I64(2)));
+        assert!(receive.links.is_empty());
+        let alone = span_of(&alone);
+        let processed = processed.into_inner().unwrap();
+        for (index, created) in [(0, "4444444444444444"), (1, "2222222222222222")] {
+            let process = span_of(&processed[index]);
+            assert_eq!(process.span_kind, alone.span_kind);
+            assert_eq!(process.name, alone.name);
+            let index = KeyValue::new("index", i64::try_from(index).unwrap());
+            let expected = [&*alone.attributes, &[index]].concat();
+            assert_eq!(sorted(&process.attributes), sorted(&expected));
+            let [create, to_batch] = &process.links[..] else {
+                panic!("two links: {:?}", process.links)
+            };
+            assert_eq!(create.span_context.span_id().to_string(), created);
+            assert_eq!(to_batch.span_context, receive.span_context);
+            let is_child = process.parent_span_id.to_string() == created;
+            assert_eq!(is_child, relation == TraceRelation::Parent);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_counts_and_measures_each_message_unless_it_fails_or_is_dropped() {
+    testing::install();
+    let group = KeyValue::new("messaging.consumer.group.name", "batch");
+    let consuming = ConsumerTelemetry::new("batch", "c");
+    let messages = [message(&[]), message(&[]), message(&[])];
+    let consumed = || testing::sum("messaging.client.consumed.messages", &group);
+
+    let failed = async { Err::<(), _>("failed") };
+    let failed = consuming.process_batch(&messages, failed, |_, ()| unreachable!());
+    assert_eq!(failed.await, Err("failed"));
+    let mut trace = None;
+    let dropped = async {
+        trace = Some(trace_of(&Span::current()));
+        pending::<Result<(), ()>>().await
+    };
+    let dropped = consuming.process_batch(&messages, dropped, |_, ()| unreachable!());
+    assert!(Box::pin(dropped).as_mut().now_or_never().is_none());
+    let spans = testing::Spans::of(trace.unwrap());
+    let cancelled = attribute(spans.named("receive t"), "telemetry_common.cancelled");
+    assert_eq!(cancelled, Some(&Value::Bool(true)));
+    assert!(consumed() < 1.0);
+
+    let done = consuming.process_batch(&messages, async { Ok::<_, ()>(()) }, |_, ()| ());
+    assert_eq!(done.await, Ok(()));
+    assert!((consumed() - 3.0).abs() < f64::EPSILON);
+    assert!(testing::sum("messaging.process.duration", &group) > 0.0);
+}
+
 #[tokio::test]
 async fn an_abandoned_attempt_is_measured() {
     testing::install();
@@ -210,9 +291,25 @@ fn consuming(relation: TraceRelation) -> ConsumerTelemetry {
     ConsumerTelemetry::new("g", "c").relation(relation)
 }
 
-fn trace_of(span: &Span) -> opentelemetry::TraceId {
+fn trace_of(span: &Span) -> TraceId {
     use tracing_opentelemetry::OpenTelemetrySpanExt;
     span.context().span().span_context().trace_id()
+}
+
+/// Returns an ended span.
+fn span_of(context: &SpanContext) -> SpanData {
+    let spans = testing::Spans::of(context.trace_id());
+    let mut spans = spans.iter();
+    spans
+        .find(|span| span.span_context.span_id() == context.span_id())
+        .unwrap()
+        .clone()
+}
+
+fn sorted(attributes: &[KeyValue]) -> Vec<KeyValue> {
+    let mut sorted = attributes.to_vec();
+    sorted.sort_by(|one, other| one.key.cmp(&other.key));
+    sorted
 }
 
 fn message(headers: &[(&str, Option<&str>)]) -> OwnedMessage {

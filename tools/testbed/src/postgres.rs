@@ -3,7 +3,8 @@
 //!
 //! The name of the server's folder contains the id of the process that owns it, so that the next
 //! run can remove the folders of killed runs. Committed data survives a crash of the server, which
-//! `cargo xtask chaos` relies on. It does not survive a crash of the machine: `fsync` is off.
+//! `cargo xtask chaos` relies on. It does not survive a crash of the machine, because
+//! `fsync` is off, except with [`Postgres::start_durable`].
 
 use std::{
     env, fs,
@@ -49,6 +50,15 @@ impl Postgres {
 
     /// Starts a server and creates the migrated template database.
     pub async fn start() -> Result<Self> {
+        Self::start_with(&["fsync=off", "full_page_writes=off"]).await
+    }
+
+    /// Starts a server that waits for the disk at each commit, as in production.
+    pub async fn start_durable() -> Result<Self> {
+        Self::start_with(&["fsync=on", "full_page_writes=on"]).await
+    }
+
+    async fn start_with(durability: &[&str]) -> Result<Self> {
         let binaries = binaries()?;
         remove_leftovers();
         let folder = tempfile::Builder::new()
@@ -89,12 +99,8 @@ impl Postgres {
         .arg(&folder)
         .arg("-p")
         .arg(port.to_string())
-        .args_of_settings(&[
-            "listen_addresses=127.0.0.1",
-            "fsync=off",
-            "full_page_writes=off",
-            "max_connections=500",
-        ]);
+        .args_of_settings(&["listen_addresses=127.0.0.1", "max_connections=500"])
+        .args_of_settings(durability);
         let process = Process::start(&server)?;
         let postgres = Self {
             process,

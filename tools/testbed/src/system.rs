@@ -150,6 +150,11 @@ impl Dependencies {
         Self::with_database(postgres.database().await?, None, None)
     }
 
+    /// Creates a database on this server, for a Kafka that runs already.
+    pub async fn with_kafka(postgres: &Postgres, servers: String) -> Result<Self> {
+        Self::with_database(postgres.database().await?, None, Some(servers))
+    }
+
     /// Does the same as [`for_test`](Self::for_test), but with an empty database.
     pub async fn for_test_with_empty_database() -> Result<Self> {
         Self::with_database(
@@ -335,7 +340,11 @@ pub fn cargo() -> Command {
 }
 
 /// Builds the binaries of these packages with these features. Returns their paths by name.
-pub fn build(packages: &[&str], features: &[&str], profile: &str) -> Result<HashMap<String, PathBuf>> {
+pub fn build(
+    packages: &[&str],
+    features: &[&str],
+    profile: &str,
+) -> Result<HashMap<String, PathBuf>> {
     let mut command = cargo();
     command.args(["build", "--message-format=json-render-diagnostics"]);
     command.args(["--profile", profile]);

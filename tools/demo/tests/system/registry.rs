@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use telemetry_registry::Judge;
 use testbed::{
     System, eventually,
-    postgres::Session,
+    postgres::{Session, execute},
     process::{Signal, Spec},
     sentry::SentrySink,
     system::{Dependencies, http},
@@ -167,18 +167,29 @@ async fn outages(system: &mut System) {
     kafka.stop_broker(1).unwrap();
     call(system, Method::POST, "/books/add", Some(&emma), 201).await;
     wait_for_event(system, "bookapp.outbox.messages.wait").await;
+    wait_for_event(system, "telemetry_common.kafka.failed").await;
     kafka.restart_broker(1).unwrap();
 
-    let event = serde_json::to_vec(&BookEvent::added(3, "req-3".to_owned())).unwrap();
+    execute(
+        &system.database_url,
+        "alter table book_details add check (book_id <> 9) not valid",
+    )
+    .await
+    .unwrap();
     let postgres = system.postgres.as_mut().unwrap();
     postgres.stop(Signal::SIGKILL).await.unwrap();
-    send(system, Some(&event)).await;
+    // The first message waits. Then the others are processed together, which fails.
+    for book in [3, 8, 9, 10] {
+        let event = BookEvent::added(book, format!("req-{book}"));
+        send(system, Some(&serde_json::to_vec(&event).unwrap())).await;
+    }
     wait_for_event(system, "bookapp.message.retry").await;
     wait_for_event(system, "bookapp.outbox.relay.failed").await;
     wait_for_event(system, "bookapp.faults.unknown").await;
     call(system, Method::GET, "/books/1", None, 503).await;
     system.postgres.as_mut().unwrap().restart().await.unwrap();
     system.bookapp.wait_until_ready().await.unwrap();
+    wait_for_event(system, "bookapp.batch.failed").await;
 
     system.backend.process.signal(Signal::SIGTERM);
     assert!(system.backend.process.wait(SOON).await.unwrap().success());

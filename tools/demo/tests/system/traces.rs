@@ -5,15 +5,18 @@ use std::fmt::Write;
 
 use demo::tour::Tour;
 use expect_test::expect_file;
-use serde_json::Value;
-use testbed::{eventually, sink::Span, trace::Trace};
+use serde_json::{Value, json};
+use testbed::{
+    eventually, postgres::query_number, process::Signal, sink::Span, system::http, trace::Trace,
+};
 
 use crate::helpers;
 
 /// Attributes whose values differ between runs. The test compares only their types.
-const VARYING: [&str; 12] = [
+const VARYING: [&str; 13] = [
     "bookapp.book.id",
     "client.address",
+    "messaging.batch.message_count",
     "messaging.kafka.message.key",
     "messaging.kafka.offset",
     "messaging.destination.partition.id",
@@ -40,16 +43,66 @@ async fn one_book_makes_three_linked_traces() {
         &tour.processing,
         &tour.listing,
     ] {
-        describe(
-            trace,
-            tour.adding.named("create book.events.v1").unwrap(),
-            &mut text,
-        );
+        let create = tour.adding.named("create book.events.v1").unwrap();
+        describe(trace, &[create], &mut text);
     }
     expect_file!["one_book.txt"].assert_eq(&text);
     for (what, passes) in tour.checks() {
         assert!(passes, "{what}");
     }
+}
+
+// proves: N34
+#[tokio::test]
+async fn messages_that_waited_share_the_trace_of_their_transaction() {
+    let system = helpers::start().await;
+    system.backend.process.signal(Signal::SIGSTOP);
+    let books: Vec<_> = (0..60)
+        .map(|book| json!({"title": format!("Kindred {book}"), "author": "Octavia E. Butler"}))
+        .collect();
+    let request = http()
+        .unwrap()
+        .post(format!("{}/books/bulk_add", system.bookapp.url))
+        .json(&books);
+    request.send().await.unwrap().error_for_status().unwrap();
+    let unsent = "select count(*) from outbox where published_at is null";
+    let all_sent = || async {
+        let unsent = query_number(&system.database_url, unsent).await.ok()?;
+        (unsent == 0).then_some(())
+    };
+    eventually(helpers::SOON, "all messages are sent", all_sent)
+        .await
+        .unwrap();
+    system.backend.process.signal(Signal::SIGCONT);
+
+    let spans_of_batch = || async {
+        let spans = system.sink.spans();
+        let receive = spans
+            .iter()
+            .find(|span| span.name.starts_with("receive "))?;
+        let to = |span: &Span| (span.trace_id.clone(), span.span_id.clone());
+        let process = spans
+            .iter()
+            .find(|span| span.links.contains(&to(receive)))?;
+        let create = spans
+            .iter()
+            .find(|span| process.links.contains(&to(span)))?;
+        Some([receive, process, create].map(Span::clone))
+    };
+    let [receive, process, create] =
+        eventually(helpers::SOON, "a batch is processed", spans_of_batch)
+            .await
+            .unwrap();
+    let spans = system.sink.spans();
+    let mut text = String::new();
+    for trace in [&receive.trace_id, &process.trace_id] {
+        describe(&Trace::of(&spans, trace), &[&create, &receive], &mut text);
+    }
+    // The statement has read the books of all messages.
+    let count = &receive.attributes["messaging.batch.message_count"];
+    let text = text.replace(&format!("returned_rows = {count}"), "returned_rows = (all)");
+    expect_file!["one_batch.txt"].assert_eq(&text);
+    helpers::assert_declared(&system);
 }
 
 // proves: T12
@@ -118,14 +171,16 @@ async fn the_worker_s_trace_can_continue_the_request_s() {
 }
 
 /// Writes a trace as an indented tree, ordered by start time.
-fn describe(trace: &Trace, create: &Span, text: &mut String) {
+///
+/// `linked` are the spans to which others may link.
+fn describe(trace: &Trace, linked: &[&Span], text: &mut String) {
     for root in trace.roots() {
-        describe_span(trace, root, create, 0, text);
+        describe_span(trace, root, linked, 0, text);
     }
     text.push('\n');
 }
 
-fn describe_span(trace: &Trace, span: &Span, create: &Span, depth: usize, text: &mut String) {
+fn describe_span(trace: &Trace, span: &Span, linked: &[&Span], depth: usize, text: &mut String) {
     let indent = "    ".repeat(depth);
     let _ = writeln!(
         text,
@@ -135,9 +190,11 @@ fn describe_span(trace: &Trace, span: &Span, create: &Span, depth: usize, text: 
         span.service(),
         span.status
     );
-    for link in &span.links {
-        assert_eq!(*link, (create.trace_id.clone(), create.span_id.clone()));
-        let _ = writeln!(text, "{indent}  link to create");
+    for (trace_id, span_id) in &span.links {
+        let is_this = |span: &&&Span| span.trace_id == *trace_id && span.span_id == *span_id;
+        let target = linked.iter().find(is_this).unwrap();
+        let (kind, _) = target.name.split_once(' ').unwrap();
+        let _ = writeln!(text, "{indent}  link to {kind}");
     }
     for (key, value) in &span.attributes {
         // This attribute is present only if the query waited for a connection.
@@ -152,7 +209,7 @@ fn describe_span(trace: &Trace, span: &Span, create: &Span, depth: usize, text: 
         let _ = writeln!(text, "{indent}  {key} = {value}");
     }
     for child in trace.children(span) {
-        describe_span(trace, child, create, depth + 1, text);
+        describe_span(trace, child, linked, depth + 1, text);
     }
 }
 

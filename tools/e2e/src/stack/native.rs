@@ -122,7 +122,10 @@ impl Stack {
                 .env("KAFKA_SECURITY_PROTOCOL", "sasl_ssl")
                 .env("KAFKA_SASL_USERNAME", USER.0)
                 .env("KAFKA_SASL_PASSWORD", USER.1)
-                .env("KAFKA_SSL_CA_LOCATION", kafka.certificate.display().to_string())
+                .env(
+                    "KAFKA_SSL_CA_LOCATION",
+                    kafka.certificate.display().to_string(),
+                )
                 .env("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR)
                 .env("OTEL_METRIC_EXPORT_INTERVAL", "2000")
                 .env("SENTRY_DSN", SENTRY_DSN)

@@ -20,7 +20,7 @@ use testbed::postgres::Postgres;
 use testbed::system::{build, http};
 use tokio::runtime::Runtime;
 
-use crate::{cargo, step};
+use crate::{cargo, step, tools::Programs};
 use load::Call;
 use program::Program;
 use report::Report;
@@ -42,7 +42,7 @@ pub(crate) struct Args {
     connections: usize,
 
     /// Number of messages for the relay and worker benchmark; 0 skips it.
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 40_000)]
     messages: usize,
 
     /// Number of old rows in outbox and ledger before the relay and worker benchmark.
@@ -57,11 +57,23 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     workers: usize,
 
+    /// Let PostgreSQL wait for the disk in the relay and worker benchmark.
+    #[arg(long)]
+    fsync: bool,
+
+    /// Also measure the time from a request to the details of its book, with a real Kafka, whose jars are
+    /// downloaded from Maven Central.
+    #[arg(long)]
+    real_kafka: bool,
+
+    #[command(flatten)]
+    programs: Programs,
+
     /// Only count the instructions of a GET under callgrind and compare them with a budget.
     #[arg(long)]
     budget: bool,
 
-    /// A folder with `bookapp` and `backend` of another build, which are also measured at 100 %.
+    /// A folder with `bookapp` and `backend` of another build, which are also measured.
     #[arg(long, value_name = "FOLDER")]
     beside: Option<PathBuf>,
 }
@@ -90,7 +102,15 @@ async fn measure(args: &Args) -> Result<()> {
     }
     if args.messages > 0 {
         step("relay and worker");
-        report.relayed = messages::measure(args, &binaries, &postgres).await?;
+        let postgres = if args.fsync {
+            &Postgres::start_durable().await?
+        } else {
+            &postgres
+        };
+        report.relayed = messages::measure(args, &binaries, postgres).await?;
+        if args.real_kafka {
+            report.latency = messages::latency(args, &binaries, postgres).await?;
+        }
     }
     if args.seconds > 0 {
         step("1,000 requests per second");

@@ -78,11 +78,16 @@ impl Program {
 
     /// Starts both services of another build.
     pub(super) async fn other_build(folder: &Path, postgres: &Postgres) -> Result<Self> {
-        let binary = |name: &str| (name.to_owned(), folder.join(name));
-        let binaries = HashMap::from(["bookapp", "backend"].map(binary));
-        let mut program = Self::services(FULL, &binaries, postgres).await?;
+        let mut program = Self::services(FULL, &Self::binaries_in(folder), postgres).await?;
         program.name = OTHER_BUILD;
         Ok(program)
+    }
+
+    /// Returns the binaries of both services in a folder.
+    pub(super) fn binaries_in(folder: &Path) -> HashMap<String, PathBuf> {
+        ["bookapp", "backend"]
+            .map(|name| (name.to_owned(), folder.join(name)))
+            .into()
     }
 
     /// Starts both services.
@@ -92,6 +97,16 @@ impl Program {
         postgres: &Postgres,
     ) -> Result<Self> {
         let dependencies = Dependencies::with_postgres(postgres).await?;
+        Self::start(setting, &[], binaries, dependencies).await
+    }
+
+    /// Starts both services with further environment variables.
+    pub(super) async fn start(
+        setting: &Setting,
+        further: &[(&str, &str)],
+        binaries: &HashMap<String, PathBuf>,
+        dependencies: Dependencies,
+    ) -> Result<Self> {
         let mut sink = Sink::start().await?;
         execute(dependencies.database_url(), FILL).await?;
         let spec = |name| -> Result<_> {
@@ -101,7 +116,7 @@ impl Program {
                 .env("OTEL_BLRP_SCHEDULE_DELAY", "1000")
                 .env("OTEL_METRIC_EXPORT_INTERVAL", "60000")
                 .env("RUST_LOG", "warn");
-            let variables = setting.env.iter();
+            let variables = setting.env.iter().chain(further);
             Ok(variables.fold(spec, |spec, (name, value)| spec.env(name, *value)))
         };
         let backend = Service::start(&spec("backend")?).await?;

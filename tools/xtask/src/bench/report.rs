@@ -4,7 +4,7 @@
     reason = "the tables are the output of the command"
 )]
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::load::{Call, Paced};
 
@@ -28,7 +28,9 @@ pub(super) struct Sample {
 /// The measurements of relay and worker with one telemetry setting.
 #[derive(Debug)]
 pub(super) struct Relayed {
+    pub(super) build: &'static str,
     pub(super) setting: &'static str,
+    pub(super) max_batch: &'static str,
     /// The number of messages per second.
     pub(super) relay_rate: f64,
     /// The CPU time per message, in microseconds.
@@ -36,6 +38,19 @@ pub(super) struct Relayed {
     pub(super) worker_rate: f64,
     pub(super) worker_time: f64,
     pub(super) dropped: f64,
+}
+
+/// The times from a request to the details of its book, in an idle system, sorted.
+#[derive(Debug)]
+pub(super) struct Latency {
+    pub(super) build: &'static str,
+    pub(super) times: Vec<Duration>,
+}
+
+impl Latency {
+    fn percentile(&self, percent: usize) -> Duration {
+        self.times[self.times.len() * percent / 100]
+    }
 }
 
 /// All measurements of a run.
@@ -50,6 +65,7 @@ pub(super) struct Report {
     idle: BTreeMap<&'static str, Vec<f64>>,
     metrics: (usize, usize),
     pub(super) relayed: Vec<Relayed>,
+    pub(super) latency: Vec<Latency>,
     pub(super) paced: Option<Paced>,
 }
 
@@ -81,6 +97,18 @@ impl Report {
     pub(super) fn print(&self) {
         self.print_calls();
         self.print_messages();
+        self.print_latency();
+    }
+
+    fn print_latency(&self) {
+        if self.latency.is_empty() {
+            return;
+        }
+        println!("\n| build | request to details, p50 | p99 |\n|---|---|---|");
+        for latency in &self.latency {
+            let (middle, high) = (latency.percentile(50), latency.percentile(99));
+            println!("| {} | {middle:.1?} | {high:.1?} |", latency.build);
+        }
     }
 
     fn print_calls(&self) {
@@ -136,13 +164,15 @@ impl Report {
             return;
         }
         println!(
-            "\n| telemetry | relay, messages/s | CPU, µs/message | worker, messages/s | CPU, µs/message | spans and logs dropped |"
+            "\n| build | telemetry | batch | relay, messages/s | CPU, µs/message | worker, messages/s | CPU, µs/message | spans and logs dropped |"
         );
-        println!("|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|");
         for relayed in &self.relayed {
             println!(
-                "| {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} |",
+                "| {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} |",
+                relayed.build,
                 relayed.setting,
+                relayed.max_batch,
                 relayed.relay_rate,
                 relayed.relay_time,
                 relayed.worker_rate,
