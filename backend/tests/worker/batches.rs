@@ -305,8 +305,8 @@ async fn a_worker_that_stops_inside_a_batch_loses_and_repeats_nothing() {
 #[tokio::test]
 async fn a_partition_that_waits_with_a_full_queue_does_not_hold_up_the_others() {
     let worker = spawn_worker().await;
-    // More messages than a queue has room for.
-    let events: Vec<_> = (0..2100).map(|_| event(2)).collect();
+    // Far more messages than a queue has room for, so that it is full before the others arrive.
+    let events: Vec<_> = (0..6000).map(|_| event(2)).collect();
     worker.reject_details("55P03", &FIRST.to_string()).await;
     worker.publish_with_key(KEY, &event(FIRST)).await;
     join_all(
@@ -324,6 +324,6 @@ async fn a_partition_that_waits_with_a_full_queue_does_not_hold_up_the_others() 
         .await;
     assert_eq!(worker.count("book_details where book_id = 2").await, 0);
     worker.accept_details().await;
-    worker.wait_for_rows("ledger", 1 + 2100 + 11).await;
+    worker.wait_for_rows("ledger", 1 + 6000 + 11).await;
     worker.finish().await;
 }
