@@ -52,7 +52,7 @@ async fn over_tls_the_worker_gets_its_partitions_and_each_refusal_is_one_line_wi
         process.line(SOON, told).await.unwrap();
         process.signal(Signal::SIGTERM);
         process.wait(SOON).await.unwrap();
-        // The worker has several Kafka clients, and each of them tries again and again.
+        // The worker has several Kafka clients, and each of them retries.
         let lines = process.lines();
         let times = lines.iter().filter(|line| line.contains(expected)).count();
         assert_eq!(times, 1, "{lines:#?}");

@@ -10,9 +10,8 @@ use rdkafka::{
     Message as _,
     message::{Headers as _, OwnedHeaders, OwnedMessage},
 };
-use sqlx::{AssertSqlSafe, PgConnection};
 use telemetry_common::testing::{self, Spans, attribute};
-use testbed::eventually;
+use testbed::{eventually, postgres::Session};
 
 use crate::helpers::{SOON, TestWorker, spawn_worker};
 
@@ -276,26 +275,21 @@ async fn a_worker_that_stops_inside_a_batch_loses_and_repeats_nothing() {
     worker
         .check_details("if new.book_id = 11 then perform pg_advisory_xact_lock(11); end if;")
         .await;
-    let mut lock = worker.pool.acquire().await.unwrap();
-    let lock_or_unlock = async |lock: &mut PgConnection, function: &str| {
-        let statement = format!("select pg_advisory_{function}(11)");
-        sqlx::raw_sql(AssertSqlSafe(statement))
-            .execute(lock)
-            .await
-            .unwrap();
-    };
-    lock_or_unlock(&mut lock, "lock").await;
+    let lock = Session::open(&worker.database_url, "select pg_advisory_lock(11)")
+        .await
+        .unwrap();
     let events: Vec<_> = (2..=21).map(event).collect();
     publish_behind_the_first(&worker, &events).await;
     worker.accept_details().await;
     worker
         .wait_for_rows(
-            "pg_locks where locktype = 'advisory' and objid = 11 and not granted",
+            "pg_locks join pg_database on pg_database.oid = database
+             where datname = current_database() and locktype = 'advisory' and not granted",
             1,
         )
         .await;
-    let release = lock_or_unlock(&mut lock, "unlock");
-    let (worker, ()) = tokio::join!(worker.restart(), release);
+    // The worker is stopping when the lock goes.
+    let (worker, ()) = tokio::join!(worker.restart(), async { drop(lock) });
     worker.publish_with_key(KEY, &event(22)).await;
     worker.wait_for_rows("effects where book_id = 22", 1).await;
     assert_eq!(worker.count("effects").await, 22);

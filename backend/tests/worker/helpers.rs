@@ -26,7 +26,7 @@ pub(crate) const SOON: Duration = Duration::from_mins(1);
 pub(crate) struct TestWorker {
     pub(crate) url: String,
     pub(crate) pool: PgPool,
-    database_url: String,
+    pub(crate) database_url: String,
     pub(crate) kafka: Kafka,
     producer: kafka::Producer,
     http: reqwest::Client,

@@ -47,8 +47,8 @@ impl ConsumerTelemetry {
     /// spans, with the index of the message and the output of `work`. There it sets further attributes with
     /// [`set_attribute`](crate::set_attribute), and logs. The metrics count and measure each message.
     ///
-    /// If `work` fails, no message counts as processed. Process each of them with `process`, whose span tells
-    /// which of them failed. `work` itself records its failure on its span, with
+    /// If `work` fails, no message counts as processed. Process each of them with `process`, whose span records
+    /// the failure of that message. `work` itself records its failure on its span, with
     /// [`record_failure`](crate::record_failure). If `work` is dropped, the receive span has the attribute
     /// `telemetry_common.cancelled`.
     ///

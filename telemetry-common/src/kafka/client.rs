@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_mins(1);
 ///
 /// librdkafka reports an error with each attempt to connect, twice a second, and each of them as a log line
 /// and as an error. With this context, each kind of error is logged at most once a minute for the whole
-/// process, as the event `telemetry_common.kafka.failed`. The client tries again by itself.
+/// process, as the event `telemetry_common.kafka.failed`. The client retries.
 ///
 /// [`Producer`](super::Producer) has this context. Other clients get it by `create_with_context`. A context
 /// of your own calls its methods.
@@ -32,7 +32,7 @@ impl ClientLog {
     /// Logs an error with its reason, unless the same kind of error was logged within the last minute.
     pub fn record(&self, error: &KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
-        // Another error tells why.
+        // Another error has the reason.
         if code == Some(RDKafkaErrorCode::AllBrokersDown) || !RECENT.is_due(code, Instant::now()) {
             return;
         }
