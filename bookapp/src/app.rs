@@ -15,7 +15,7 @@ pub(crate) fn router(state: AppState, config: &Config, faults: Option<FaultInjec
             config.service.telemetry.grafana_url.as_ref(),
             config.alertmanager_url.as_ref(),
         ))
-        .nest("/books", books::routes());
+        .merge(books::routes());
     if faults.is_some() {
         let token = config.service.admin_token.clone();
         routes = routes.nest("/error-injection", fault_injection::routes(token));

@@ -23,7 +23,7 @@ pub mod outbox;
 mod start_page;
 mod state;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -40,7 +40,7 @@ use telemetry_common::{db::Database, sentry::isolate, task::JoinSet};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{books::idempotency, config::Config, health::Ready, outbox::Relay, state::AppState};
+use crate::{books::idempotency, config::Config, health::Ready, outbox::Relay, state::Shared};
 
 /// The service, ready to run: its address is bound and its database is migrated.
 pub struct App {
@@ -64,7 +64,7 @@ impl App {
         let listener = TcpListener::bind(config.service.listen_addr)
             .await
             .with_context(|| format!("could not listen on {}", config.service.listen_addr))?;
-        let state = AppState::new(&config, db.clone())?;
+        let state = Arc::new(Shared::new(&config, db.clone())?);
         let relay = Relay::new(&config, db.clone(), state.outbox.clone(), &state.metrics);
         let is_enabled = config.service.fault_injection;
         let faults = is_enabled.then(|| FaultInjector::new("bookapp"));

@@ -1,14 +1,18 @@
 //! The state that the handlers share.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use service_common::background::Background;
 use telemetry_common::db::Database;
 
 use crate::{config::Config, metrics::Metrics, outbox::RelayNotifier};
 
-/// The state that the handlers share. A clone uses the same database, clients and instruments.
-#[derive(Clone)]
-pub(crate) struct AppState {
+/// The state that the handlers share. axum clones it several times for a request.
+pub(crate) type AppState = Arc<Shared>;
+
+/// The database, the clients and the instruments.
+pub(crate) struct Shared {
     pub(crate) db: Database,
     pub(crate) outbox: RelayNotifier,
     pub(crate) backend: backend_client::Client,
@@ -16,7 +20,7 @@ pub(crate) struct AppState {
     pub(crate) background: Background,
 }
 
-impl AppState {
+impl Shared {
     pub(crate) fn new(config: &Config, db: Database) -> Result<Self> {
         let http = reqwest::Client::builder()
             .timeout(config.backend_timeout)

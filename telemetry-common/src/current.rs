@@ -54,6 +54,17 @@ impl Current {
         });
         #[cfg(not(feature = "sentry"))]
         let _ = (transaction, tags);
+        Self {
+            #[cfg(feature = "sentry")]
+            hub,
+            ..Self::of_call(span, context)
+        }
+    }
+
+    /// Returns `span` and `context` without a hub of its own: that of the task that polls the work stays
+    /// current.
+    #[cfg(any(feature = "http", feature = "sqlx"))]
+    pub(crate) fn of_call(span: Span, context: Context) -> Self {
         // A line about the start of the span has the ids of the context in which it is first entered.
         if !span.is_disabled() {
             let _context = context.clone().attach();
@@ -61,18 +72,6 @@ impl Current {
         }
         Self {
             span,
-            context,
-            #[cfg(feature = "sentry")]
-            hub,
-        }
-    }
-
-    /// Returns `context` without a span and a hub of its own: those of the task that polls the work
-    /// stay current. So a response that is kept does not keep its caller's span open.
-    #[cfg(feature = "http")]
-    pub(crate) fn of_call(context: Context) -> Self {
-        Self {
-            span: Span::none(),
             context,
             #[cfg(feature = "sentry")]
             hub: None,

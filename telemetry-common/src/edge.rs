@@ -1,47 +1,84 @@
-//! The spans at the edges of a service: requests and calls over HTTP and gRPC, and the messages of a batch.
+//! The spans at the edges of a service: requests and calls over HTTP and gRPC, statements, and the
+//! messages of a batch.
 //!
-//! They are created by the OpenTelemetry API, with all attributes at creation. Compared with spans of
-//! `tracing`, that saves a tenth of the instructions of a request, because no layer has to look the
-//! span up whenever work enters or leaves it. Spans of `tracing` inside become their children, and
-//! log records have their ids, because both read the OpenTelemetry context.
+//! They are created by the OpenTelemetry API. Spans of `tracing` cost several times as much, because
+//! each layer looks a span up whenever work enters or leaves it. Spans of `tracing` inside become
+//! their children, and log records have their ids, because both read the OpenTelemetry context.
+//!
+//! A span that is not sampled costs little: its attributes are not even collected, and inside a span
+//! of this process that is not sampled, none is created.
 //!
 //! The layers that read spans, such as those for context and of the application, receive a span of
 //! `tracing` instead, whose target is [`TARGET`]. If the filters of all layers reject it, it is disabled.
 
-#[cfg(feature = "http")]
-use std::borrow::Cow;
-use std::sync::{
-    LazyLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    borrow::Cow,
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "sqlx"))]
 use opentelemetry::trace::{Link, SpanContext, SpanKind, SpanRef, Status};
 use opentelemetry::{
     Context, KeyValue, Value,
     global::{self, BoxedTracer},
-    trace::{SpanBuilder, TraceContextExt, Tracer},
+    trace::{Span, SpanBuilder, TraceContextExt, Tracer},
 };
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 
-use crate::scope;
-#[cfg(feature = "http")]
-use crate::semconv;
+use crate::{TelemetryConfig, TracesSampler, builder::Builder, scope};
+#[cfg(any(feature = "http", feature = "sqlx"))]
+use crate::{sampler, semconv};
 
 /// The target of the spans for other layers. `TRACES_FILTER` selects the exported
 /// spans by it.
 pub(crate) const TARGET: &str = "telemetry_common::edge";
 
+/// The usual maximum number of attributes of a span.
+const MAX_ATTRIBUTES: usize = 20;
+
 /// Whether spans are exported, and `TRACES_FILTER` accepts these.
 static IS_EXPORTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a sampler or a processor of the application may read a span when it starts.
+static ARE_READ: AtomicBool = AtomicBool::new(false);
+
+/// Whether the sampler usually samples the first span of a trace.
+static ARE_SAMPLED: AtomicBool = AtomicBool::new(false);
 
 /// Created at the first span, because the tracer provider must be set before.
 static TRACER: LazyLock<BoxedTracer> = LazyLock::new(|| global::tracer_with_scope(scope::scope()));
 
+/// Who reads the names and the attributes of spans when they start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Readers {
+    /// A sampler or a processor of the application may. The samplers of the SDK do not: a child has the
+    /// decision of its parent in this process.
+    pub(crate) application: bool,
+    /// The exporters do, because the sampler usually samples the first span of a trace.
+    pub(crate) exporters: bool,
+}
+
+impl Readers {
+    pub(crate) fn of(builder: &Builder, config: &TelemetryConfig) -> Self {
+        Self {
+            application: builder.sampler.is_some() || builder.has_span_processor,
+            exporters: matches!(
+                config.traces_sampler,
+                TracesSampler::AlwaysOn | TracesSampler::ParentBasedAlwaysOn
+            ),
+        }
+    }
+}
+
 /// Starts the export of the spans, if `filter` accepts them. Call it after the tracer provider is
 /// set.
-pub(crate) fn export(filter: &Targets) {
+pub(crate) fn export(filter: &Targets, readers: Readers) {
+    ARE_READ.store(readers.application, Ordering::Relaxed);
+    ARE_SAMPLED.store(readers.exporters, Ordering::Relaxed);
     let accepts = filter.would_enable(TARGET, &Level::INFO);
     IS_EXPORTED.store(accepts, Ordering::Relaxed);
 }
@@ -65,43 +102,55 @@ impl Attributes {
 }
 
 /// A started span.
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "sqlx"))]
+#[derive(Debug)]
 pub(crate) struct Edge {
-    /// The context that contains the span; empty if the span is not exported.
+    /// The context that contains the span; empty if there is none: if spans are not exported, or if
+    /// the parent is not sampled.
     pub(crate) span: Context,
-    /// The context in which the work runs: that of the span, or of its parent if the span is not
-    /// exported.
+    /// The context in which the work runs: that of the span, or of its parent if there is none.
     pub(crate) context: Context,
 }
 
-/// Starts a span. `describe` adds the attributes and returns the name. It is not called if the span
-/// is not exported.
-#[cfg(feature = "http")]
+/// Starts a span. `describe` adds the attributes and returns the name. It is not called if they are
+/// not exported.
+#[cfg(any(feature = "http", feature = "sqlx"))]
 pub(crate) fn start(
     parent: Context,
     kind: SpanKind,
     link: Option<SpanContext>,
     describe: impl FnOnce(&mut Attributes) -> Cow<'static, str>,
 ) -> Edge {
-    if !IS_EXPORTED.load(Ordering::Relaxed) {
+    if !IS_EXPORTED.load(Ordering::Relaxed) || is_dropped(&parent) {
         return Edge {
             span: Context::new(),
             context: parent,
         };
     }
-    let mut attributes = Attributes(Vec::with_capacity(16));
-    let name = describe(&mut attributes);
-    let mut builder = SpanBuilder::from_name(name)
-        .with_kind(kind)
-        .with_attributes(attributes.0);
+    let mut builder = SpanBuilder::from_name("").with_kind(kind);
     if let Some(linked) = link {
         builder = builder.with_links(vec![Link::with_context(linked)]);
     }
-    let span = context_of(builder, &parent);
+    let span = context_of(builder, &parent, describe);
     Edge {
         context: span.clone(),
         span,
     }
+}
+
+/// Whether a child of `parent` is dropped without asking the sampler. Counts such a child.
+#[cfg(any(feature = "http", feature = "sqlx"))]
+fn is_dropped(parent: &Context) -> bool {
+    let span = parent.span();
+    let span = span.span_context();
+    let is_dropped = span.is_valid()
+        && !span.is_sampled()
+        && !span.is_remote()
+        && !ARE_READ.load(Ordering::Relaxed);
+    if is_dropped {
+        sampler::count_dropped_child();
+    }
+    is_dropped
 }
 
 /// Returns whether the spans are exported.
@@ -110,13 +159,42 @@ pub(crate) fn is_exported() -> bool {
     IS_EXPORTED.load(Ordering::Relaxed)
 }
 
-/// Starts a span. Returns its context. Call it only if spans are exported.
-pub(crate) fn context_of(span: SpanBuilder, parent: &Context) -> Context {
-    parent.with_span(TRACER.build_with_context(span, parent))
+/// Starts a span, whose name and attributes `describe` adds. Returns its context. Call it only if
+/// spans are exported.
+pub(crate) fn context_of(
+    mut span: SpanBuilder,
+    parent: &Context,
+    describe: impl FnOnce(&mut Attributes) -> Cow<'static, str>,
+) -> Context {
+    let empty = || Attributes(Vec::with_capacity(MAX_ATTRIBUTES));
+    if ARE_READ.load(Ordering::Relaxed) || is_sampled(parent) {
+        let mut attributes = empty();
+        span.name = describe(&mut attributes);
+        span.attributes = Some(attributes.0);
+        return parent.with_span(TRACER.build_with_context(span, parent));
+    }
+    // The sampler decides first. If it samples the span, the SDK takes the memory for its attributes.
+    span.attributes = Some(empty().0);
+    let mut span = TRACER.build_with_context(span, parent);
+    if span.is_recording() {
+        let mut attributes = empty();
+        span.update_name(describe(&mut attributes));
+        span.set_attributes(attributes.0);
+    }
+    parent.with_span(span)
+}
+
+/// Whether a child of `parent` is usually sampled.
+fn is_sampled(parent: &Context) -> bool {
+    let span = parent.span();
+    match span.span_context() {
+        parent if parent.is_valid() => parent.is_sampled() && !parent.is_remote(),
+        _ => ARE_SAMPLED.load(Ordering::Relaxed),
+    }
 }
 
 /// Sets the status of a span to Error, and its attribute `error.type`, a low-cardinality value.
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "sqlx"))]
 pub(crate) fn fail(
     span: &SpanRef<'_>,
     error_type: impl Into<Cow<'static, str>>,

@@ -50,7 +50,7 @@ pub fn set_attribute(key: &'static str, value: impl Into<Value>) {
 
 /// Sets the status of `span` to Error and its attribute `error.type` to `error_type`, which must be
 /// a low-cardinality value.
-#[cfg(any(feature = "kafka", feature = "sqlx"))]
+#[cfg(feature = "kafka")]
 pub(crate) fn mark(
     span: &tracing::Span,
     error_type: impl Into<std::borrow::Cow<'static, str>>,

@@ -29,7 +29,7 @@ mod console;
 mod current;
 #[cfg(feature = "sqlx")]
 pub mod db;
-#[cfg(any(feature = "http", feature = "kafka"))]
+#[cfg(any(feature = "http", feature = "kafka", feature = "sqlx"))]
 mod edge;
 mod failure;
 #[cfg(feature = "sentry")]

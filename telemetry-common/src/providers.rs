@@ -6,7 +6,10 @@ use opentelemetry::global;
 use opentelemetry_sdk::{
     Resource,
     logs::{self, BatchLogProcessor, LogExporter, LoggerProviderBuilder},
-    metrics::{Instrument, MeterProviderBuilder, PeriodicReader, exporter::PushMetricExporter},
+    metrics::{
+        Aggregation, Instrument, MeterProviderBuilder, PeriodicReader, Stream,
+        exporter::PushMetricExporter,
+    },
     trace::{self, BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, TracerProviderBuilder},
 };
 
@@ -31,6 +34,9 @@ use crate::{
 /// queue also holds the SDK's control messages.
 const SLACK: usize = 64;
 
+/// The scope of the metrics that the SDK records about itself.
+const SDK_SCOPE: &str = "otel.sdk";
+
 impl Telemetry {
     /// Builds the providers and sets them as the global ones. After an error, no global is set.
     pub(crate) fn build(builder: Builder, config: &TelemetryConfig) -> Result<Self, InitError> {
@@ -42,6 +48,8 @@ impl Telemetry {
             propagation::install(&config.propagators);
             return Ok(telemetry);
         }
+        #[cfg(any(feature = "http", feature = "kafka", feature = "sqlx"))]
+        let span_readers = crate::edge::Readers::of(&builder, config);
         let (spans, logs) = (pipeline::of_spans(config)?, pipeline::of_logs(config)?);
         let readers = pipeline::of_metrics(config);
         let has_spans = builder.has_span_processor || !spans.is_empty();
@@ -73,15 +81,15 @@ impl Telemetry {
             let sampler = builder
                 .sampler
                 .unwrap_or_else(|| sampler::configured(config));
-            let sampler = CountingSampler::new(sampler);
-            sampler.observe();
+            let sampler = CountingSampler(sampler);
+            sampler::observe();
             let traces = traces
                 .with_sampler(sampler)
                 .with_resource(resource.clone())
                 .build();
             global::set_tracer_provider(traces.clone());
-            #[cfg(any(feature = "http", feature = "kafka"))]
-            crate::edge::export(&config.traces_filter);
+            #[cfg(any(feature = "http", feature = "kafka", feature = "sqlx"))]
+            crate::edge::export(&config.traces_filter, span_readers);
             telemetry.traces = Some(traces);
         }
         if has_logs {
@@ -281,8 +289,14 @@ impl Telemetry {
     }
 }
 
-/// Adds the views of a configuration file.
+/// Adds the views of a configuration file. Drops the metrics of the SDK about itself, which it has since the
+/// feature for bound instruments: those of this crate also count what the queues drop.
 fn add_views(metrics: MeterProviderBuilder, config: &TelemetryConfig) -> MeterProviderBuilder {
+    let metrics = metrics.with_view(|instrument: &Instrument| {
+        let dropped = Stream::builder().with_aggregation(Aggregation::Drop);
+        let is_own = instrument.scope().name() == SDK_SCOPE;
+        is_own.then(|| dropped.build().ok()).flatten()
+    });
     let views = config.file.iter().flat_map(|file| file.views.clone());
     views.fold(metrics, |metrics, view| {
         metrics.with_view(move |instrument: &Instrument| view.stream(instrument))

@@ -4,10 +4,7 @@
 //! receive those:
 //! <https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/#metric-otelsdkspanstarted>.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use opentelemetry::{
     Context, KeyValue,
@@ -22,30 +19,25 @@ const ORIGINS: [&str; 3] = ["none", "local", "remote"];
 /// The values of `otel.span.sampling_result`.
 const RESULTS: [&str; 3] = ["DROP", "RECORD_ONLY", "RECORD_AND_SAMPLE"];
 
+/// The index of a local parent in [`ORIGINS`].
+const LOCAL: usize = 1;
+/// The index of a span that is dropped in [`RESULTS`].
+const DROP: usize = 0;
+
 /// The number of started spans, by parent origin and sampling result: the indices of [`ORIGINS`]
 /// and [`RESULTS`].
-type Started = [[AtomicU64; RESULTS.len()]; ORIGINS.len()];
+static STARTED: [[AtomicU64; RESULTS.len()]; ORIGINS.len()] =
+    [const { [const { AtomicU64::new(0) }; RESULTS.len()] }; ORIGINS.len()];
+
+/// Counts a span whose parent in this process is not sampled, if the sampler need not be asked.
+#[cfg(any(feature = "http", feature = "sqlx"))]
+pub(crate) fn count_dropped_child() {
+    STARTED[LOCAL][DROP].fetch_add(1, Ordering::Relaxed);
+}
 
 /// Delegates to the configured sampler, and counts its decisions.
 #[derive(Clone, Debug)]
-pub(crate) struct CountingSampler {
-    sampler: Box<dyn ShouldSample>,
-    started: Arc<Started>,
-}
-
-impl CountingSampler {
-    pub(crate) fn new(sampler: Box<dyn ShouldSample>) -> Self {
-        Self {
-            sampler,
-            started: Arc::default(),
-        }
-    }
-
-    /// Creates the metric of the counts. Call it after the meter provider is set.
-    pub(crate) fn observe(&self) {
-        observe(Arc::clone(&self.started));
-    }
-}
+pub(crate) struct CountingSampler(pub(crate) Box<dyn ShouldSample>);
 
 /// Returns the configured sampler.
 pub(crate) fn configured(config: &TelemetryConfig) -> Box<dyn ShouldSample> {
@@ -70,7 +62,7 @@ impl ShouldSample for CountingSampler {
         attributes: &[KeyValue],
         links: &[Link],
     ) -> SamplingResult {
-        let sampler = &self.sampler;
+        let sampler = &self.0;
         #[cfg(feature = "http")]
         let deciding = parent.filter(|parent| !crate::http::server::decides_anew(parent));
         #[cfg(not(feature = "http"))]
@@ -80,28 +72,29 @@ impl ShouldSample for CountingSampler {
             let span = parent.span();
             match span.span_context() {
                 parent if !parent.is_valid() => 0,
-                parent if !parent.is_remote() => 1,
+                parent if !parent.is_remote() => LOCAL,
                 _ => 2,
             }
         });
         let decision = match result.decision {
-            SamplingDecision::Drop => 0,
+            SamplingDecision::Drop => DROP,
             SamplingDecision::RecordOnly => 1,
             SamplingDecision::RecordAndSample => 2,
         };
-        self.started[origin][decision].fetch_add(1, Ordering::Relaxed);
+        STARTED[origin][decision].fetch_add(1, Ordering::Relaxed);
         result
     }
 }
 
-/// Creates the metric that reads the counts at each export. It has only the series that occurred.
-fn observe(started: Arc<Started>) {
+/// Creates the metric that reads the counts at each export. It has only the series that occurred. Call
+/// it after the meter provider is set.
+pub(crate) fn observe() {
     scope::meter()
         .u64_observable_counter("otel.sdk.span.started")
         .with_unit("{span}")
         .with_description("Number of started spans, recorded or not")
-        .with_callback(move |observer| {
-            for (counts, origin) in started.iter().zip(ORIGINS) {
+        .with_callback(|observer| {
+            for (counts, origin) in STARTED.iter().zip(ORIGINS) {
                 for (count, result) in counts.iter().zip(RESULTS) {
                     let count = count.load(Ordering::Relaxed);
                     if count > 0 {

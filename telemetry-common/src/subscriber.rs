@@ -4,7 +4,7 @@
 //! |--------------------|----------------------------------|---------------------------|
 //! | traces             | spans                            | `TRACES_FILTER`           |
 //! | console            | events, and spans for context    | `RUST_LOG`                |
-//! | logs               | events, and spans for context    | `LOGS_FILTER`             |
+//! | logs               | events, and spans for context   | `LOGS_FILTER`             |
 //! | Sentry events      | spans, and warnings and errors   | `TRACES_FILTER` for spans |
 //! | Sentry breadcrumbs | spans, and events from INFO      | `TRACES_FILTER` for spans |
 //! | application        | spans and events                 | of each layer             |
@@ -72,9 +72,14 @@ impl ConsoleLogs {
         let layer = ConsoleLayer::new(config, has_span_fields).map_err(InitError::Console)?;
         let writer = layer.writer();
         let context = has_span_fields.then_some(ContextLayer);
-        let layer = Layer::<Registry>::and_then(context, layer);
         let limit = RateLimit::new(config.log_rate_limit, "console");
-        let layer = layer.with_filter(filter.and(always_evaluated(|_| true)).and(limit));
+        let items = if layer.has_spans() {
+            by_callsite(|_| true)
+        } else {
+            by_callsite(can_contain_lines)
+        };
+        let layer = Layer::<Registry>::and_then(context, layer);
+        let layer = layer.with_filter(filter.and(items).and(limit));
         Ok(Self {
             layer: Some(layer.boxed()),
             filter: ConsoleFilter(Some(handle)),
@@ -175,7 +180,7 @@ pub(crate) fn traces<S>(provider: &SdkTracerProvider, filter: &Targets) -> impl 
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let spans = always_evaluated(|metadata| is_exported_span(metadata) && !is_exporting());
+    let spans = by_callsite(is_exported_span).and(always_evaluated(|_| !is_exporting()));
     tracing_opentelemetry::layer()
         .with_tracer(provider.tracer_with_scope(scope()))
         .with_location(false)
@@ -205,17 +210,37 @@ where
     };
     let context = has_span_fields.then_some(ContextLayer);
     let layer = Layer::<S>::and_then(context, logs);
-    layer.with_filter(filter.and(always_evaluated(|_| true)).and(limit))
+    let items = if has_span_fields {
+        by_callsite(|_| true)
+    } else {
+        by_callsite(is_event)
+    };
+    layer.with_filter(filter.and(items).and(limit))
 }
 
 /// Whether `metadata` is that of a span that the trace layer exports. The spans at the edges are
 /// exported without it.
 pub(crate) fn is_exported_span(metadata: &Metadata<'_>) -> bool {
-    #[cfg(any(feature = "http", feature = "kafka"))]
+    #[cfg(any(feature = "http", feature = "kafka", feature = "sqlx"))]
     if metadata.target() == crate::edge::TARGET {
         return false;
     }
     !metadata.is_event()
+}
+
+/// Whether `metadata` is that of a line, or of a span in which lines are logged. The span of a statement has
+/// none.
+fn can_contain_lines(metadata: &Metadata<'_>) -> bool {
+    #[cfg(feature = "sqlx")]
+    let is_statement = crate::db::is_statement(metadata);
+    #[cfg(not(feature = "sqlx"))]
+    let is_statement = metadata.name().is_empty();
+    !is_statement
+}
+
+/// Whether `metadata` is that of an event.
+fn is_event(metadata: &Metadata<'_>) -> bool {
+    metadata.is_event()
 }
 
 /// Whether this thread exports telemetry. Entering a span there would end the suppression, because
@@ -236,7 +261,7 @@ pub(crate) fn always_evaluated<S>(accepts: fn(&Metadata<'_>) -> bool) -> impl Fi
 
 /// A filter by the static properties of spans and events, as [`always_evaluated`]. A callsite that
 /// `accepts` rejects is never evaluated again, so that it costs nothing.
-pub(crate) fn by_callsite<S>(accepts: fn(&Metadata<'_>) -> bool) -> impl Filter<S> {
+pub(crate) fn by_callsite<S>(accepts: fn(&Metadata<'_>) -> bool) -> impl Filter<S> + use<S> {
     let interest = move |metadata: &'static Metadata<'static>| {
         if accepts(metadata) {
             Interest::sometimes()

@@ -79,7 +79,7 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
     propagation::install(&formats);
     let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOn));
     let traces = SdkTracerProvider::builder()
-        .with_sampler(CountingSampler::new(Box::new(sampler)))
+        .with_sampler(CountingSampler(Box::new(sampler)))
         .with_simple_exporter(NormalizingSpanExporter {
             exporter: spans.clone(),
             stats: PipelineStats::new(&SPANS, usize::MAX, Components::default()),
@@ -92,8 +92,13 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
         .with_simple_exporter(logs.clone())
         .build();
     let filter = Targets::new().with_default(LevelFilter::INFO);
-    #[cfg(any(feature = "http", feature = "kafka"))]
-    crate::edge::export(&filter);
+    #[cfg(any(feature = "http", feature = "kafka", feature = "sqlx"))]
+    let readers = crate::edge::Readers {
+        application: false,
+        exporters: false,
+    };
+    #[cfg(any(feature = "http", feature = "kafka", feature = "sqlx"))]
+    crate::edge::export(&filter, readers);
     registry()
         .with(subscriber::traces(&traces, &filter))
         .with(subscriber::logs(

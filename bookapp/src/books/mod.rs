@@ -19,14 +19,14 @@ pub(crate) use validation::Invalid;
 
 pub(crate) fn routes() -> Router<AppState> {
     Router::new()
-        .route("/", get(handlers::list))
-        .route("/add", post(handlers::add))
-        .route("/bulk_add", post(handlers::bulk_add))
+        .route("/books", get(handlers::list))
+        .route("/books/add", post(handlers::add))
+        .route("/books/bulk_add", post(handlers::bulk_add))
         .route(
-            "/{id}",
+            "/books/{id}",
             get(handlers::get)
                 .patch(handlers::change)
                 .delete(handlers::remove),
         )
-        .route("/{id}/details", get(handlers::details))
+        .route("/books/{id}/details", get(handlers::details))
 }

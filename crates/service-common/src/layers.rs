@@ -1,21 +1,23 @@
 //! The layers around the routes of a service, from the outermost to the innermost.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     body::Body,
-    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    extract::{DefaultBodyLimit, Request},
     http::{HeaderValue, header::CACHE_CONTROL},
-    middleware::{Next, from_fn_with_state},
-    response::Response,
+    middleware::from_fn_with_state,
 };
 use telemetry_common::http::server::{self as http, RequestBody};
 use tower::ServiceBuilder;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
-    fault_injection::{FaultInjector, FaultKind},
-    problem::{self, Problem, respond},
-    server::{self, Limits, ServerConfig},
+    fault_injection::FaultInjector,
+    guard::{self, Guard},
+    problem::Problem,
+    server::ServerConfig,
 };
 
 /// Adds the layers of every route of a service, and the responses to unknown paths and methods.
@@ -29,19 +31,21 @@ pub fn with_layers<S: Clone + Send + Sync + 'static>(
     faults: Option<FaultInjector>,
     max_body: usize,
 ) -> Router<S> {
-    let limits = Limits::new(config, max_body);
+    let guard = Arc::new(Guard::new(config, max_body, faults));
     let observed = http::layer()
         .client_address(config.client_address())
         .trust_sampling(config.trusted_callers)
         .trust_baggage(config.trusted_callers);
+    let observed = match config.access_log_sampled_below {
+        Some(slow) => observed.sample_access_log_below(slow),
+        None => observed,
+    };
     let layers = ServiceBuilder::new()
         .layer(observed) // the request id, the server span, the metrics, the access log
         .map_request(|request: Request<RequestBody<Body>>| request.map(Body::new))
         .layer(no_store()) // no response is valid later
-        .layer(from_fn_with_state(limits, server::limit)) // limits of concurrency, memory and duration
-        .layer(problem::catch_panic()) // a panic becomes a response 500 inside the span
-        .layer(DefaultBodyLimit::max(max_body)) // maximum size of a body
-        .option_layer(faults.map(|faults| from_fn_with_state(faults, inject_fault))); // innermost, so that a fault looks like a real one
+        .layer(from_fn_with_state(guard, guard::guard)) // limits, panics and injected faults
+        .layer(DefaultBodyLimit::max(max_body)); // maximum size of a body
     routes
         .fallback(|| async { Problem::unknown_path() })
         .method_not_allowed_fallback(|| async { Problem::unknown_method() })
@@ -51,22 +55,4 @@ pub fn with_layers<S: Clone + Send + Sync + 'static>(
 /// Returns the layer that forbids caches to store a response, unless the response has a rule of its own.
 pub(crate) fn no_store() -> SetResponseHeaderLayer<HeaderValue> {
     SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, HeaderValue::from_static("no-store"))
-}
-
-/// Fails the request when a fault rule matches its method and route.
-async fn inject_fault(
-    State(faults): State<FaultInjector>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("", MatchedPath::as_str);
-    // The calls that remove the rules must not fail.
-    if route.starts_with("/error-injection") {
-        return next.run(request).await;
-    }
-    match faults.inject(request.method().as_str(), route).await {
-        Ok(()) => next.run(request).await,
-        Err(injected) => respond(&injected, injected.status(), Some(FaultKind::Error)),
-    }
 }

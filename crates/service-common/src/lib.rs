@@ -5,6 +5,7 @@ pub mod admin;
 pub mod authorization;
 pub mod background;
 pub mod fault_injection;
+mod guard;
 pub mod health;
 pub mod kafka;
 pub mod layers;

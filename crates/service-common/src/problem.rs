@@ -1,15 +1,15 @@
 //! Error responses: problem documents, `application/problem+json`, RFC 9457.
 
-use std::{any::Any, error::Error};
+use std::{error::Error, panic::AssertUnwindSafe};
 
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use futures::FutureExt;
 use serde::Serialize;
 use telemetry_common::{exception, sentry, trace_id};
-use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 use utoipa::ToSchema;
 
 use crate::fault_injection::{FAULT_TYPE, FaultKind};
@@ -95,27 +95,23 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Returns the layer that converts a panic of a handler to a response 500. The panic hook of
-/// telemetry logs and counts the panic.
-pub fn catch_panic() -> CatchPanicLayer<PanicProblem> {
-    CatchPanicLayer::custom(PanicProblem)
-}
-
-/// Creates the responses of [`catch_panic`].
-#[derive(Clone, Copy, Debug)]
-pub struct PanicProblem;
-
-impl ResponseForPanic for PanicProblem {
-    type ResponseBody = axum::body::Body;
-
-    fn response_for_panic(&mut self, _: Box<dyn Any + Send>) -> Response {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request failed").into_response()
-    }
+/// Returns the response of `handling`, or a response 500 if it panics. The panic hook of telemetry logs and
+/// counts the panic.
+pub async fn catch_panic(handling: impl Future<Output = Response>) -> Response {
+    let handled = AssertUnwindSafe(handling).catch_unwind().await;
+    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request failed");
+    handled.unwrap_or_else(|panic| failed(panic).into_response())
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::{Router, body::Body, extract::Request, routing::get};
+    use axum::{
+        Router,
+        body::Body,
+        extract::Request,
+        middleware::{Next, from_fn},
+        routing::get,
+    };
     use telemetry_common::{semconv, testing};
     use tower::ServiceExt;
 
@@ -127,9 +123,12 @@ mod tests {
         async fn panics() {
             panic!("a secret text");
         }
+        async fn catch(request: Request, next: Next) -> Response {
+            catch_panic(next.run(request)).await
+        }
         testing::install();
         let before = testing::sum_of(semconv::PANICS);
-        let app = Router::new().route("/", get(panics)).layer(catch_panic());
+        let app = Router::new().route("/", get(panics)).layer(from_fn(catch));
         let (response, spans) =
             testing::spans_of(async { app.oneshot(Request::new(Body::empty())).await.unwrap() })
                 .await;

@@ -1,21 +1,17 @@
-//! The HTTP server, with limits against overload and slow clients, and with graceful shutdown.
+//! The HTTP server, with limits against slow clients, and with graceful shutdown.
 
 use std::{
     future::{Ready, pending, ready},
     io,
     net::SocketAddr,
-    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Result;
 use axum::{
     Router,
-    body::HttpBody,
-    extract::{Request, State},
-    http::{HeaderValue, StatusCode, header::CONNECTION},
-    middleware::Next,
-    response::{IntoResponse, Response},
+    http::{HeaderValue, header::CONNECTION},
+    response::Response,
 };
 use axum_server::{Handle, Server, accept::Accept};
 use clap::{ArgAction, Args};
@@ -24,26 +20,15 @@ use telemetry_common::{connection::MeasuredConnection, http::server::ClientAddre
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
-    sync::{Semaphore, SemaphorePermit, TryAcquireError},
-    time::timeout,
 };
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use crate::{
-    lifecycle::{Shutdown, TASKS_SHARE},
-    problem::Problem,
-};
+use crate::lifecycle::{Shutdown, TASKS_SHARE};
 
 /// The time limit for receiving the headers of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum size of the headers of a request, in bytes.
 const HEADER_SIZE: usize = 64 * 1024;
-
-/// The maximum size of a body that is always accepted, in bytes.
-const SMALL_BODY: u64 = 16 << 10;
-/// The maximum total size of the larger bodies of concurrent requests, in bytes. Reading a body takes
-/// several times its size.
-const LARGE_BODIES: usize = 8 << 20;
 
 /// The limits of one instance.
 #[derive(Args, Clone, Copy, Debug)]
@@ -55,6 +40,11 @@ pub struct ServerConfig {
     /// Maximum number of concurrent requests. The response to further requests is 503.
     #[arg(long, env, default_value_t = 512, value_name = "N")]
     pub max_concurrent_requests: usize,
+
+    /// Requests that are faster than this are logged only if their trace is sampled. Failed requests are
+    /// always logged [default: all requests are logged].
+    #[arg(long, env, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub access_log_sampled_below: Option<Duration>,
 
     /// Number of proxies in front of the service. Each appends the address of its client to the header
     /// X-Forwarded-For. 0: the header is ignored, because any client can send it.
@@ -75,63 +65,6 @@ impl ServerConfig {
             trusted_hops => ClientAddress::XForwardedFor { trusted_hops },
         }
     }
-}
-
-/// The state of [`limit`].
-#[derive(Clone, Debug)]
-pub(crate) struct Limits {
-    slots: Arc<Semaphore>,
-    /// A permit stands for a byte.
-    large_bodies: Arc<Semaphore>,
-    max_body: usize,
-    request_timeout: Duration,
-}
-
-impl Limits {
-    pub(crate) fn new(config: ServerConfig, max_body: usize) -> Self {
-        Self {
-            slots: Arc::new(Semaphore::new(config.max_concurrent_requests)),
-            large_bodies: Arc::new(Semaphore::new(LARGE_BODIES)),
-            max_body,
-            request_timeout: config.request_timeout,
-        }
-    }
-
-    /// Reserves memory for the body of a request. Returns an error if there is none.
-    fn reserve_memory(
-        &self,
-        request: &Request,
-    ) -> Result<Option<SemaphorePermit<'_>>, TryAcquireError> {
-        let max_body = self.max_body as u64;
-        let size = request.body().size_hint().upper().unwrap_or(max_body);
-        if size <= SMALL_BODY {
-            return Ok(None);
-        }
-        // A larger body is rejected when it is read.
-        let size = u32::try_from(size.min(max_body)).unwrap_or(u32::MAX);
-        self.large_bodies.try_acquire_many(size).map(Some)
-    }
-}
-
-/// Middleware: rejects a request if there are too many concurrent ones, or too large ones, and cancels
-/// a request at its time limit.
-pub(crate) async fn limit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
-    let problem = |status, detail| Problem::new(status, detail).into_response();
-    let Ok(_slot) = limits.slots.try_acquire() else {
-        return problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many concurrent requests",
-        );
-    };
-    let Ok(_memory) = limits.reserve_memory(&request) else {
-        return problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many concurrent requests with large bodies",
-        );
-    };
-    let response = timeout(limits.request_timeout, next.run(request)).await;
-    // Not 503, which invites a retry: the request may have had its effect.
-    response.unwrap_or_else(|_| problem(StatusCode::GATEWAY_TIMEOUT, "the request timed out"))
 }
 
 /// Records the metrics of accepted connections.

@@ -1,29 +1,28 @@
 //! A line as one JSON object.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    fmt::{self, Write},
-};
+use std::{fmt, mem};
 
-use serde_json::json;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::line::{Line, Subject, Transition, free_name};
 use crate::layers::Value;
 
 /// Writes a line. Numbers stay numbers.
 pub(super) fn write(out: &mut String, line: &Line<'_>) -> fmt::Result {
-    let mut object = BTreeMap::new();
-    line.for_each(|name, value| {
-        let name = match name {
-            "message" => Cow::Borrowed(name),
-            name => free_name(name),
-        };
-        object.insert(name, to_json(value));
-    });
-    let mut set = |name: &'static str, value| object.insert(Cow::Borrowed(name), value);
+    let mut bytes = mem::take(out).into_bytes();
+    let written = write_object(&mut bytes, line);
+    bytes.push(b'\n');
+    *out = String::from_utf8(bytes).map_err(|_| fmt::Error)?;
+    written.map_err(|_| fmt::Error)
+}
+
+fn write_object(bytes: &mut Vec<u8>, line: &Line<'_>) -> serde_json::Result<()> {
+    let mut serializer = serde_json::Serializer::new(bytes);
+    let mut object = serializer.serialize_map(None)?;
+    object.serialize_entry("timestamp", &Text(format_args!("{:.3}", line.time)))?;
+    object.serialize_entry("level", line.metadata.level().as_str())?;
     if let Some(name) = line.event_name() {
-        set("event", json!(name));
+        object.serialize_entry("event", name)?;
     }
     if let Subject::Span {
         id,
@@ -31,36 +30,58 @@ pub(super) fn write(out: &mut String, line: &Line<'_>) -> fmt::Result {
         transition,
     } = line.subject
     {
-        set("span_name", json!(line.metadata.name()));
-        set("span", json!(id));
+        object.serialize_entry("span_name", line.metadata.name())?;
+        object.serialize_entry("span", &id)?;
         if let Some(parent) = parent {
-            set("parent_span", json!(parent));
+            object.serialize_entry("parent_span", &parent)?;
         }
         match transition {
-            Transition::Started => set("span_event", json!("new_span")),
+            Transition::Started => object.serialize_entry("span_event", "new_span")?,
             Transition::Ended(latency) => {
-                set("latency_ms", json!(latency.as_millis()));
-                set("span_event", json!("close_span"))
+                object.serialize_entry("span_event", "close_span")?;
+                object.serialize_entry("latency_ms", &latency.as_millis())?;
             }
-        };
+        }
     }
-    set("timestamp", json!(format!("{:.3}", line.time)));
-    set("level", json!(line.metadata.level().as_str()));
-    set("target", json!(line.target()));
-    line.ids.for_each(|name, id| {
-        set(name, json!(id.to_string()));
+    let mut written = Ok(());
+    line.for_each(|name, value| {
+        if written.is_ok() {
+            written = match name {
+                "message" => object.serialize_entry(name, &value),
+                name => object.serialize_entry(&free_name(name), &value),
+            };
+        }
     });
-    let object = serde_json::to_string(&object).map_err(|_| fmt::Error)?;
-    writeln!(out, "{object}")
+    written?;
+    object.serialize_entry("target", &line.target())?;
+    let mut written = Ok(());
+    line.ids.for_each(|name, id| {
+        if written.is_ok() {
+            written = object.serialize_entry(name, &Text(format_args!("{id}")));
+        }
+    });
+    written?;
+    object.end()
 }
 
-fn to_json(value: Value<'_>) -> serde_json::Value {
-    match value {
-        Value::I64(value) => value.into(),
-        Value::U64(value) => value.into(),
-        Value::F64(value) => value.into(),
-        Value::Bool(value) => value.into(),
-        Value::Str(value) => value.into(),
-        Value::Text(value) => value.to_string().into(),
+/// A text that is formatted while it is written.
+struct Text<'t>(fmt::Arguments<'t>);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::I64(value) => serializer.serialize_i64(*value),
+            Self::U64(value) => serializer.serialize_u64(*value),
+            Self::F64(value) => serializer.serialize_f64(*value),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Str(value) => serializer.serialize_str(value),
+            Self::Text(value) => serializer.collect_str(value),
+        }
     }
 }

@@ -121,6 +121,11 @@ impl ConsoleLayer {
         })
     }
 
+    /// Whether the start and the end of a span have lines.
+    pub(crate) fn has_spans(&self) -> bool {
+        self.has_spans
+    }
+
     pub(crate) fn writer(&self) -> ConsoleWriter {
         self.writer.clone()
     }

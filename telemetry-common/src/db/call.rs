@@ -2,87 +2,117 @@
 
 use std::{
     borrow::Cow,
+    future::poll_fn,
     io::ErrorKind,
-    sync::LazyLock,
+    pin::pin,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
-use opentelemetry::{KeyValue, metrics::Histogram};
+use opentelemetry::{
+    Context, KeyValue,
+    metrics::{BoundHistogram, Histogram},
+    trace::{SpanKind, TraceContextExt},
+};
 use sqlx::{Error, error::DatabaseError};
 use tokio::time::timeout;
-use tracing::{Instrument, Span, field::Empty, info_span};
+use tracing::{Metadata, info_span};
 
 use super::Target;
-use crate::{failure, scope, semconv};
+use crate::{
+    current::Current,
+    edge::{self, Attributes},
+    scope, semconv,
+};
+
+/// What all calls of one operation on one table have in common.
+#[derive(Debug)]
+pub(super) struct Statement {
+    summary: Arc<str>,
+    is_select: bool,
+    /// The attributes of the span and of the metric.
+    attributes: Vec<KeyValue>,
+    /// The durations of the calls that did not fail.
+    duration: BoundHistogram<f64>,
+    answer_timeout: Duration,
+}
+
+impl Statement {
+    /// `collection` is the table. It is empty for statements without a table, such as BEGIN and COMMIT.
+    pub(super) fn new(target: &Target, operation: &'static str, collection: &'static str) -> Self {
+        let summary: Arc<str> = match collection {
+            "" => operation.into(),
+            collection => format!("{operation} {collection}").into(),
+        };
+        let collection = Some(collection).filter(|name| !name.is_empty());
+        let mut attributes = Attributes(Vec::with_capacity(7));
+        attributes.add(semconv::DB_SYSTEM_NAME, "postgresql");
+        attributes.add(semconv::DB_NAMESPACE, Arc::clone(&target.namespace));
+        attributes.add(semconv::DB_OPERATION_NAME, operation);
+        attributes.add(semconv::DB_QUERY_SUMMARY, Arc::clone(&summary));
+        attributes.add_some(semconv::DB_COLLECTION_NAME, collection);
+        attributes.add(semconv::SERVER_ADDRESS, Arc::clone(&target.address));
+        attributes.add_some(semconv::SERVER_PORT, target.port);
+        Self {
+            summary,
+            is_select: operation == "SELECT",
+            duration: DURATION.bind(&attributes.0),
+            attributes: attributes.0,
+            answer_timeout: target.answer_timeout,
+        }
+    }
+}
+
+/// The name of the span for other layers.
+const SPAN_NAME: &str = "db.client";
+
+/// Whether `metadata` is that of the span for other layers.
+pub(crate) fn is_statement(metadata: &Metadata<'_>) -> bool {
+    metadata.name() == SPAN_NAME && metadata.target() == edge::TARGET
+}
 
 /// A running statement. The outcome is recorded on drop, so that a cancelled statement is recorded
 /// too.
 #[derive(Debug)]
 pub(super) struct Call {
-    pub(super) span: Span,
+    statement: Arc<Statement>,
+    /// What is current while the server answers.
+    current: Current,
+    /// The context that contains the span, or is empty.
+    span: Context,
     started: Instant,
-    attributes: Vec<KeyValue>,
-    /// Number of returned rows; `None` if the statement is not a SELECT.
-    pub(super) rows: Option<i64>,
-    answer_timeout: Duration,
+    /// Number of returned rows.
+    pub(super) rows: i64,
+    /// How long the statement waited for its connection.
+    waited: Option<Duration>,
     failure: Option<Cow<'static, str>>,
+    /// The SQLSTATE code of the error.
+    code: Option<String>,
 }
 
 impl Call {
-    /// Starts the span. `collection` is the table. It is empty for statements without a table, such
-    /// as BEGIN and COMMIT.
-    pub(super) fn begin(
-        target: &Target,
-        operation: &'static str,
-        collection: &'static str,
-    ) -> Self {
-        let summary = match collection {
-            "" => Cow::Borrowed(operation),
-            collection => Cow::Owned(format!("{operation} {collection}")),
-        };
-        let collection = Some(collection).filter(|name| !name.is_empty());
-        let span = info_span!(
-            "db.client",
-            otel.kind = "client",
-            otel.name = &*summary,
-            { semconv::DB_SYSTEM_NAME } = "postgresql",
-            { semconv::DB_NAMESPACE } = target.namespace,
-            { semconv::DB_OPERATION_NAME } = operation,
-            { semconv::DB_COLLECTION_NAME } = collection,
-            { semconv::DB_QUERY_SUMMARY } = &*summary,
-            { semconv::DB_QUERY_TEXT } = Empty,
-            { semconv::DB_RESPONSE_RETURNED_ROWS } = Empty,
-            { semconv::DB_RESPONSE_STATUS_CODE } = Empty,
-            { semconv::DB_CONNECTION_WAIT } = Empty,
-            { semconv::SERVER_ADDRESS } = target.address,
-            { semconv::SERVER_PORT } = target.port,
+    /// Starts the span. `sql` is the text of a statement with this number of parameters.
+    pub(super) fn begin(statement: Arc<Statement>, sql: Option<(&str, usize)>) -> Self {
+        let edge = edge::start(Context::current(), SpanKind::Client, None, |attributes| {
+            attributes.0.extend_from_slice(&statement.attributes);
+            let text = sql.and_then(|(sql, parameters)| recordable(sql, parameters));
+            attributes.add_some(semconv::DB_QUERY_TEXT, text.map(str::to_owned));
+            statement.summary.to_string().into()
+        });
+        let fields = info_span!(
+            target: edge::TARGET,
+            SPAN_NAME,
+            { semconv::DB_QUERY_SUMMARY } = &*statement.summary,
         );
-        let mut attributes = Vec::with_capacity(10);
-        attributes.push(KeyValue::new(semconv::DB_SYSTEM_NAME, "postgresql"));
-        attributes.push(KeyValue::new(
-            semconv::DB_NAMESPACE,
-            target.namespace.clone(),
-        ));
-        attributes.push(KeyValue::new(semconv::DB_OPERATION_NAME, operation));
-        attributes.push(KeyValue::new(semconv::DB_QUERY_SUMMARY, summary));
-        attributes.extend(collection.map(|name| KeyValue::new(semconv::DB_COLLECTION_NAME, name)));
-        attributes.push(KeyValue::new(
-            semconv::SERVER_ADDRESS,
-            target.address.clone(),
-        ));
-        attributes.extend(
-            target
-                .port
-                .map(|port| KeyValue::new(semconv::SERVER_PORT, port)),
-        );
-        let rows = (operation == "SELECT").then_some(0);
         Self {
-            span,
+            statement,
+            current: Current::of_call(fields, edge.context),
+            span: edge.span,
             started: Instant::now(),
-            attributes,
-            rows,
-            answer_timeout: target.answer_timeout,
+            rows: 0,
+            waited: None,
             failure: Some("cancelled".into()),
+            code: None,
         }
     }
 
@@ -91,27 +121,15 @@ impl Call {
         &self,
         answer: impl Future<Output = sqlx::Result<T>>,
     ) -> sqlx::Result<T> {
-        let answer = timeout(self.answer_timeout, answer.instrument(self.span.clone()));
-        let in_time = answer.await;
+        let mut answer = pin!(answer);
+        let answer = poll_fn(|context| self.current.run(|| answer.as_mut().poll(context)));
+        let in_time = timeout(self.statement.answer_timeout, answer).await;
         in_time.unwrap_or_else(|_| Err(Error::Io(ErrorKind::TimedOut.into())))
     }
 
-    /// Records the SQL text of a statement that has parameters, or neither parameters nor literals.
-    /// In any other text, the literals may be values of users: by convention, only parameterized or
-    /// sanitized text is recorded.
-    pub(super) fn record_query_text(&self, sql: &str, parameters: usize) {
-        let has_literal = || sql.contains(|c: char| c == '\'' || c.is_ascii_digit());
-        if parameters > 0 || !has_literal() {
-            self.span.record(semconv::DB_QUERY_TEXT, sql);
-        }
-    }
-
-    /// Records the time that the statement waited for its connection, if there is one to record.
-    pub(super) fn record_wait(&self, waited: Option<Duration>) {
-        if let Some(waited) = waited {
-            self.span
-                .record(semconv::DB_CONNECTION_WAIT, waited.as_secs_f64());
-        }
+    /// Sets the time that the statement waited for its connection, if there is one to record.
+    pub(super) fn set_waited(&mut self, waited: Option<Duration>) {
+        self.waited = waited;
     }
 
     /// Sets the outcome. Without this call, the statement is recorded as cancelled.
@@ -121,30 +139,47 @@ impl Call {
             .err()
             .filter(|error| !matches!(error, Error::RowNotFound));
         self.failure = error.map(error_type);
-        if let Some(code) = error
-            .and_then(Error::as_database_error)
-            .and_then(DatabaseError::code)
-        {
-            self.span.record(semconv::DB_RESPONSE_STATUS_CODE, &*code);
-            self.attributes.push(KeyValue::new(
-                semconv::DB_RESPONSE_STATUS_CODE,
-                code.into_owned(),
-            ));
-        }
+        let code = error.and_then(Error::as_database_error);
+        self.code = code.and_then(DatabaseError::code).map(Cow::into_owned);
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if let Some(failure) = self.failure.take() {
-            failure::mark(&self.span, failure.clone(), failure.clone());
-            self.attributes
-                .push(KeyValue::new(semconv::ERROR_TYPE, failure));
-        } else if let Some(rows) = self.rows {
-            self.span.record(semconv::DB_RESPONSE_RETURNED_ROWS, rows);
+        let duration = self.started.elapsed().as_secs_f64();
+        let (failure, code) = (self.failure.take(), self.code.take());
+        let span = self.span.span();
+        if span.is_recording() {
+            let mut attributes = Attributes(Vec::new());
+            let waited = self.waited.map(|waited| waited.as_secs_f64());
+            attributes.add_some(semconv::DB_CONNECTION_WAIT, waited);
+            attributes.add_some(semconv::DB_RESPONSE_STATUS_CODE, code.clone());
+            let has_rows = self.statement.is_select && failure.is_none();
+            let rows = has_rows.then_some(self.rows);
+            attributes.add_some(semconv::DB_RESPONSE_RETURNED_ROWS, rows);
+            span.set_attributes(attributes.0);
+            if let Some(failure) = &failure {
+                edge::fail(&span, failure.clone(), failure.clone());
+            }
         }
-        DURATION.record(self.started.elapsed().as_secs_f64(), &self.attributes);
+        span.end();
+        let Some(failure) = failure else {
+            self.statement.duration.record(duration);
+            return;
+        };
+        let mut attributes = Attributes(self.statement.attributes.clone());
+        attributes.add_some(semconv::DB_RESPONSE_STATUS_CODE, code);
+        attributes.add(semconv::ERROR_TYPE, failure);
+        DURATION.record(duration, &attributes.0);
     }
+}
+
+/// Returns the SQL text of a statement that has parameters, or neither parameters nor literals. In any
+/// other text, the literals may be values of users: by convention, only parameterized or sanitized text is
+/// recorded.
+fn recordable(sql: &str, parameters: usize) -> Option<&str> {
+    let has_literal = || sql.contains(|c: char| c == '\'' || c.is_ascii_digit());
+    (parameters > 0 || !has_literal()).then_some(sql)
 }
 
 /// Returns `error.type`: PostgreSQL's SQLSTATE code, else the kind of the error. The message of the

@@ -33,11 +33,9 @@ impl Database {
 
 impl<'c> Session<'c> for &'c mut Connection {
     fn on(self, operation: &'static str, collection: &'static str) -> TracedExecutor<'c> {
-        TracedExecutor::new(
-            Inner::Connection(&mut self.inner),
-            &self.target,
-            operation,
-            collection,
-        )
+        TracedExecutor {
+            inner: Inner::Connection(&mut self.inner),
+            statement: self.target.statement(operation, collection),
+        }
     }
 }

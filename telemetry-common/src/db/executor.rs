@@ -3,6 +3,8 @@
 //! It implements the four required methods. The default implementations of `fetch_one`,
 //! `fetch_all`, `execute` and `fetch` call these, so `RowNotFound` is created outside of the span.
 
+use std::sync::Arc;
+
 use async_stream::stream;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use sqlx::{
@@ -12,8 +14,7 @@ use sqlx::{
 };
 
 use super::{
-    Target,
-    call::Call,
+    call::{Call, Statement},
     pool::{Pool, PooledConnection},
 };
 
@@ -23,8 +24,8 @@ const CHUNK: usize = 128;
 /// Runs one statement inside its span. [`Session::on`](super::Session::on) returns it.
 #[derive(Debug)]
 pub struct TracedExecutor<'c> {
-    inner: Inner<'c>,
-    call: Call,
+    pub(super) inner: Inner<'c>,
+    pub(super) statement: Arc<Statement>,
 }
 
 /// The executor that the statement runs on.
@@ -38,7 +39,7 @@ impl<'c> Inner<'c> {
     /// Returns the connection for a statement. A connection of the pool is stored in `acquired`.
     async fn connection<'a>(
         self,
-        call: &Call,
+        call: &mut Call,
         acquired: &'a mut Option<PooledConnection>,
     ) -> sqlx::Result<&'a mut PgConnection>
     where
@@ -58,20 +59,6 @@ fn release(acquired: Option<PooledConnection>) {
     }
 }
 
-impl<'c> TracedExecutor<'c> {
-    pub(super) fn new(
-        inner: Inner<'c>,
-        target: &Target,
-        operation: &'static str,
-        collection: &'static str,
-    ) -> Self {
-        Self {
-            inner,
-            call: Call::begin(target, operation, collection),
-        }
-    }
-}
-
 impl<'c> Executor<'c> for TracedExecutor<'c> {
     type Database = Postgres;
 
@@ -83,11 +70,12 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
         'c: 'e,
         Q: 'q + Execute<'q, Postgres>,
     {
-        let Self { inner, mut call } = self;
-        let query = Query::of(query, &call);
+        let Self { inner, statement } = self;
+        let query = Query::of(query);
+        let mut call = query.begin(statement);
         let steps = stream! {
             let mut acquired = None;
-            let connection = match inner.connection(&call, &mut acquired).await {
+            let connection = match inner.connection(&mut call, &mut acquired).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     call.finish::<()>(Err(&error));
@@ -107,7 +95,7 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
                 };
                 for step in steps {
                     match &step {
-                        Ok(Either::Right(_)) => call.rows = call.rows.map(|rows| rows + 1),
+                        Ok(Either::Right(_)) => call.rows += 1,
                         Ok(Either::Left(end)) => call.finish(Ok(end)),
                         Err(error) => {
                             has_failed = true;
@@ -131,11 +119,12 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
         'c: 'e,
         Q: 'q + Execute<'q, Postgres>,
     {
-        let Self { inner, mut call } = self;
-        let query = Query::of(query, &call);
+        let Self { inner, statement } = self;
+        let query = Query::of(query);
+        let mut call = query.begin(statement);
         async move {
             let mut acquired = None;
-            let row = match inner.connection(&call, &mut acquired).await {
+            let row = match inner.connection(&mut call, &mut acquired).await {
                 Ok(connection) => call.answer(connection.fetch_optional(query)).await,
                 Err(error) => Err(error),
             };
@@ -143,7 +132,7 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
                 release(acquired);
             }
             if let Ok(Some(_)) = row {
-                call.rows = call.rows.map(|rows| rows + 1);
+                call.rows += 1;
             }
             call.finish(row.as_ref());
             row
@@ -159,11 +148,16 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
     where
         'c: 'e,
     {
-        let Self { inner, call } = self;
+        let Self { inner, statement } = self;
+        let mut call = Call::begin(statement, None);
         async move {
             let mut acquired = None;
-            let connection = inner.connection(&call, &mut acquired).await?;
-            connection.prepare_with(sql, parameters).await
+            let prepared = match inner.connection(&mut call, &mut acquired).await {
+                Ok(connection) => call.answer(connection.prepare_with(sql, parameters)).await,
+                Err(error) => Err(error),
+            };
+            call.finish(prepared.as_ref());
+            prepared
         }
         .boxed()
     }
@@ -172,11 +166,16 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
     where
         'c: 'e,
     {
-        let Self { inner, call } = self;
+        let Self { inner, statement } = self;
+        let mut call = Call::begin(statement, None);
         async move {
             let mut acquired = None;
-            let connection = inner.connection(&call, &mut acquired).await?;
-            connection.describe(sql).await
+            let described = match inner.connection(&mut call, &mut acquired).await {
+                Ok(connection) => call.answer(connection.describe(sql)).await,
+                Err(error) => Err(error),
+            };
+            call.finish(described.as_ref());
+            described
         }
         .boxed()
     }
@@ -184,6 +183,7 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
 
 /// A query whose SQL text and arguments have been taken out.
 struct Query {
+    parameters: usize,
     statement: Option<PgStatement>,
     arguments: Option<Result<Option<PgArguments>, BoxDynError>>,
     persistent: bool,
@@ -191,22 +191,25 @@ struct Query {
 }
 
 impl Query {
-    fn of<'q>(mut query: impl Execute<'q, Postgres>, call: &Call) -> Self {
+    fn of<'q>(mut query: impl Execute<'q, Postgres>) -> Self {
         let statement = query.statement().cloned();
         let arguments = query.take_arguments();
         let parameters = match &arguments {
             Ok(Some(arguments)) => arguments.len(),
             _ => 0,
         };
-        let persistent = query.persistent();
-        let sql = query.sql();
-        call.record_query_text(sql.as_str(), parameters);
         Self {
+            parameters,
             statement,
             arguments: Some(arguments),
-            persistent,
-            sql,
+            persistent: query.persistent(),
+            sql: query.sql(),
         }
+    }
+
+    /// Starts the call.
+    fn begin(&self, statement: Arc<Statement>) -> Call {
+        Call::begin(statement, Some((self.sql.as_str(), self.parameters)))
     }
 }
 

@@ -27,11 +27,16 @@ mod executor;
 mod pool;
 mod transaction;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
-use log::LevelFilter;
 use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
 
+use call::Statement;
+pub(crate) use call::is_statement;
 pub use connection::Connection;
 use executor::Inner;
 pub use executor::TracedExecutor;
@@ -52,15 +57,17 @@ pub struct Database {
 #[derive(Debug)]
 struct Target {
     /// `{database}|{schema}`.
-    namespace: String,
+    namespace: Arc<str>,
     /// Host name, or the path of a Unix domain socket.
-    address: String,
+    address: Arc<str>,
     /// `None` for a Unix domain socket.
     port: Option<i64>,
     /// The prefix of `application_name` inside a transaction.
     application: String,
     /// Time limit for the answer to a statement.
     answer_timeout: Duration,
+    /// By operation and table.
+    statements: RwLock<HashMap<(&'static str, &'static str), Arc<Statement>>>,
 }
 
 impl Target {
@@ -70,15 +77,31 @@ impl Target {
             .unwrap_or_else(|| options.get_username());
         let socket = options.get_socket();
         Self {
-            namespace: format!("{database}|{}", schema(options)),
+            namespace: format!("{database}|{}", schema(options)).into(),
             address: socket.map_or_else(
-                || options.get_host().to_owned(),
-                |path| path.display().to_string(),
+                || options.get_host().into(),
+                |path| path.display().to_string().into(),
             ),
             port: socket.is_none().then(|| i64::from(options.get_port())),
             application: application_prefix(application),
             answer_timeout: limits.answer_timeout,
+            statements: RwLock::default(),
         }
+    }
+
+    /// Returns what the calls of `operation` on the table `collection` have in common.
+    fn statement(&self, operation: &'static str, collection: &'static str) -> Arc<Statement> {
+        let key = (operation, collection);
+        let statements = self.statements.read();
+        let statements = statements.unwrap_or_else(PoisonError::into_inner);
+        if let Some(statement) = statements.get(&key) {
+            return Arc::clone(statement);
+        }
+        drop(statements);
+        let statement = Arc::new(Statement::new(self, operation, collection));
+        let statements = self.statements.write();
+        let mut statements = statements.unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(statements.entry(key).or_insert(statement))
     }
 }
 
@@ -109,13 +132,13 @@ impl Database {
     /// Creates a pool that connects at its first use. `application` is the `application_name` of
     /// its connections and the `db.client.connection.pool.name` of its metrics.
     ///
-    /// It disables the log records of sqlx for slow statements: spans and metrics have the
-    /// durations, and those records contain SQL in a deprecated attribute.
+    /// It disables the log records of sqlx about statements: spans and metrics have the durations, and
+    /// those records contain SQL in a deprecated attribute.
     pub fn new(options: PgConnectOptions, limits: Limits, application: &str) -> Self {
         let target = Target::new(&options, limits, application);
         let options = options
             .application_name(application)
-            .log_slow_statements(LevelFilter::Off, Duration::MAX);
+            .disable_statement_logging();
         Self {
             pool: Pool::new(options, limits, application),
             target: Arc::new(target),
@@ -155,7 +178,10 @@ pub trait Session<'c>: Send {
 
 impl<'c> Session<'c> for &'c Database {
     fn on(self, operation: &'static str, collection: &'static str) -> TracedExecutor<'c> {
-        TracedExecutor::new(Inner::Pool(&self.pool), &self.target, operation, collection)
+        TracedExecutor {
+            inner: Inner::Pool(&self.pool),
+            statement: self.target.statement(operation, collection),
+        }
     }
 }
 
@@ -176,7 +202,7 @@ mod tests {
             "postgres://u@db/books?options[search_path]=sales,public",
             "shop",
         );
-        assert_eq!(other.namespace, "books|sales");
+        assert_eq!(&*other.namespace, "books|sales");
         let socket = PgConnectOptions::new().socket("/run/postgresql");
         let socket = Target::new(&socket, Limits::default(), "shop");
         assert_eq!((&*socket.address, socket.port), ("/run/postgresql", None));

@@ -11,14 +11,17 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use deadpool::managed::{self, Object, PoolConfig, PoolError, QueueMode, RecycleError};
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Histogram, UpDownCounter},
+    metrics::{BoundHistogram, Counter},
 };
 use sqlx::{ConnectOptions, Connection, Error, PgConnection, postgres::PgConnectOptions};
 use tokio::{runtime::Handle, time::timeout};
@@ -108,9 +111,9 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct Metrics {
     name: [KeyValue; 1],
-    pending: UpDownCounter<i64>,
+    pending: Arc<AtomicI64>,
     timeouts: Counter<u64>,
-    wait_time: Histogram<f64>,
+    wait_time: BoundHistogram<f64>,
 }
 
 impl Pool {
@@ -136,7 +139,7 @@ impl Pool {
     }
 
     /// Acquires a connection for `call`.
-    pub(super) async fn acquire(&self, call: &Call) -> sqlx::Result<PooledConnection> {
+    pub(super) async fn acquire(&self, call: &mut Call) -> sqlx::Result<PooledConnection> {
         let Metrics {
             name,
             pending,
@@ -144,15 +147,15 @@ impl Pool {
             wait_time,
         } = &*self.metrics;
         let started = Instant::now();
-        let request = PendingRequest::begin(pending, name);
+        let request = PendingRequest::begin(pending);
         let acquired = self.acquire_untraced().await;
         drop(request);
         let waited = started.elapsed();
-        wait_time.record(waited.as_secs_f64(), name);
+        wait_time.record(waited.as_secs_f64());
         if let Err(Error::PoolTimedOut) = &acquired {
             timeouts.add(1, name);
         }
-        call.record_wait(Some(waited).filter(|waited| *waited >= MIN_RECORDED_WAIT));
+        call.set_waited(Some(waited).filter(|waited| *waited >= MIN_RECORDED_WAIT));
         acquired
     }
 
@@ -243,30 +246,36 @@ impl Drop for PooledConnection {
 }
 
 /// A request for a connection, which is counted as pending until it is dropped.
-struct PendingRequest<'m>(&'m UpDownCounter<i64>, &'m [KeyValue]);
+struct PendingRequest<'m>(&'m AtomicI64);
 
 impl<'m> PendingRequest<'m> {
-    fn begin(pending: &'m UpDownCounter<i64>, name: &'m [KeyValue]) -> Self {
-        pending.add(1, name);
-        Self(pending, name)
+    fn begin(pending: &'m AtomicI64) -> Self {
+        pending.fetch_add(1, Ordering::Relaxed);
+        Self(pending)
     }
 }
 
 impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
-        self.0.add(-1, self.1);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Metrics {
     fn new(name: [KeyValue; 1]) -> Self {
         let meter = scope::meter();
+        let pending = Arc::<AtomicI64>::default();
+        let (observed, observed_name) = (Arc::clone(&pending), name.clone());
+        meter
+            .i64_observable_up_down_counter(semconv::DB_CLIENT_CONNECTION_PENDING_REQUESTS)
+            .with_unit("{request}")
+            .with_description("Number of pending requests for a connection of the pool")
+            .with_callback(move |observer| {
+                observer.observe(observed.load(Ordering::Relaxed), &observed_name);
+            })
+            .build();
         let metrics = Self {
-            pending: meter
-                .i64_up_down_counter(semconv::DB_CLIENT_CONNECTION_PENDING_REQUESTS)
-                .with_unit("{request}")
-                .with_description("Number of pending requests for a connection of the pool")
-                .build(),
+            pending,
             timeouts: meter
                 .u64_counter(semconv::DB_CLIENT_CONNECTION_TIMEOUTS)
                 .with_unit("{timeout}")
@@ -277,10 +286,10 @@ impl Metrics {
                 .with_unit("s")
                 .with_description("Time that a request waited for a connection of the pool")
                 .with_boundaries(semconv::DB_DURATION_BOUNDARIES.to_vec())
-                .build(),
+                .build()
+                .bind(&name),
             name,
         };
-        metrics.pending.add(0, &metrics.name);
         metrics.timeouts.add(0, &metrics.name);
         metrics
     }

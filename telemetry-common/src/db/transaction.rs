@@ -37,13 +37,13 @@ pub struct Transaction {
 impl Database {
     /// Begins a transaction.
     pub async fn begin(&self) -> sqlx::Result<Transaction> {
-        let mut call = Call::begin(&self.target, "BEGIN", "");
-        let begun = self.begin_in(&call).await;
+        let mut call = Call::begin(self.target.statement("BEGIN", ""), None);
+        let begun = self.begin_in(&mut call).await;
         call.finish(begun.as_ref());
         begun
     }
 
-    async fn begin_in(&self, call: &Call) -> sqlx::Result<Transaction> {
+    async fn begin_in(&self, call: &mut Call) -> sqlx::Result<Transaction> {
         let connection = self.pool.acquire(call).await?;
         // From here on, a drop rolls back: this future may be dropped while the server begins.
         let mut transaction = Transaction {
@@ -78,7 +78,7 @@ impl Transaction {
     /// If this fails because the connection is lost, it is not known whether the transaction is
     /// committed.
     pub async fn commit(mut self) -> sqlx::Result<()> {
-        let mut call = Call::begin(&self.target, "COMMIT", "");
+        let mut call = Call::begin(self.target.statement("COMMIT", ""), None);
         let mut connection = self.connection.take().expect(IS_OPEN);
         let committed = call.answer(connection.execute("COMMIT")).await;
         if committed.is_ok() {
@@ -105,7 +105,7 @@ impl Drop for Transaction {
         else {
             return; // ended; or the program ends, which closes the connection
         };
-        Call::begin(&self.target, "ROLLBACK", "").finish(Ok(&()));
+        Call::begin(self.target.statement("ROLLBACK", ""), None).finish(Ok(&()));
         runtime.spawn(roll_back(connection));
     }
 }
@@ -121,11 +121,9 @@ async fn roll_back(mut connection: PooledConnection) {
 impl<'c> Session<'c> for &'c mut Transaction {
     fn on(self, operation: &'static str, collection: &'static str) -> TracedExecutor<'c> {
         let connection = self.connection.as_mut().expect(IS_OPEN);
-        TracedExecutor::new(
-            Inner::Connection(connection),
-            &self.target,
-            operation,
-            collection,
-        )
+        TracedExecutor {
+            inner: Inner::Connection(connection),
+            statement: self.target.statement(operation, collection),
+        }
     }
 }

@@ -17,6 +17,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{GRPC, method_of, status};
+use tracing::Span;
+
 use crate::{
     current::Current,
     edge::{self, Attributes},
@@ -128,7 +130,8 @@ impl Call {
             status: None,
             http_status: None,
         };
-        let current = Current::of_call(edge.context);
+        // Without a span of the caller: a response that is kept does not keep that open.
+        let current = Current::of_call(Span::none(), edge.context);
         Running::start(Box::new(call), edge.span, current)
     }
 }

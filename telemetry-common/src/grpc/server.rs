@@ -63,7 +63,7 @@ pub(super) fn start(
         { semconv::RPC_RESPONSE_STATUS_CODE } = Empty,
     );
     let exchange = GrpcExchange {
-        access_log: options.access_log,
+        options: Arc::clone(options),
         fields: fields.clone(),
         id: request.id,
         method,
@@ -86,7 +86,7 @@ fn span_name(method: &str) -> Cow<'static, str> {
 }
 
 struct GrpcExchange {
-    access_log: AccessLog,
+    options: Arc<Options>,
     /// The span for layers of the application.
     fields: Span,
     id: RequestId,
@@ -129,6 +129,10 @@ impl GrpcExchange {
     }
 
     fn log(&self, end: &End<'_>, status: &'static str, error_type: Option<&str>) {
+        let has_failed = error_type.is_some() || status != status::OK;
+        if !has_failed && self.options.leaves_out(end.duration) {
+            return;
+        }
         let method = &*self.method;
         macro_rules! log {
             ($log:ident!($($level:expr)?), $name:literal, $($message:tt)+) => {
@@ -148,18 +152,18 @@ impl GrpcExchange {
         }
         match end.outcome {
             Outcome::Completed => log!(
-                at_level!(self.access_log),
+                at_level!(self.options.access_log),
                 "telemetry_common.rpc.server.responded",
                 "{method} responded with {status}"
             ),
             Outcome::Cancelled => log!(
-                at_level!(self.access_log),
+                at_level!(self.options.access_log),
                 "telemetry_common.rpc.server.cancelled",
                 "{method} was cancelled before its end"
             ),
             Outcome::Panicked => {
                 log!(
-                    at_level!(self.access_log),
+                    at_level!(self.options.access_log),
                     "telemetry_common.rpc.server.panicked",
                     "{method} panicked"
                 );

@@ -8,7 +8,7 @@ use std::{
 };
 
 use opentelemetry::{
-    Context, KeyValue,
+    Context,
     trace::{Link, SpanBuilder, SpanContext, SpanKind, TraceContextExt},
 };
 use rdkafka::Message;
@@ -132,22 +132,23 @@ impl Batch<'_> {
         let parent = if is_child { created } else { Context::new() };
         let links = [create, self.received.clone()];
         let links = links.into_iter().filter(SpanContext::is_valid);
-        let span = SpanBuilder::from_name(format!("process {}", self.topic))
+        let span = SpanBuilder::from_name("")
             .with_kind(SpanKind::Consumer)
             .with_start_time(self.time.start)
-            .with_attributes(self.attributes(message))
             .with_links(links.map(Link::with_context).collect());
-        let context = edge::context_of(span, &parent);
+        let context = edge::context_of(span, &parent, |attributes| {
+            self.describe(message, attributes);
+            format!("process {}", self.topic).into()
+        });
         let entered = context.clone().attach();
         processed();
         drop(entered);
         context.span().end_with_timestamp(self.time.end);
     }
 
-    /// Returns the attributes, which are those of a message that is processed alone.
-    fn attributes(&self, message: &impl Message) -> Vec<KeyValue> {
+    /// Adds the attributes, which are those of a message that is processed alone.
+    fn describe(&self, message: &impl Message, attributes: &mut Attributes) {
         let telemetry = self.telemetry;
-        let mut attributes = Attributes(Vec::with_capacity(16));
         let tombstone = message.payload().is_none().then_some(true);
         let size = integer(message.payload().map_or(0, <[u8]>::len));
         attributes.add(semconv::MESSAGING_SYSTEM, "kafka");
@@ -174,6 +175,5 @@ impl Batch<'_> {
         attributes.add(semconv::MESSAGING_MESSAGE_BODY_SIZE, size);
         attributes.add_some(semconv::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, tombstone);
         attributes.add(semconv::MESSAGING_ATTEMPT, 1);
-        attributes.0
     }
 }

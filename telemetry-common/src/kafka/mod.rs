@@ -54,6 +54,7 @@
 mod batch;
 mod client;
 mod consumer;
+mod delivery;
 mod headers;
 mod producer;
 

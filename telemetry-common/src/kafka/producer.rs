@@ -1,6 +1,11 @@
 //! The create span and the send span, and the metrics of sent messages.
 
-use std::{borrow::Cow, str, sync::LazyLock, time::Instant};
+use std::{
+    borrow::Cow,
+    str,
+    sync::{Arc, LazyLock},
+    time::Instant,
+};
 
 use opentelemetry::{
     Context, KeyValue,
@@ -11,12 +16,12 @@ use rdkafka::{
     ClientConfig,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::ToBytes,
-    producer::{FutureProducer, FutureRecord, Producer as _, future_producer::Delivery},
+    producer::{FutureRecord, Producer as _, future_producer::Delivery},
 };
 use tracing::{Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{ClientLog, Headers, attributes, integer, messages};
+use super::{Headers, attributes, delivery::DeliveringProducer, integer, messages};
 use crate::{failure, scope, semconv};
 
 /// Returns the create span of a message. The message must carry the context of this span:
@@ -43,7 +48,7 @@ pub fn create_span(topic: &str, key: Option<&str>, id: Option<&str>) -> Span {
 /// A Kafka producer that creates a span for each message that it sends.
 #[derive(Clone)]
 pub struct Producer {
-    inner: FutureProducer<ClientLog>,
+    inner: Arc<DeliveringProducer>,
     client_id: Option<String>,
 }
 
@@ -52,14 +57,14 @@ impl Producer {
     /// available yet. Returns an error if a setting is invalid.
     pub fn create(config: &ClientConfig) -> KafkaResult<Self> {
         Ok(Self {
-            inner: config.create_with_context(ClientLog)?,
+            inner: Arc::new(DeliveringProducer::create(config)?),
             client_id: config.get("client.id").map(str::to_owned),
         })
     }
 
     /// Returns the fatal error after which the producer can never send again, if there was one.
     pub fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
-        self.inner.client().fatal_error()
+        self.inner.inner().client().fatal_error()
     }
 
     /// Creates a message and sends it. `id` is `messaging.message.id`.
@@ -103,13 +108,10 @@ impl Producer {
         P: ToBytes + ?Sized,
     {
         let mut sending = Sending::begin(&record, id, self.client_id.as_deref(), causes);
-        let enqueued = self.inner.send_result(record).map_err(|(error, _)| error);
+        let enqueued = self.inner.send(record);
         async move {
             let outcome = match enqueued {
-                Ok(delivery) => match delivery.await {
-                    Ok(delivered) => delivered.map_err(|(error, _)| error),
-                    Err(_) => Err(KafkaError::Canceled), // the producer was dropped
-                },
+                Ok(delivery) => delivery.await,
                 Err(error) => Err(error),
             };
             sending.finish(outcome.as_ref());

@@ -2,8 +2,10 @@
 
 use std::{
     convert::Infallible,
+    future::ready,
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::{
@@ -276,4 +278,43 @@ async fn a_layer_of_the_application_receives_the_fields_of_the_request() {
     ] {
         assert!(request.contains(field), "{request}");
     }
+}
+
+/// Sends a request of an unsampled or sampled trace, whose response has this status. Returns the number of
+/// access log records.
+async fn logged(slow: Duration, flags: &str, status: u16) -> usize {
+    testing::install();
+    let service = service_fn(move |_: Request<server::RequestBody<Body>>| {
+        let response = Response::builder().status(status).body(Body::empty());
+        ready(Ok::<_, Infallible>(response.unwrap()))
+    });
+    let trace = TraceId::from(fastrand::u128(1..));
+    let traceparent = format!("00-{trace}-{CALLER}-{flags}");
+    let request = Request::get("/options").header("traceparent", traceparent);
+    let layer = server::layer().sample_access_log_below(slow);
+    let response = layer
+        .layer(service)
+        .oneshot(request.body(Body::empty()).unwrap());
+    let response = response.await.unwrap();
+    let traceparent = response.headers()["traceparent"].to_str().unwrap();
+    assert!(
+        traceparent.contains(&trace.to_string()),
+        "the trace has ids in any case"
+    );
+    drop(response);
+    server_logs(trace).len()
+}
+
+#[tokio::test]
+async fn a_thinned_access_log_has_sampled_slow_and_failed_requests() {
+    let hour = Duration::from_hours(1);
+    assert_eq!(logged(hour, "01", 200).await, 1, "sampled");
+    assert_eq!(
+        logged(hour, "00", 200).await,
+        0,
+        "neither sampled, slow nor failed"
+    );
+    assert_eq!(logged(Duration::ZERO, "00", 200).await, 1, "slow");
+    assert_eq!(logged(hour, "00", 404).await, 1, "failed");
+    assert_eq!(logged(hour, "00", 503).await, 1, "failed");
 }

@@ -2,7 +2,13 @@
 
 use std::net::SocketAddr;
 
-use axum::{Router, body::Bytes, routing::post};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::Request,
+    middleware::{Next, from_fn},
+    routing::post,
+};
 use opentelemetry::trace::Status;
 use telemetry_common::{
     semconv,
@@ -11,6 +17,7 @@ use telemetry_common::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::mpsc,
     task::JoinSet,
     time::sleep,
 };
@@ -20,6 +27,7 @@ use crate::helpers::{SLOW, duration, has_series, pair, serve};
 #[tokio::test]
 async fn a_request_body_that_stops_half_way_is_distinguished_from_a_slow_one() {
     let mut tasks = JoinSet::new();
+    let (arrive, mut arrived) = mpsc::unbounded_channel();
     let router = Router::new()
         .route(
             "/upload/half",
@@ -28,7 +36,11 @@ async fn a_request_body_that_stops_half_way_is_distinguished_from_a_slow_one() {
         .route(
             "/upload/slow",
             post(async |body: Bytes| body.len().to_string()),
-        );
+        )
+        .layer(from_fn(move |request: Request, next: Next| {
+            arrive.send(()).unwrap();
+            next.run(request)
+        }));
     let address = serve(router, &mut tasks).await;
 
     let (mut half, spans) = upload(address, "/upload/half").await;
@@ -45,7 +57,9 @@ async fn a_request_body_that_stops_half_way_is_distinguished_from_a_slow_one() {
         "{size}: not as announced"
     );
 
+    arrived.recv().await.unwrap();
     let (mut slow, spans) = upload(address, "/upload/slow").await;
+    arrived.recv().await.unwrap();
     sleep(SLOW).await;
     slow.write_all(b"world").await.unwrap();
     let mut response = [0; 12];

@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use nix::{sys::signal::kill, unistd::Pid};
+use nix::{sys::signal::kill, time::clock_getcpuclockid, unistd::Pid};
 use tokio::{sync::watch, time::timeout};
 
 pub use nix::sys::signal::Signal;
@@ -155,6 +155,12 @@ impl Process {
     /// Returns the process id.
     pub fn id(&self) -> i32 {
         self.pid.as_raw()
+    }
+
+    /// Returns the CPU time of the process so far, as the scheduler counts it. The clock ticks in `/proc` are
+    /// too coarse for an idle process.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        Ok(clock_getcpuclockid(self.pid)?.now()?.into())
     }
 
     /// Returns the output lines so far, from stdout and stderr.

@@ -17,7 +17,7 @@ use opentelemetry::{
 };
 use reqwest::{Request, Url};
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::{Span, info, warn};
 
 use crate::{
     current::Current,
@@ -74,7 +74,8 @@ impl Call {
             method::span_name(call.method, template)
         };
         let edge = edge::start(Context::current(), SpanKind::Client, None, describe);
-        let current = Current::of_call(edge.context);
+        // Without a span of the caller: a response that is kept does not keep that open.
+        let current = Current::of_call(Span::none(), edge.context);
         Running::start(Box::new(call), edge.span, current)
     }
 

@@ -13,7 +13,7 @@ use tracing::{Span, field::Empty, info_span, warn};
 use super::{
     RequestHead,
     active::ActiveRequest,
-    instruments::INSTRUMENTS,
+    instruments::{Labels, Series},
     options::{AccessLog, Options, at_level},
     origin::Origin,
     parent,
@@ -197,6 +197,11 @@ impl HttpExchange {
     }
 
     fn log(&self, end: &End<'_>, error_type: Option<&str>) {
+        let is_rejected = self.status.is_some_and(|status| status.is_client_error());
+        let has_failed = error_type.is_some() || is_rejected;
+        if !has_failed && self.options.leaves_out(end.duration) {
+            return;
+        }
         let (method, route) = (self.method, self.route());
         let status = self.status.map(|status| i64::from(status.as_u16()));
         let code = status.unwrap_or_default();
@@ -244,26 +249,21 @@ impl HttpExchange {
     }
 
     fn measure(&self, end: &End<'_>, error_type: Option<Cow<'static, str>>) {
-        let mut attributes = Attributes(Vec::with_capacity(7));
-        attributes.add(semconv::HTTP_REQUEST_METHOD, self.method);
-        attributes.add(semconv::URL_SCHEME, self.scheme);
-        attributes.add(semconv::NETWORK_PROTOCOL_VERSION, self.protocol);
-        attributes.add_some(semconv::HTTP_ROUTE, self.route.clone());
-        let status = self.status.map(|status| i64::from(status.as_u16()));
-        attributes.add_some(semconv::HTTP_RESPONSE_STATUS_CODE, status);
-        attributes.add_some(semconv::ERROR_TYPE, error_type);
-        let attributes = attributes.0;
-        let seconds = end.duration.as_secs_f64();
-        INSTRUMENTS.duration.record(seconds, &attributes);
+        let series = Series::of(Labels {
+            method: self.method,
+            scheme: self.scheme,
+            protocol: self.protocol,
+            route: self.route.clone(),
+            status: self.status,
+            error_type,
+        });
+        series.record_duration(end.duration.as_secs_f64());
         if self.options.body_sizes {
             if let Some(upload) = &self.upload {
                 // Not the announced size, which any client can invent.
-                INSTRUMENTS
-                    .request_size
-                    .record(upload.received(), &attributes);
+                series.record_request_size(upload.received());
             }
-            let response_size = end.response_size;
-            INSTRUMENTS.response_size.record(response_size, &attributes);
+            series.record_response_size(end.response_size);
         }
     }
 }

@@ -43,6 +43,7 @@ use std::{
     net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -142,6 +143,17 @@ impl ServerLayer {
     #[must_use]
     pub fn access_log(mut self, level: AccessLog) -> Self {
         self.options().access_log = level;
+        self
+    }
+
+    /// Logs requests that are faster than `slow` only if their trace is sampled. By default, all requests
+    /// are logged.
+    ///
+    /// Failed requests, among them those with a status from 400 on, and requests without a trace are logged
+    /// in any case.
+    #[must_use]
+    pub fn sample_access_log_below(mut self, slow: Duration) -> Self {
+        self.options().sampled_below = Some(slow);
         self
     }
 

@@ -1,8 +1,9 @@
 //! The options of the server layer.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
+use opentelemetry::{Context, trace::TraceContextExt};
 
 use super::{exchange::IncomingRequest, upload::Upload};
 use crate::http::exchange::Running;
@@ -111,6 +112,8 @@ pub(crate) struct Options {
     pub(super) trusts_baggage: bool,
     pub(super) client_address: ClientAddress,
     pub(crate) access_log: AccessLog,
+    /// Faster requests are logged only if their trace is sampled.
+    pub(super) sampled_below: Option<Duration>,
     pub(super) body_sizes: bool,
     /// The scheme that the service declares.
     pub(super) scheme: Option<&'static str>,
@@ -131,9 +134,21 @@ impl Options {
             trusts_baggage: true,
             client_address: ClientAddress::default(),
             access_log: AccessLog::default(),
+            sampled_below: None,
             body_sizes: true,
             scheme: None,
         }
+    }
+
+    /// Whether the current request, which succeeded within this time, is not logged.
+    pub(crate) fn leaves_out(&self, duration: Duration) -> bool {
+        let is_fast = self.sampled_below.is_some_and(|slow| duration < slow);
+        is_fast
+            && Context::map_current(|context| {
+                let span = context.span();
+                let span = span.span_context();
+                span.is_valid() && !span.is_sampled()
+            })
     }
 }
 

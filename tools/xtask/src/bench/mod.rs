@@ -73,6 +73,10 @@ pub(crate) struct Args {
     #[arg(long)]
     budget: bool,
 
+    /// A folder for the callgrind profiles of `--budget`.
+    #[arg(long, value_name = "FOLDER", requires = "budget")]
+    profiles: Option<PathBuf>,
+
     /// A folder with `bookapp` and `backend` of another build, which are also measured.
     #[arg(long, value_name = "FOLDER")]
     beside: Option<PathBuf>,
@@ -80,7 +84,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.budget {
-        return Runtime::new()?.block_on(budget::check());
+        return Runtime::new()?.block_on(budget::check(args.profiles.as_deref()));
     }
     if cfg!(debug_assertions) {
         // This process generates the load: an unoptimised build would be the bottleneck.

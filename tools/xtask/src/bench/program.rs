@@ -270,10 +270,9 @@ impl Program {
     }
 }
 
-/// Returns the CPU time of a service so far, in seconds: `utime` + `stime` from `/proc/{pid}/stat`.
+/// Returns the CPU time of a service so far, in seconds.
 pub(super) fn cpu_time(service: &Service) -> Result<f64> {
-    let Stat { utime, stime, .. } = stat(service)?;
-    Ok(to_f64(utime + stime) / to_f64(procfs::ticks_per_second()))
+    Ok(service.process.cpu_time()?.as_secs_f64())
 }
 
 fn stat(service: &Service) -> Result<Stat> {

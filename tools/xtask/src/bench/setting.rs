@@ -51,6 +51,15 @@ pub(super) static SETTINGS: [Setting; 6] = [
 pub(super) static OFF: &Setting = &SETTINGS[0];
 /// 1 % of the traces are sampled.
 pub(super) static PERCENT: &Setting = &SETTINGS[2];
+/// The same, and the access log is thinned with the traces.
+pub(super) static THINNED: &Setting = &setting(
+    "1 %, thinned access log",
+    &[
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.01"),
+        ("ACCESS_LOG_SAMPLED_BELOW", "1h"),
+    ],
+);
 /// All traces are sampled.
 pub(super) static FULL: &Setting = &SETTINGS[3];
 

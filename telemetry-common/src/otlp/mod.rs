@@ -9,6 +9,12 @@
 //! telemetry must not create telemetry. HTTP requests are sent on the thread of the batch processor;
 //! gRPC has a runtime of its own.
 
+mod encode;
+mod exporter;
+mod protobuf;
+#[cfg(test)]
+mod tests;
+
 use std::{env, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
@@ -26,9 +32,13 @@ use ureq::{
 };
 
 use crate::{InitError, pipeline::OtlpSettings};
+use exporter::Body;
+pub(crate) use exporter::Exporter;
 
+/// Builds an exporter of opentelemetry-otlp. `body` replaces the bodies of its requests over HTTP, if it is
+/// there.
 macro_rules! exporter {
-    ($builder:expr, $settings:expr, $signal:literal, $path:literal) => {{
+    ($builder:expr, $settings:expr, $signal:literal, $path:literal, $body:expr) => {{
         let endpoint = Endpoint {
             signal: $signal,
             settings: $settings,
@@ -39,15 +49,22 @@ macro_rules! exporter {
             let builder = grpc::configure($builder.with_tonic(), &endpoint)?;
             return builder.build().map_err(failed($signal));
         }
-        let client = UreqClient::new(&endpoint)?;
+        let client = UreqClient::new(&endpoint, $body)?;
         let builder = $builder.with_http().with_http_client(client);
         let builder = endpoint.configure_http(builder, $path);
         builder.build().map_err(failed($signal))
     }};
 }
 
-pub(crate) fn spans(settings: &OtlpSettings) -> Result<SpanExporter, InitError> {
-    exporter!(SpanExporter::builder(), settings, "TRACES", "/v1/traces")
+pub(crate) fn spans(settings: &OtlpSettings) -> Result<Exporter<SpanExporter>, InitError> {
+    let body = body("TRACES", settings);
+    let exporter = span_exporter(settings, body.clone())?;
+    Ok(Exporter::new(exporter, body))
+}
+
+fn span_exporter(settings: &OtlpSettings, body: Option<Body>) -> Result<SpanExporter, InitError> {
+    let builder = SpanExporter::builder();
+    exporter!(builder, settings, "TRACES", "/v1/traces", body)
 }
 
 pub(crate) fn metrics(settings: &OtlpSettings) -> Result<MetricExporter, InitError> {
@@ -57,11 +74,24 @@ pub(crate) fn metrics(settings: &OtlpSettings) -> Result<MetricExporter, InitErr
             MetricExporter::builder().with_temporality(file.settings.temporality())
         }
     };
-    exporter!(builder(), settings, "METRICS", "/v1/metrics")
+    exporter!(builder(), settings, "METRICS", "/v1/metrics", None)
 }
 
-pub(crate) fn logs(settings: &OtlpSettings) -> Result<LogExporter, InitError> {
-    exporter!(LogExporter::builder(), settings, "LOGS", "/v1/logs")
+pub(crate) fn logs(settings: &OtlpSettings) -> Result<Exporter<LogExporter>, InitError> {
+    let body = body("LOGS", settings);
+    let exporter = log_exporter(settings, body.clone())?;
+    Ok(Exporter::new(exporter, body))
+}
+
+fn log_exporter(settings: &OtlpSettings, body: Option<Body>) -> Result<LogExporter, InitError> {
+    let builder = LogExporter::builder();
+    exporter!(builder, settings, "LOGS", "/v1/logs", body)
+}
+
+/// Returns the body of the requests of a signal over HTTP.
+fn body(signal: &'static str, settings: &OtlpSettings) -> Option<Body> {
+    let endpoint = Endpoint { signal, settings };
+    (!endpoint.is_grpc()).then(Body::default)
 }
 
 fn failed(signal: &'static str) -> impl FnOnce(ExporterBuildError) -> InitError {
@@ -171,10 +201,12 @@ struct UreqClient {
     /// The headers of a configuration file. opentelemetry-otlp adds those of the environment, which
     /// the file replaces, so the client removes all others.
     file_headers: Option<HeaderMap>,
+    /// Replaces the bodies of the requests.
+    body: Option<Body>,
 }
 
 impl UreqClient {
-    fn new(endpoint: &Endpoint<'_>) -> Result<Self, InitError> {
+    fn new(endpoint: &Endpoint<'_>, body: Option<Body>) -> Result<Self, InitError> {
         let file_headers = match endpoint.settings {
             OtlpSettings::Environment => None,
             OtlpSettings::File(file) => Some(file.headers.clone()),
@@ -182,6 +214,7 @@ impl UreqClient {
         Ok(Self {
             agent: agent(endpoint)?,
             file_headers,
+            body,
         })
     }
 }
@@ -217,6 +250,10 @@ impl HttpClient for UreqClient {
             parts.headers = file_headers.clone();
             parts.headers.extend(own.into_iter().flatten());
         }
+        let body = match &self.body {
+            Some(replaced) => replaced.for_request(&parts.headers)?,
+            None => body,
+        };
         let response = self.agent.run(Request::from_parts(parts, &*body))?;
         let (parts, mut body) = response.into_parts();
         Ok(Response::from_parts(parts, body.read_to_vec()?.into()))
