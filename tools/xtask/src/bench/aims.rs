@@ -23,6 +23,8 @@ const RATIOS: [(Call, &str, &str, f64); 7] = [
 const MAX_MEMORY: f64 = 32.0;
 /// The maximum ratio of the resident memory after the last round to that after the first round.
 const MAX_GROWTH: f64 = 1.1;
+/// The maximum CPU time of an idle service, in milliseconds per second.
+const MAX_IDLE: f64 = 2.0;
 /// The minimum throughput, in messages per second. Each entry is: part, telemetry, rate.
 const RATES: [(&str, &str, f64); 3] = [
     ("relay", "100 %", 15_000.0),
@@ -43,6 +45,10 @@ pub(super) fn print(report: &Report) {
         }
     }
     memory(report);
+    if let Some(idle) = report.idle_of("100 %") {
+        let verdict = verdict(idle / MAX_IDLE - 1.0);
+        println!("| CPU at rest, 100 %: ≤ {MAX_IDLE} ms/s | {idle:.1} | {verdict} |");
+    }
     messages(&report.relayed);
     if let Some(paced) = &report.paced {
         let Paced {

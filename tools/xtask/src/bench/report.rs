@@ -88,6 +88,12 @@ impl Report {
         self.idle.insert(program, share.to_vec());
     }
 
+    /// Returns the CPU time of the busier idle process of a program, in milliseconds per second.
+    pub(super) fn idle_of(&self, program: &str) -> Option<f64> {
+        let idle = self.idle.get(program)?.iter().copied();
+        idle.reduce(f64::max).map(|share| share * 1000.0)
+    }
+
     pub(super) fn exports(&mut self, (bytes, count): (usize, usize)) {
         self.metrics.0 += bytes;
         self.metrics.1 += count;
