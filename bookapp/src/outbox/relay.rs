@@ -31,8 +31,9 @@ use super::{
 };
 use crate::{config::Config, metrics::Metrics};
 
-/// The interval of polling for rows of other instances.
+/// The interval of polling for rows of other instances. It doubles while there are none.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval of trying to become the leader.
 const ELECTION_INTERVAL: Duration = Duration::from_millis(100);
 /// The interval of the heartbeat and of measuring the backlog while the relay waits.
@@ -130,12 +131,14 @@ impl Relay {
     /// Sends until `stop` is cancelled. When it returns, no message is on its way.
     async fn relay(&self, connection: &mut Connection, stop: &CancellationToken) -> Result<()> {
         let mut sender = self.sender()?;
-        let mut backoff = INITIAL_BACKOFF;
+        let (mut backoff, mut interval) = (INITIAL_BACKOFF, POLL_INTERVAL);
         while !stop.is_cancelled() {
             self.heartbeat.beat();
             self.gauges.measure(connection).await?;
             match sender.relay_batch(connection).await? {
-                Some(BatchOutcome::Completed) => backoff = INITIAL_BACKOFF,
+                Some(BatchOutcome::Completed) => {
+                    (backoff, interval) = (INITIAL_BACKOFF, POLL_INTERVAL);
+                }
                 Some(BatchOutcome::Failed) => {
                     let delay = self.wait_for(connection, sleep(backoff));
                     stop.run_until_cancelled(delay).await.transpose()?;
@@ -145,7 +148,9 @@ impl Relay {
                     select! {
                         () = stop.cancelled() => {}
                         () = self.outbox.0.notified() => {}
-                        () = sleep(POLL_INTERVAL) => {}
+                        () = sleep(interval) => {
+                            interval = MAX_POLL_INTERVAL.min(interval * 2);
+                        }
                     }
                 }
             }
