@@ -2,23 +2,34 @@
 
 use std::time::Duration;
 
-use axum::{Router, http::HeaderMap, response::Redirect, routing::get};
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::Request,
+    http::HeaderMap,
+    response::Redirect,
+    routing::get,
+};
 use reqwest_middleware::RequestBuilder;
 use telemetry_common::{
     RequestId,
-    http::client::{self, TrustedHosts, UrlTemplate},
+    http::{
+        client::{self, TrustedHosts, UrlTemplate},
+        server,
+    },
     opentelemetry::{
         Context, KeyValue, Value,
         baggage::BaggageExt,
         context::FutureExt,
-        trace::{SpanKind, Status},
+        trace::{SpanKind, Status, TraceId},
     },
     semconv,
-    testing::{self, attribute},
+    testing::{self, Spans, attribute},
 };
 use tokio::{net::TcpListener, task::JoinSet};
+use tower::ServiceExt;
 
-use crate::helpers::{Shop, client, client_with};
+use crate::helpers::{Shop, client, client_with, serve};
 
 // proves: B7 R7
 #[tokio::test]
@@ -179,4 +190,27 @@ async fn a_cancelled_request_is_marked_and_is_not_an_error() {
 /// Adds the URL template, as a generated client does.
 fn with_template(request: RequestBuilder) -> RequestBuilder {
     request.with_extension(UrlTemplate("/echo"))
+}
+
+/// Inside a request that is not sampled, no span is created: a call carries the ids of the request.
+#[tokio::test]
+async fn a_call_inside_a_request_that_is_not_sampled_carries_its_ids() {
+    let echo = async |headers: HeaderMap| headers["traceparent"].to_str().unwrap().to_owned();
+    let mut tasks = JoinSet::new();
+    let address = serve(Router::new().route("/echo", get(echo)), &mut tasks).await;
+    let call = async move || {
+        let carried = client().get(format!("http://{address}/echo")).send().await;
+        carried.unwrap().text().await.unwrap()
+    };
+    let router = Router::new().route("/", get(call)).layer(server::layer());
+    let trace = TraceId::from(fastrand::u128(1..));
+    let caller = format!("00-{trace}-b7ad6b7169203331-00");
+    let request = Request::get("/").header("traceparent", caller);
+    let response = router.oneshot(request.body(Body::empty()).unwrap()).await;
+    let (head, body) = response.unwrap().into_parts();
+    let carried = to_bytes(Body::new(body), 100).await.unwrap();
+    assert_eq!(head.headers["traceparent"].as_bytes(), carried);
+    assert!(carried.starts_with(format!("00-{trace}-").as_bytes()));
+    assert!(carried.ends_with(b"-00"), "{carried:?}");
+    assert!(Spans::of(trace).iter().next().is_none());
 }

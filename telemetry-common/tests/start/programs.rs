@@ -34,11 +34,13 @@ use opentelemetry_sdk::{
     },
 };
 use telemetry_common::{
-    InitError, TelemetryConfig, builder, http::server, layers, service, trace_id,
+    InitError, TelemetryConfig, builder,
+    http::server::{self, AccessLog},
+    layers, semconv, service, trace_id,
 };
 use tokio::task::JoinSet;
 use tower::ServiceExt;
-use tracing::{Event, Subscriber, error, info, info_span, instrument};
+use tracing::{Event, Instrument, Subscriber, error, info, info_span, instrument};
 use tracing_subscriber::{Layer, layer};
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -220,9 +222,9 @@ async fn noisy() -> Outcome {
     Ok(())
 }
 
-#[test]
+#[tokio::test]
 #[ignore = "a program that other tests start"]
-fn extended() -> Outcome {
+async fn extended() -> Outcome {
     let events = Arc::new(AtomicU64::new(0));
     let _telemetry = builder(service!())
         .resource([KeyValue::new("team", "books")])
@@ -238,7 +240,15 @@ fn extended() -> Outcome {
         })
         .install()?;
     work();
-    info_span!("other").in_scope(|| {});
+    // The sampler is asked about a request although the span around it is dropped.
+    let router = Router::new().route("/work", get(async || "done"));
+    let router = router.layer(server::layer().access_log(AccessLog::Off));
+    let request = Request::get("/work").body(Body::empty())?;
+    let response = router
+        .oneshot(request)
+        .instrument(info_span!("other"))
+        .await?;
+    to_bytes(response.into_body(), 100).await?;
     assert_eq!(events.load(Ordering::Relaxed), 1);
     Ok(())
 }
@@ -302,11 +312,12 @@ impl ShouldSample for OnlyWork {
         _: TraceId,
         name: &str,
         _: &SpanKind,
-        _: &[KeyValue],
+        attributes: &[KeyValue],
         _: &[Link],
     ) -> SamplingResult {
+        let path = KeyValue::new(semconv::URL_PATH, "/work");
         SamplingResult {
-            decision: if name == "work" {
+            decision: if name == "work" || attributes.contains(&path) {
                 SamplingDecision::RecordAndSample
             } else {
                 SamplingDecision::Drop

@@ -163,9 +163,13 @@ async fn the_sampler_can_be_chosen_and_unsampled_requests_are_still_logged() {
         let counted = points
             .iter()
             .any(|point| point.name == "http.server.request.duration");
-        let started = points.iter().any(|point| {
-            point.name == "otel.sdk.span.started"
-                && point.attributes["otel.span.sampling_result"] == "DROP"
+        // The span of the request, and that of the statement inside.
+        let started = ["none", "local"].iter().all(|origin| {
+            points.iter().any(|point| {
+                point.name == "otel.sdk.span.started"
+                    && point.attributes["otel.span.sampling_result"] == "DROP"
+                    && point.attributes["otel.span.parent.origin"] == *origin
+            })
         });
         (counted && started && logs.iter().any(|log| log.body.starts_with("GET /books/")))
             .then_some(())
