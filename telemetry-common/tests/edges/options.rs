@@ -18,7 +18,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use opentelemetry::{
-    Value,
+    KeyValue, Value,
     baggage::BaggageExt,
     trace::{SpanId, TraceId},
 };
@@ -198,7 +198,7 @@ async fn access_log_and_body_sizes_can_be_turned_off() {
     let (_, span) = send(layer.route(route), &traceparent("quiet")).await;
     assert_eq!(span.name, "GET /quiet");
     assert!(server_logs(span.span_context.trace_id()).is_empty());
-    let route = opentelemetry::KeyValue::new(semconv::HTTP_ROUTE, "/quiet");
+    let route = KeyValue::new(semconv::HTTP_ROUTE, "/quiet");
     assert_eq!(
         series(semconv::HTTP_SERVER_REQUEST_DURATION, &route).len(),
         1
@@ -280,9 +280,8 @@ async fn a_layer_of_the_application_receives_the_fields_of_the_request() {
     }
 }
 
-/// Sends a request of an unsampled or sampled trace, whose response has this status. Returns the number of
-/// access log records.
-async fn logged(slow: Duration, flags: &str, status: u16) -> usize {
+/// Sends a request of an unsampled or sampled trace, whose response has this status. Returns its trace.
+async fn respond(layer: &ServerLayer, flags: &str, status: u16) -> TraceId {
     testing::install();
     let service = service_fn(move |_: Request<server::RequestBody<Body>>| {
         let response = Response::builder().status(status).body(Body::empty());
@@ -291,18 +290,17 @@ async fn logged(slow: Duration, flags: &str, status: u16) -> usize {
     let trace = TraceId::from(fastrand::u128(1..));
     let traceparent = format!("00-{trace}-{CALLER}-{flags}");
     let request = Request::get("/options").header("traceparent", traceparent);
-    let layer = server::layer().sample_access_log_below(slow);
-    let response = layer
-        .layer(service)
-        .oneshot(request.body(Body::empty()).unwrap());
-    let response = response.await.unwrap();
+    let request = request.body(Body::empty()).unwrap();
+    let response = layer.layer(service).oneshot(request).await.unwrap();
     let traceparent = response.headers()["traceparent"].to_str().unwrap();
-    assert!(
-        traceparent.contains(&trace.to_string()),
-        "the trace has ids in any case"
-    );
-    drop(response);
-    server_logs(trace).len()
+    assert!(traceparent.contains(&trace.to_string()));
+    trace
+}
+
+/// Returns the number of access log records of a request.
+async fn logged(slow: Duration, flags: &str, status: u16) -> usize {
+    let layer = server::layer().sample_access_log_below(slow);
+    server_logs(respond(&layer, flags, status).await).len()
 }
 
 #[tokio::test]
@@ -317,4 +315,28 @@ async fn a_thinned_access_log_has_sampled_slow_and_failed_requests() {
     assert_eq!(logged(Duration::ZERO, "00", 200).await, 1, "slow");
     assert_eq!(logged(hour, "00", 404).await, 1, "failed");
     assert_eq!(logged(hour, "00", 503).await, 1, "failed");
+}
+
+#[tokio::test]
+async fn each_status_of_a_route_has_its_own_series() {
+    let layer = server::layer().route(|_| Some("/each-status".into()));
+    for status in [200, 404, 503, 200] {
+        respond(&layer, "01", status).await;
+    }
+    let route = KeyValue::new(semconv::HTTP_ROUTE, "/each-status");
+    let value = |attributes: &[KeyValue], key| {
+        let mut found = attributes.iter().filter(|found| found.key.as_str() == key);
+        found.next().map(|found| found.value.to_string())
+    };
+    let mut found: Vec<_> = series(semconv::HTTP_SERVER_REQUEST_DURATION, &route)
+        .iter()
+        .map(|attributes| {
+            let status = value(attributes, semconv::HTTP_RESPONSE_STATUS_CODE);
+            (status.unwrap(), value(attributes, semconv::ERROR_TYPE))
+        })
+        .collect();
+    found.sort();
+    let expected = [("200", None), ("404", None), ("503", Some("503"))];
+    let expected = expected.map(|(status, error)| (status.to_owned(), error.map(str::to_owned)));
+    assert_eq!(found, expected);
 }
