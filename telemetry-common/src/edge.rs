@@ -37,8 +37,8 @@ use crate::{sampler, semconv};
 /// spans by it.
 pub(crate) const TARGET: &str = "telemetry_common::edge";
 
-/// The usual maximum number of attributes of a span.
-const MAX_ATTRIBUTES: usize = 20;
+/// The number of attributes for which a span has space from the start.
+const ATTRIBUTES: usize = 20;
 
 /// Whether spans are exported, and `TRACES_FILTER` accepts these.
 static IS_EXPORTED: AtomicBool = AtomicBool::new(false);
@@ -53,7 +53,7 @@ static ARE_SAMPLED: AtomicBool = AtomicBool::new(false);
 static TRACER: LazyLock<BoxedTracer> = LazyLock::new(|| global::tracer_with_scope(scope::scope()));
 
 /// Who reads the names and the attributes of spans when they start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Readers {
     /// A sampler or a processor of the application may. The samplers of the SDK do not: a child has the
     /// decision of its parent in this process.
@@ -166,7 +166,7 @@ pub(crate) fn context_of(
     parent: &Context,
     describe: impl FnOnce(&mut Attributes) -> Cow<'static, str>,
 ) -> Context {
-    let empty = || Attributes(Vec::with_capacity(MAX_ATTRIBUTES));
+    let empty = || Attributes(Vec::with_capacity(ATTRIBUTES));
     if ARE_READ.load(Ordering::Relaxed) || is_sampled(parent) {
         let mut attributes = empty();
         span.name = describe(&mut attributes);

@@ -4,7 +4,7 @@
 //! |--------------------|----------------------------------|---------------------------|
 //! | traces             | spans                            | `TRACES_FILTER`           |
 //! | console            | events, and spans for context    | `RUST_LOG`                |
-//! | logs               | events, and spans for context   | `LOGS_FILTER`             |
+//! | logs               | events, and spans for context    | `LOGS_FILTER`             |
 //! | Sentry events      | spans, and warnings and errors   | `TRACES_FILTER` for spans |
 //! | Sentry breadcrumbs | spans, and events from INFO      | `TRACES_FILTER` for spans |
 //! | application        | spans and events                 | of each layer             |
@@ -73,13 +73,13 @@ impl ConsoleLogs {
         let writer = layer.writer();
         let context = has_span_fields.then_some(ContextLayer);
         let limit = RateLimit::new(config.log_rate_limit, "console");
-        let items = if layer.has_spans() {
-            by_callsite(|_| true)
+        let accepts = if layer.has_spans() {
+            |_: &Metadata<'_>| true
         } else {
-            by_callsite(can_contain_lines)
+            can_contain_lines
         };
         let layer = Layer::<Registry>::and_then(context, layer);
-        let layer = layer.with_filter(filter.and(items).and(limit));
+        let layer = layer.with_filter(filter.and(by_callsite(accepts)).and(limit));
         Ok(Self {
             layer: Some(layer.boxed()),
             filter: ConsoleFilter(Some(handle)),
@@ -180,14 +180,18 @@ pub(crate) fn traces<S>(provider: &SdkTracerProvider, filter: &Targets) -> impl 
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let spans = by_callsite(is_exported_span).and(always_evaluated(|_| !is_exporting()));
     tracing_opentelemetry::layer()
         .with_tracer(provider.tracer_with_scope(scope()))
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_target(true) // the exporter derives the instrumentation scope from it
-        .with_filter(filter.clone().and(spans))
+        .with_filter(filter.clone().and(exported_spans()))
+}
+
+/// The filter of the layers that receive the exported spans.
+pub(crate) fn exported_spans<S>() -> impl Filter<S> + use<S> {
+    by_callsite(is_exported_span).and(always_evaluated(|_| !is_exporting()))
 }
 
 /// The layer that exports events as log records, if there is a provider, and that reads how many
@@ -210,17 +214,17 @@ where
     };
     let context = has_span_fields.then_some(ContextLayer);
     let layer = Layer::<S>::and_then(context, logs);
-    let items = if has_span_fields {
-        by_callsite(|_| true)
+    let accepts = if has_span_fields {
+        |_: &Metadata<'_>| true
     } else {
-        by_callsite(is_event)
+        is_event
     };
-    layer.with_filter(filter.and(items).and(limit))
+    layer.with_filter(filter.and(by_callsite(accepts)).and(limit))
 }
 
 /// Whether `metadata` is that of a span that the trace layer exports. The spans at the edges are
 /// exported without it.
-pub(crate) fn is_exported_span(metadata: &Metadata<'_>) -> bool {
+fn is_exported_span(metadata: &Metadata<'_>) -> bool {
     #[cfg(any(feature = "http", feature = "kafka", feature = "sqlx"))]
     if metadata.target() == crate::edge::TARGET {
         return false;
@@ -230,12 +234,16 @@ pub(crate) fn is_exported_span(metadata: &Metadata<'_>) -> bool {
 
 /// Whether `metadata` is that of a line, or of a span in which lines are logged. The span of a statement has
 /// none.
+#[cfg_attr(
+    not(feature = "sqlx"),
+    expect(unused_variables, reason = "all other spans have lines")
+)]
 fn can_contain_lines(metadata: &Metadata<'_>) -> bool {
     #[cfg(feature = "sqlx")]
-    let is_statement = crate::db::is_statement(metadata);
-    #[cfg(not(feature = "sqlx"))]
-    let is_statement = metadata.name().is_empty();
-    !is_statement
+    if crate::db::is_statement(metadata) {
+        return false;
+    }
+    true
 }
 
 /// Whether `metadata` is that of an event.
@@ -255,7 +263,7 @@ pub(crate) fn is_exporting() -> bool {
 /// filter again. The layer then uses the result of the last filter evaluation on this thread. A
 /// standalone `enabled!`, as in rdkafka and sqlx, leaves such a result behind, and the next span
 /// would be lost: <https://github.com/tokio-rs/tracing/issues/2519>.
-pub(crate) fn always_evaluated<S>(accepts: fn(&Metadata<'_>) -> bool) -> impl Filter<S> {
+pub(crate) fn always_evaluated<S>(accepts: fn(&Metadata<'_>) -> bool) -> impl Filter<S> + use<S> {
     dynamic_filter_fn(move |metadata, _| accepts(metadata)).with_max_level_hint(LevelFilter::TRACE)
 }
 

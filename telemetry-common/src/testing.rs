@@ -93,12 +93,7 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
         .build();
     let filter = Targets::new().with_default(LevelFilter::INFO);
     #[cfg(any(feature = "http", feature = "kafka", feature = "sqlx"))]
-    let readers = crate::edge::Readers {
-        application: false,
-        exporters: false,
-    };
-    #[cfg(any(feature = "http", feature = "kafka", feature = "sqlx"))]
-    crate::edge::export(&filter, readers);
+    crate::edge::export(&filter, crate::edge::Readers::default());
     registry()
         .with(subscriber::traces(&traces, &filter))
         .with(subscriber::logs(

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{config::Config, metrics::Metrics};
 
-/// The interval of polling for rows of other instances. It doubles while there are none.
+/// The interval of polling for rows of other instances. It doubles with each poll that finds none.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval of trying to become the leader.

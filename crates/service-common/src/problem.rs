@@ -99,8 +99,9 @@ impl IntoResponse for Problem {
 /// counts the panic.
 pub async fn catch_panic(handling: impl Future<Output = Response>) -> Response {
     let handled = AssertUnwindSafe(handling).catch_unwind().await;
-    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request failed");
-    handled.unwrap_or_else(|panic| failed(panic).into_response())
+    handled.unwrap_or_else(|_| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request failed").into_response()
+    })
 }
 
 #[cfg(test)]

@@ -83,8 +83,8 @@ pub(super) struct Call {
     started: Instant,
     /// Number of returned rows.
     pub(super) rows: i64,
-    /// How long the statement waited for its connection.
-    waited: Option<Duration>,
+    /// How long the statement waited for its connection, if that is recorded.
+    pub(super) waited: Option<Duration>,
     failure: Option<Cow<'static, str>>,
     /// The SQLSTATE code of the error.
     code: Option<String>,
@@ -125,11 +125,6 @@ impl Call {
         let answer = poll_fn(|context| self.current.run(|| answer.as_mut().poll(context)));
         let in_time = timeout(self.statement.answer_timeout, answer).await;
         in_time.unwrap_or_else(|_| Err(Error::Io(ErrorKind::TimedOut.into())))
-    }
-
-    /// Sets the time that the statement waited for its connection, if there is one to record.
-    pub(super) fn set_waited(&mut self, waited: Option<Duration>) {
-        self.waited = waited;
     }
 
     /// Sets the outcome. Without this call, the statement is recorded as cancelled.

@@ -156,6 +156,9 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
                 Ok(connection) => call.answer(connection.prepare_with(sql, parameters)).await,
                 Err(error) => Err(error),
             };
+            if prepared.is_ok() {
+                release(acquired);
+            }
             call.finish(prepared.as_ref());
             prepared
         }
@@ -174,6 +177,9 @@ impl<'c> Executor<'c> for TracedExecutor<'c> {
                 Ok(connection) => call.answer(connection.describe(sql)).await,
                 Err(error) => Err(error),
             };
+            if described.is_ok() {
+                release(acquired);
+            }
             call.finish(described.as_ref());
             described
         }

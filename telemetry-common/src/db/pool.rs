@@ -155,7 +155,7 @@ impl Pool {
         if let Err(Error::PoolTimedOut) = &acquired {
             timeouts.add(1, name);
         }
-        call.set_waited(Some(waited).filter(|waited| *waited >= MIN_RECORDED_WAIT));
+        call.waited = Some(waited).filter(|waited| *waited >= MIN_RECORDED_WAIT);
         acquired
     }
 

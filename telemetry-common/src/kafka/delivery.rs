@@ -3,60 +3,46 @@
 //! The thread of rdkafka's `FutureProducer` wakes every 100 ms, and then spins until the millisecond is over,
 //! because librdkafka counts in milliseconds. That was almost all of the CPU time of an idle service.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{sync::Arc, thread, time::Duration};
 
 use rdkafka::{
     ClientConfig, ClientContext, Message,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
-    error::{KafkaError, KafkaResult},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::ToBytes,
     producer::{
         BaseProducer, BaseRecord, DeliveryResult, FutureRecord, Producer as _, ProducerContext,
-        PurgeConfig, future_producer::Delivery,
+        future_producer::Delivery,
     },
 };
 use tokio::sync::oneshot;
 
 use super::ClientLog;
 
-/// How long the thread waits for events. It ends within this time after the producer is dropped.
+/// How long the thread waits for events.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// A producer. Its messages that are not delivered when it is dropped fail.
-pub(super) struct DeliveringProducer {
-    producer: Arc<BaseProducer<Deliveries>>,
-    is_dropped: Arc<AtomicBool>,
-}
+/// A producer. Within [`WAIT`] after it is dropped, its thread ends, and what is not delivered then fails.
+pub(super) struct DeliveringProducer(Arc<BaseProducer<Deliveries>>);
 
 impl DeliveringProducer {
     pub(super) fn create(config: &ClientConfig) -> KafkaResult<Self> {
         let producer = BaseProducer::from_config_and_context(config, Deliveries)?;
         let producer = Arc::new(producer);
-        let is_dropped = Arc::new(AtomicBool::new(false));
-        let (polled, is_over) = (Arc::clone(&producer), Arc::clone(&is_dropped));
+        let polled = Arc::clone(&producer);
         let thread = thread::Builder::new().name("kafka-producer".to_owned());
         let started = thread.spawn(move || {
-            while !is_over.load(Ordering::Relaxed) {
+            // Until only this thread has the producer.
+            while Arc::strong_count(&polled) > 1 {
                 polled.poll(WAIT);
             }
         });
-        let failed = |error: std::io::Error| KafkaError::ClientCreation(error.to_string());
-        started.map_err(failed)?;
-        Ok(Self {
-            producer,
-            is_dropped,
-        })
+        started.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        Ok(Self(producer))
     }
 
-    pub(super) fn inner(&self) -> &BaseProducer<Deliveries> {
-        &self.producer
+    pub(super) fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.0.client().fatal_error()
     }
 
     /// Enqueues a message. The future resolves when the broker has acknowledged it, or the delivery has
@@ -79,16 +65,8 @@ impl DeliveringProducer {
             headers: record.headers,
             delivery_opaque: Box::new(delivered),
         };
-        self.producer.send(record).map_err(|(error, _)| error)?;
+        self.0.send(record).map_err(|(error, _)| error)?;
         Ok(async { delivery.await.unwrap_or(Err(KafkaError::Canceled)) })
-    }
-}
-
-impl Drop for DeliveringProducer {
-    fn drop(&mut self) {
-        self.is_dropped.store(true, Ordering::Relaxed);
-        self.producer
-            .purge(PurgeConfig::default().queue().inflight());
     }
 }
 

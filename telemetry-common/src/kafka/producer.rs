@@ -16,7 +16,7 @@ use rdkafka::{
     ClientConfig,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::ToBytes,
-    producer::{FutureRecord, Producer as _, future_producer::Delivery},
+    producer::{FutureRecord, future_producer::Delivery},
 };
 use tracing::{Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -64,7 +64,7 @@ impl Producer {
 
     /// Returns the fatal error after which the producer can never send again, if there was one.
     pub fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
-        self.inner.inner().client().fatal_error()
+        self.inner.fatal_error()
     }
 
     /// Creates a message and sends it. `id` is `messaging.message.id`.

@@ -20,7 +20,7 @@ use crate::{
     grafana::GrafanaLinks,
     rate_limit::RateLimit,
     semconv,
-    subscriber::{always_evaluated, is_exported_span, is_exporting},
+    subscriber::{always_evaluated, exported_spans, is_exporting},
 };
 
 /// Returns both layers. The breadcrumb layer is the outer one, so that an event is not one of its
@@ -52,8 +52,7 @@ where
 fn filter<S>(traces: &Targets, events: fn(&Metadata<'_>) -> bool) -> impl Filter<S> + use<S> {
     let from_info = Targets::new().with_default(Level::INFO);
     let events = from_info.and(always_evaluated(events));
-    let spans = always_evaluated(|metadata| is_exported_span(metadata) && !is_exporting());
-    traces.clone().and(spans).or(events)
+    traces.clone().and(exported_spans()).or(events)
 }
 
 /// The prefix of the names of the log records of outgoing requests. They are breadcrumbs only: the

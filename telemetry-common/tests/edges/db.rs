@@ -3,7 +3,7 @@
 use std::{fmt::Debug, io::ErrorKind, time::Duration};
 
 use opentelemetry::{KeyValue, Value, trace::Status};
-use sqlx::{Connection, Error, PgConnection, query, query_scalar};
+use sqlx::{Connection, Error, Executor, PgConnection, SqlSafeStr, query, query_scalar};
 use telemetry_common::{
     db::{Database, Limits, Session},
     testing::{self, attribute},
@@ -50,6 +50,19 @@ async fn a_statement_is_a_span_with_the_number_of_its_rows() {
     assert_eq!(span.status, Status::Unset);
     let table = KeyValue::new("db.collection.name", "answers");
     assert!(testing::sum("db.client.operation.duration", &table) > 0.0);
+}
+
+#[tokio::test]
+async fn a_statement_that_is_only_prepared_is_not_recorded_as_cancelled() {
+    let db = database().await;
+    let (prepared, spans) = testing::spans_of(async {
+        let prepare = db.on("SELECT", "prepared");
+        prepare.prepare("select 42".into_sql_str()).await
+    })
+    .await;
+    assert!(prepared.is_ok());
+    let span = spans.named("SELECT prepared");
+    assert_eq!(attribute(span, "error.type"), None);
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use telemetry_common::{
     testing::{self, attribute},
 };
 use testbed::kafka::Kafka;
+use tokio::time::timeout;
 use tracing::Span;
 
 const OLD: &str = "00-11111111111111111111111111111111-2222222222222222-01";
@@ -195,6 +196,20 @@ async fn a_sent_message_is_created_and_keeps_its_own_headers() {
     let mut keys: Vec<_> = headers.iter().map(|header| header.key).collect();
     keys.sort_unstable();
     assert_eq!(keys, ["content-type", "traceparent"]);
+}
+
+#[tokio::test]
+async fn what_a_dropped_producer_has_not_delivered_fails() {
+    testing::install();
+    let mut config = ClientConfig::new();
+    // Nobody listens on this port.
+    config.set("bootstrap.servers", "127.0.0.1:1");
+    let producer = Producer::create(&config).unwrap();
+    let record = FutureRecord::to("nowhere").key("7").payload("x");
+    let delivery = producer.send(record, None);
+    drop(producer);
+    let delivery = timeout(Duration::from_mins(1), delivery).await;
+    assert!(delivery.expect("the thread has ended").is_err());
 }
 
 // proves: N34
