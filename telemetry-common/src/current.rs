@@ -1,6 +1,6 @@
 //! What is current on a thread: the span, the OpenTelemetry context, and the Sentry hub.
 
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "kafka"))]
 use std::borrow::Cow;
 #[cfg(feature = "sentry")]
 use std::sync::Arc;
@@ -32,9 +32,9 @@ impl Current {
         }
     }
 
-    /// Returns what is current in a request: `span` and `context`, and a Sentry hub of its own, whose
-    /// events have this transaction name and these tags.
-    #[cfg(feature = "http")]
+    /// Returns what is current in a request or in the processing of a message: `span` and `context`,
+    /// and a Sentry hub of its own, whose events have this transaction name and these tags.
+    #[cfg(any(feature = "http", feature = "kafka"))]
     pub(crate) fn of_request(
         span: Span,
         context: Context,
@@ -63,7 +63,7 @@ impl Current {
 
     /// Returns `span` and `context` without a hub of its own: that of the task that polls the work stays
     /// current.
-    #[cfg(any(feature = "http", feature = "sqlx"))]
+    #[cfg(any(feature = "http", feature = "kafka", feature = "sqlx"))]
     pub(crate) fn of_call(span: Span, context: Context) -> Self {
         // A line about the start of the span has the ids of the context in which it is first entered.
         if !span.is_disabled() {

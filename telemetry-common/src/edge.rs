@@ -1,5 +1,5 @@
-//! The spans at the edges of a service: requests and calls over HTTP and gRPC, statements, and the
-//! messages of a batch.
+//! The spans at the edges of a service: requests and calls over HTTP and gRPC, statements, and
+//! messages.
 //!
 //! They are created by the OpenTelemetry API. Spans of `tracing` cost several times as much, because
 //! each layer looks a span up whenever work enters or leaves it. Spans of `tracing` inside become
@@ -17,21 +17,20 @@ use std::{
         LazyLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::SystemTime,
 };
 
-#[cfg(any(feature = "http", feature = "sqlx"))]
-use opentelemetry::trace::{Link, SpanContext, SpanKind, SpanRef, Status};
 use opentelemetry::{
     Context, KeyValue, Value,
     global::{self, BoxedTracer},
-    trace::{Span, SpanBuilder, TraceContextExt, Tracer},
+    trace::{
+        Link, Span, SpanBuilder, SpanContext, SpanKind, SpanRef, Status, TraceContextExt, Tracer,
+    },
 };
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 
-use crate::{TelemetryConfig, TracesSampler, builder::Builder, scope};
-#[cfg(any(feature = "http", feature = "sqlx"))]
-use crate::{sampler, semconv};
+use crate::{TelemetryConfig, TracesSampler, builder::Builder, sampler, scope, semconv};
 
 /// The target of the spans for other layers. `TRACES_FILTER` selects the exported
 /// spans by it.
@@ -102,7 +101,6 @@ impl Attributes {
 }
 
 /// A started span.
-#[cfg(any(feature = "http", feature = "sqlx"))]
 #[derive(Debug)]
 pub(crate) struct Edge {
     /// The context that contains the span; empty if there is none: if spans are not exported, or if
@@ -112,13 +110,23 @@ pub(crate) struct Edge {
     pub(crate) context: Context,
 }
 
-/// Starts a span. `describe` adds the attributes and returns the name. It is not called if they are
-/// not exported.
-#[cfg(any(feature = "http", feature = "sqlx"))]
+/// Starts a span with links; links to no span are left out. `describe` adds the attributes and returns
+/// the name. It is not called if they are not exported.
 pub(crate) fn start(
     parent: Context,
     kind: SpanKind,
-    link: Option<SpanContext>,
+    links: impl IntoIterator<Item = SpanContext>,
+    describe: impl FnOnce(&mut Attributes) -> Cow<'static, str>,
+) -> Edge {
+    start_at(None, parent, kind, links, describe)
+}
+
+/// Starts a span that began at `time`, as [`start`].
+pub(crate) fn start_at(
+    time: impl Into<Option<SystemTime>>,
+    parent: Context,
+    kind: SpanKind,
+    links: impl IntoIterator<Item = SpanContext>,
     describe: impl FnOnce(&mut Attributes) -> Cow<'static, str>,
 ) -> Edge {
     if !IS_EXPORTED.load(Ordering::Relaxed) || is_dropped(&parent) {
@@ -127,11 +135,12 @@ pub(crate) fn start(
             context: parent,
         };
     }
-    let mut builder = SpanBuilder::from_name("").with_kind(kind);
-    if let Some(linked) = link {
-        builder = builder.with_links(vec![Link::with_context(linked)]);
-    }
-    let span = context_of(builder, &parent, describe);
+    let mut span = SpanBuilder::from_name("").with_kind(kind);
+    span.start_time = time.into();
+    let links = links.into_iter().filter(SpanContext::is_valid);
+    let links: Vec<_> = links.map(Link::with_context).collect();
+    span.links = Some(links).filter(|links| !links.is_empty());
+    let span = context_of(span, &parent, describe);
     Edge {
         context: span.clone(),
         span,
@@ -139,7 +148,6 @@ pub(crate) fn start(
 }
 
 /// Whether a child of `parent` is dropped without asking the sampler. Counts such a child.
-#[cfg(any(feature = "http", feature = "sqlx"))]
 fn is_dropped(parent: &Context) -> bool {
     let span = parent.span();
     let span = span.span_context();
@@ -153,15 +161,8 @@ fn is_dropped(parent: &Context) -> bool {
     is_dropped
 }
 
-/// Returns whether the spans are exported.
-#[cfg(feature = "kafka")]
-pub(crate) fn is_exported() -> bool {
-    IS_EXPORTED.load(Ordering::Relaxed)
-}
-
-/// Starts a span, whose name and attributes `describe` adds. Returns its context. Call it only if
-/// spans are exported.
-pub(crate) fn context_of(
+/// Starts a span, whose name and attributes `describe` adds. Returns its context.
+fn context_of(
     mut span: SpanBuilder,
     parent: &Context,
     describe: impl FnOnce(&mut Attributes) -> Cow<'static, str>,
@@ -194,7 +195,6 @@ fn is_sampled(parent: &Context) -> bool {
 }
 
 /// Sets the status of a span to Error, and its attribute `error.type`, a low-cardinality value.
-#[cfg(any(feature = "http", feature = "sqlx"))]
 pub(crate) fn fail(
     span: &SpanRef<'_>,
     error_type: impl Into<Cow<'static, str>>,

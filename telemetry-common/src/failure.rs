@@ -48,20 +48,6 @@ pub fn set_attribute(key: &'static str, value: impl Into<Value>) {
     Context::map_current(|context| context.span().set_attribute(KeyValue::new(key, value)));
 }
 
-/// Sets the status of `span` to Error and its attribute `error.type` to `error_type`, which must be
-/// a low-cardinality value.
-#[cfg(feature = "kafka")]
-pub(crate) fn mark(
-    span: &tracing::Span,
-    error_type: impl Into<std::borrow::Cow<'static, str>>,
-    description: impl Into<std::borrow::Cow<'static, str>>,
-) {
-    use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-
-    span.set_attribute(semconv::ERROR_TYPE, error_type.into());
-    span.set_status(Status::error(description));
-}
-
 /// Logs an error where it is handled. The log record has `exception.type` and `exception.message`.
 ///
 /// The arguments of `exception!(warn, "bookapp.list.degraded", &error, "the list has no details")`

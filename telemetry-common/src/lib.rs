@@ -62,6 +62,8 @@ mod scrape;
 pub mod semconv;
 #[cfg(feature = "sentry")]
 pub mod sentry;
+#[cfg(any(feature = "http", feature = "kafka"))]
+mod series;
 mod subscriber;
 pub mod task;
 mod telemetry;

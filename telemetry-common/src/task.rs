@@ -62,9 +62,14 @@ pub fn spawn_blocking<T: Send + 'static>(
 
 /// Returns a future that runs `work` with the context of the caller, wherever it is polled.
 pub fn in_context<F: Future>(work: F) -> InContext<F> {
+    run_in(Current::capture(), work)
+}
+
+/// Returns a future that runs `work` in `current`, wherever it is polled.
+pub(crate) fn run_in<F: Future>(current: Current, work: F) -> InContext<F> {
     InContext {
         work: Some(work),
-        current: Current::capture(),
+        current,
     }
 }
 

@@ -9,10 +9,11 @@ use rdkafka::{Message, message::OwnedMessage};
 use service_common::fault_injection::{FaultInjector, PROCESS};
 use telemetry_common::{
     RequestId, db::Database, exception, kafka::ConsumerTelemetry, record_failure, semconv,
+    set_attribute,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{Span, warn};
+use tracing::warn;
 
 use super::{CLIENT, GROUP};
 use crate::{
@@ -193,7 +194,7 @@ impl Processor {
             faults.inject(PROCESS, topic).await?;
         }
         let event = event?;
-        Span::current().record(semconv::MESSAGING_MESSAGE_ID, event.event_id.to_string());
+        set_attribute(semconv::MESSAGING_MESSAGE_ID, event.event_id.to_string());
         if ingestion::enrich(&self.db, &event).await? != Ingested::Duplicate {
             self.metrics.ingested(&event);
         }

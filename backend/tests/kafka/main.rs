@@ -93,7 +93,7 @@ impl Kafka {
             .partition(partition)
             .key(key)
             .payload(value)
-            .headers(OwnedHeaders::from(&Headers::of(&created)));
+            .headers(OwnedHeaders::from(&Headers::carrying(&created)));
         self.producer.send(record, SOON).await.unwrap();
     }
 

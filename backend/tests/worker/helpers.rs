@@ -124,7 +124,7 @@ impl TestWorker {
     /// Publishes an event as [`publish`](Self::publish), with another key.
     pub(crate) async fn publish_with_key(&self, key: &str, event: &BookEvent) {
         let created = kafka::create_span(BOOK_EVENTS, Some(&event.book_id.to_string()), None);
-        let headers = OwnedHeaders::from(&kafka::Headers::of(&created));
+        let headers = OwnedHeaders::from(&kafka::Headers::carrying(&created));
         let value = serde_json::to_vec(event).unwrap();
         self.send(key, Some(&value), headers).await;
     }
@@ -158,7 +158,7 @@ impl TestWorker {
             value: Some("kept"),
         };
         let created = kafka::create_span(BOOK_EVENTS, Some("7"), None);
-        let headers = OwnedHeaders::from(&kafka::Headers::of(&created)).insert(mark);
+        let headers = OwnedHeaders::from(&kafka::Headers::carrying(&created)).insert(mark);
         self.send("7", value, headers).await;
     }
 

@@ -115,29 +115,32 @@ const LATENCY: Duration = Duration::from_mins(1);
 #[tokio::test]
 async fn a_slow_message_holds_up_its_own_partition_alone() {
     let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
+    // The number of rules tells the log records of this worker from those of the others in this process.
     execute(
         &database_url,
         "insert into fault_rules (service, endpoint_pattern, http_method, kind, error_rate, latency_ms)
-         values ('backend', 'book.events.v1', 'PROCESS', 'latency', 1, 60000)",
+         select 'backend', topic, 'PROCESS', 'latency', 1, 60000
+         from unnest(array['book.events.v1', '/1', '/2', '/3']) topic",
     )
     .await
     .unwrap();
     let worker = spawn_worker_on(database_url).await;
-    let wait_for_events = async |name: &'static str, count: usize| {
-        let logged = || async { (testing::events(name).len() == count).then_some(()) };
-        eventually(SOON, name, logged).await.unwrap();
+    let wait_for_log = async |name: &'static str, body: &'static str| {
+        let is_expected = |log: &LogDataWithResource| log.record.body() == Some(&body.into());
+        let logged = || async { testing::events(name).iter().any(is_expected).then_some(()) };
+        eventually(SOON, body, logged).await.unwrap();
     };
-    wait_for_events("bookapp.faults.changed", 1).await;
+    wait_for_log("bookapp.faults.changed", "4 fault rules loaded").await;
     worker
         .publish(&BookEvent::added(1, "slow".to_owned()))
         .await;
-    wait_for_events("bookapp.fault.injected", 1).await;
+    wait_for_log("bookapp.fault.injected", "fault rule 1 injected: latency").await;
     let injected = Instant::now();
-    sqlx::raw_sql("delete from fault_rules")
+    sqlx::raw_sql("delete from fault_rules where endpoint_pattern = 'book.events.v1'")
         .execute(&worker.pool)
         .await
         .unwrap();
-    wait_for_events("bookapp.faults.changed", 2).await;
+    wait_for_log("bookapp.faults.changed", "3 fault rules loaded").await;
     // The keys of these books are on all partitions.
     for book in 2..=12 {
         let event = BookEvent::added(book, "quick".to_owned());

@@ -14,6 +14,7 @@ mod sender;
 use std::{sync::Arc, time::Duration};
 
 use book_events::{BOOK_EVENTS, BookEvent};
+use opentelemetry::{Context, context::FutureExt};
 use service_common::{kafka::Topic, pruning::prune};
 use telemetry_common::{
     db::{Database, Transaction},
@@ -21,7 +22,6 @@ use telemetry_common::{
     record_failure,
 };
 use tokio::sync::Notify;
-use tracing::{Instrument, Span};
 
 pub use relay::Relay;
 use repository::NewRow;
@@ -51,12 +51,12 @@ pub(crate) async fn prune_sent(db: &Database, retention: Duration) {
 
 /// Inserts an event in the caller's transaction, with its trace context.
 pub(crate) async fn enqueue(tx: &mut Transaction, event: &BookEvent) -> sqlx::Result<()> {
-    let (span, row) = create(event);
+    let (created, row) = create(event);
     let insert = async {
         let inserted = repository::insert(tx, &[row]).await;
         inserted.inspect_err(|error| record_failure("database", error))
     };
-    insert.instrument(span).await
+    insert.with_context(created).await
 }
 
 /// Inserts events in the caller's transaction with one statement. Each event has its own span.
@@ -65,15 +65,15 @@ pub(crate) async fn enqueue_all(tx: &mut Transaction, events: &[BookEvent]) -> s
     repository::insert(tx, &rows).await
 }
 
-/// Returns the span that creates the message, and the row that carries the context of that span.
-fn create(event: &BookEvent) -> (Span, NewRow) {
+/// Returns the context of the span that creates the message, and the row that carries it.
+fn create(event: &BookEvent) -> (Context, NewRow) {
     let key = event.book_id.to_string();
     let event_id = event.event_id.to_string();
-    let span = kafka::create_span(BOOK_EVENTS, Some(&key), Some(&event_id));
-    let headers = Headers::of(&span).with("content-type", "application/json");
+    let created = kafka::create_span(BOOK_EVENTS, Some(&key), Some(&event_id));
+    let headers = Headers::carrying(&created).with("content-type", "application/json");
     let payload = serde_json::to_value(event).expect("an event is JSON");
     (
-        span,
+        created,
         NewRow {
             event_id,
             topic: BOOK_EVENTS,

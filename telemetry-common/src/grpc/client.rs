@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, Response, StatusCode, Uri, response::Parts};
 use http_body::Body;
 use opentelemetry::{
     Context as Trace, KeyValue,
-    metrics::Histogram,
+    metrics::{BoundHistogram, Histogram},
     trace::{SpanKind, SpanRef},
 };
 use tower_layer::Layer;
@@ -29,6 +29,7 @@ use crate::{
         outgoing,
     },
     scope, semconv,
+    series::SeriesOf,
 };
 
 /// Returns the layer around the channel to `endpoint`, whose host and port are recorded.
@@ -44,7 +45,7 @@ pub fn client_layer(endpoint: &Uri) -> ClientLayer {
     }))
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Server {
     address: String,
     port: i64,
@@ -163,17 +164,43 @@ impl Exchange for Call {
             None if is_cancelled => span.set_attribute(KeyValue::new(semconv::CANCELLED, true)),
             None => {}
         }
+        let labels = Labels {
+            server: Arc::clone(&self.server),
+            method: self.method.clone(),
+            status,
+            failure,
+            is_cancelled,
+        };
+        let duration = DURATIONS.get(labels, Labels::bind);
+        duration.record(end.duration.as_secs_f64());
+    }
+}
+
+/// The attributes of the measurement of a call.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Labels {
+    server: Arc<Server>,
+    method: String,
+    status: &'static str,
+    failure: Option<&'static str>,
+    is_cancelled: bool,
+}
+
+impl Labels {
+    fn bind(&self) -> BoundHistogram<f64> {
         let mut attributes = Attributes(Vec::with_capacity(7));
         attributes.add(semconv::RPC_SYSTEM_NAME, GRPC);
         attributes.add(semconv::RPC_METHOD, self.method.clone());
-        attributes.add(semconv::RPC_RESPONSE_STATUS_CODE, status);
+        attributes.add(semconv::RPC_RESPONSE_STATUS_CODE, self.status);
         attributes.add(semconv::SERVER_ADDRESS, self.server.address.clone());
         attributes.add(semconv::SERVER_PORT, self.server.port);
-        attributes.add_some(semconv::ERROR_TYPE, failure);
-        attributes.add_some(semconv::CANCELLED, is_cancelled.then_some(true));
-        DURATION.record(end.duration.as_secs_f64(), &attributes.0);
+        attributes.add_some(semconv::ERROR_TYPE, self.failure);
+        attributes.add_some(semconv::CANCELLED, self.is_cancelled.then_some(true));
+        DURATION.bind(&attributes.0)
     }
 }
+
+static DURATIONS: SeriesOf<Labels, BoundHistogram<f64>> = SeriesOf::new();
 
 /// Created at the first call, because instruments must be created after telemetry is installed.
 static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {

@@ -9,7 +9,7 @@ use std::{
 use http::{HeaderMap, StatusCode, response::Parts};
 use opentelemetry::{
     KeyValue,
-    metrics::Histogram,
+    metrics::{BoundHistogram, Histogram},
     trace::{SpanKind, SpanRef},
 };
 use tracing::{Span, field::Empty, info_span, warn};
@@ -30,6 +30,7 @@ use crate::{
         },
     },
     scope, semconv,
+    series::SeriesOf,
 };
 
 /// Starts the exchange of a call.
@@ -204,25 +205,49 @@ impl Exchange for GrpcExchange {
             let time = time.as_secs_f64();
             span.set_attribute(KeyValue::new(semconv::TIME_TO_FIRST_BYTE, time));
         }
-        let is_cancelled = matches!(end.outcome, Outcome::Cancelled).then_some(true);
+        let is_cancelled = matches!(end.outcome, Outcome::Cancelled);
         let failure = self.failure(end.outcome, status);
         let error_type = failure.map(|(error_type, description)| {
             edge::fail(span, error_type, description);
             error_type
         });
-        if is_cancelled.is_some() {
+        if is_cancelled {
             span.set_attribute(KeyValue::new(semconv::CANCELLED, true));
         }
         self.log(end, status, error_type);
+        let labels = Labels {
+            method: self.method.clone(),
+            status,
+            error_type,
+            is_cancelled,
+        };
+        let duration = DURATIONS.get(labels, Labels::bind);
+        duration.record(end.duration.as_secs_f64());
+    }
+}
+
+/// The attributes of the measurement of a call.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Labels {
+    method: String,
+    status: &'static str,
+    error_type: Option<&'static str>,
+    is_cancelled: bool,
+}
+
+impl Labels {
+    fn bind(&self) -> BoundHistogram<f64> {
         let mut attributes = Attributes(Vec::with_capacity(5));
         attributes.add(semconv::RPC_SYSTEM_NAME, GRPC);
         attributes.add(semconv::RPC_METHOD, self.method.clone());
-        attributes.add(semconv::RPC_RESPONSE_STATUS_CODE, status);
-        attributes.add_some(semconv::ERROR_TYPE, error_type);
-        attributes.add_some(semconv::CANCELLED, is_cancelled);
-        DURATION.record(end.duration.as_secs_f64(), &attributes.0);
+        attributes.add(semconv::RPC_RESPONSE_STATUS_CODE, self.status);
+        attributes.add_some(semconv::ERROR_TYPE, self.error_type);
+        attributes.add_some(semconv::CANCELLED, self.is_cancelled.then_some(true));
+        DURATION.bind(&attributes.0)
     }
 }
+
+static DURATIONS: SeriesOf<Labels, BoundHistogram<f64>> = SeriesOf::new();
 
 /// Created at the first call, because instruments must be created after telemetry is installed.
 static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {

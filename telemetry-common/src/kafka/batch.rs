@@ -2,27 +2,27 @@
 //! message.
 
 use std::{
-    ops::Range,
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
 use opentelemetry::{
     Context,
-    trace::{Link, SpanBuilder, SpanContext, SpanKind, TraceContextExt},
+    trace::{SpanKind, TraceContextExt},
 };
 use rdkafka::Message;
-use tracing::{Instrument, Span, info_span};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing::info_span;
 
 use super::{
-    ConsumerTelemetry, TraceRelation,
-    consumer::{METRICS, Unfinished, key},
+    ConsumerTelemetry,
+    consumer::{METRICS, Partition, SpanOfWork},
     extract, integer,
 };
 use crate::{
-    edge::{self, Attributes},
+    current::Current,
+    edge::{self, Edge},
     semconv,
+    task::run_in,
 };
 
 impl ConsumerTelemetry {
@@ -63,117 +63,53 @@ impl ConsumerTelemetry {
         let Some(first) = messages.first() else {
             return work.await;
         };
-        let span = self.receive_span(first, messages.len());
-        let received = span.context().span().span_context().clone();
+        let partition = Partition::of(first);
+        let receive = self.receive(&partition, messages.len());
+        let received = receive.context.span().span_context().clone();
+        let fields = info_span!(
+            target: edge::TARGET,
+            "kafka.receive",
+            { semconv::MESSAGING_DESTINATION_NAME } = &*partition.topic,
+            { semconv::MESSAGING_DESTINATION_PARTITION_ID } = &*partition.id,
+        );
+        let current = Current::of_call(fields, receive.context);
+        let mut span = SpanOfWork::new(receive.span);
         let (start, started) = (SystemTime::now(), Instant::now());
-        let work = async {
-            let unfinished = Unfinished;
+        let work = run_in(current, async move {
             let output = work.await;
-            unfinished.end();
+            span.finish();
             output
-        };
-        let output = work.instrument(span).await?;
+        });
+        let output = work.await?;
         let duration = started.elapsed();
-        let batch = Batch {
-            telemetry: self,
-            topic: first.topic().into(),
-            partition: first.partition().to_string().into(),
-            received,
-            time: start..start + duration,
-        };
-        let attributes = self.attributes(first);
+        let attributes = self.attributes(&partition);
         METRICS.consumed.add(messages.len() as u64, &attributes);
+        let measured = METRICS.duration.bind(&attributes);
         for (index, message) in messages.iter().enumerate() {
-            if edge::is_exported() {
-                batch.in_process_span(message, || processed(index, &output));
-            } else {
-                processed(index, &output);
-            }
-            METRICS.duration.record(duration.as_secs_f64(), &attributes);
+            let (parent, created) = self.parent_and_link(extract(message));
+            let links = [created, received.clone()];
+            let kind = SpanKind::Consumer;
+            let process = edge::start_at(start, parent, kind, links, |attributes| {
+                self.describe(attributes, &partition, message, 1);
+                format!("process {}", partition.topic).into()
+            });
+            let entered = process.context.attach();
+            processed(index, &output);
+            drop(entered);
+            process.span.span().end_with_timestamp(start + duration);
+            measured.record(duration.as_secs_f64());
         }
         Ok(output)
     }
 
-    fn receive_span(&self, first: &impl Message, count: usize) -> Span {
-        let topic = first.topic();
-        info_span!(
-            parent: None,
-            "kafka.receive",
-            otel.name = format!("receive {topic}"),
-            otel.kind = "client",
-            { semconv::MESSAGING_SYSTEM } = "kafka",
-            { semconv::MESSAGING_OPERATION_NAME } = "receive",
-            { semconv::MESSAGING_OPERATION_TYPE } = "receive",
-            { semconv::MESSAGING_DESTINATION_NAME } = topic,
-            { semconv::MESSAGING_DESTINATION_PARTITION_ID } = first.partition().to_string(),
-            { semconv::MESSAGING_CONSUMER_GROUP_NAME } = &*self.group,
-            { semconv::MESSAGING_CLIENT_ID } = &*self.client_id,
-            { semconv::MESSAGING_BATCH_MESSAGE_COUNT } = integer(count),
-        )
-    }
-}
-
-/// A batch that was processed.
-struct Batch<'t> {
-    telemetry: &'t ConsumerTelemetry,
-    topic: Arc<str>,
-    partition: Arc<str>,
-    /// The receive span.
-    received: SpanContext,
-    time: Range<SystemTime>,
-}
-
-impl Batch<'_> {
-    /// Calls `processed` in the process span of a message.
-    fn in_process_span(&self, message: &impl Message, processed: impl FnOnce()) {
-        let created = extract(message);
-        let create = created.span().span_context().clone();
-        let is_child = self.telemetry.relation == TraceRelation::Parent && create.is_valid();
-        let parent = if is_child { created } else { Context::new() };
-        let links = [create, self.received.clone()];
-        let links = links.into_iter().filter(SpanContext::is_valid);
-        let span = SpanBuilder::from_name("")
-            .with_kind(SpanKind::Consumer)
-            .with_start_time(self.time.start)
-            .with_links(links.map(Link::with_context).collect());
-        let context = edge::context_of(span, &parent, |attributes| {
-            self.describe(message, attributes);
-            format!("process {}", self.topic).into()
-        });
-        let entered = context.clone().attach();
-        processed();
-        drop(entered);
-        context.span().end_with_timestamp(self.time.end);
-    }
-
-    /// Adds the attributes, which are those of a message that is processed alone.
-    fn describe(&self, message: &impl Message, attributes: &mut Attributes) {
-        let telemetry = self.telemetry;
-        let tombstone = message.payload().is_none().then_some(true);
-        let size = integer(message.payload().map_or(0, <[u8]>::len));
-        attributes.add(semconv::MESSAGING_SYSTEM, "kafka");
-        attributes.add(semconv::MESSAGING_OPERATION_NAME, "process");
-        attributes.add(semconv::MESSAGING_OPERATION_TYPE, "process");
-        attributes.add(semconv::MESSAGING_DESTINATION_NAME, Arc::clone(&self.topic));
-        attributes.add(
-            semconv::MESSAGING_DESTINATION_PARTITION_ID,
-            Arc::clone(&self.partition),
-        );
-        attributes.add(semconv::MESSAGING_KAFKA_OFFSET, message.offset());
-        attributes.add_some(
-            semconv::MESSAGING_KAFKA_MESSAGE_KEY,
-            key(message).map(str::to_owned),
-        );
-        attributes.add(
-            semconv::MESSAGING_CONSUMER_GROUP_NAME,
-            Arc::clone(&telemetry.group),
-        );
-        attributes.add(
-            semconv::MESSAGING_CLIENT_ID,
-            Arc::clone(&telemetry.client_id),
-        );
-        attributes.add(semconv::MESSAGING_MESSAGE_BODY_SIZE, size);
-        attributes.add_some(semconv::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, tombstone);
-        attributes.add(semconv::MESSAGING_ATTEMPT, 1);
+    /// Starts the receive span of a batch.
+    fn receive(&self, partition: &Partition, count: usize) -> Edge {
+        edge::start(Context::new(), SpanKind::Client, None, |attributes| {
+            self.describe_partition(attributes, "receive", partition);
+            let client_id = Arc::clone(&self.client_id);
+            attributes.add(semconv::MESSAGING_CLIENT_ID, client_id);
+            attributes.add(semconv::MESSAGING_BATCH_MESSAGE_COUNT, integer(count));
+            format!("receive {}", partition.topic).into()
+        })
     }
 }

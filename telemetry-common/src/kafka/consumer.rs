@@ -1,7 +1,7 @@
 //! The process span and the metrics of received messages.
 
 use std::{
-    mem, str,
+    str,
     sync::{Arc, LazyLock},
     thread,
     time::Instant,
@@ -10,16 +10,19 @@ use std::{
 use opentelemetry::{
     Context, KeyValue,
     baggage::{BaggageExt, KeyValueMetadata},
-    context::FutureExt,
     metrics::{Counter, Histogram},
-    trace::TraceContextExt,
+    trace::{SpanContext, SpanKind, TraceContextExt},
 };
 use rdkafka::Message;
-use tracing::{Instrument, Span, field::Empty, info_span};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing::info_span;
 
-use super::{attributes, extract, integer, messages};
-use crate::{scope, semconv};
+use super::{describe, extract, integer, messages};
+use crate::{
+    current::Current,
+    edge::{self, Attributes},
+    scope, semconv,
+    task::run_in,
+};
 
 /// The relation between the process span and the create span of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,100 +75,128 @@ impl ConsumerTelemetry {
         error_type: impl FnOnce(&F::Output) -> Option<&'static str>,
     ) -> impl Future<Output = F::Output> {
         let created = extract(message);
-        let span = self.span(message, &created, attempt);
+        let baggage = baggage_of(&created);
+        let partition = Partition::of(message);
+        let topic = &*partition.topic;
+        let (parent, link) = self.parent_and_link(created);
+        let edge = edge::start(parent, SpanKind::Consumer, [link], |attributes| {
+            self.describe(attributes, &partition, message, attempt);
+            format!("process {topic}").into()
+        });
+        let fields = info_span!(
+            target: edge::TARGET,
+            "kafka.process",
+            { semconv::MESSAGING_DESTINATION_NAME } = topic,
+            { semconv::MESSAGING_DESTINATION_PARTITION_ID } = &*partition.id,
+            { semconv::MESSAGING_KAFKA_OFFSET } = message.offset(),
+        );
+        let context = edge.context.with_baggage(baggage);
+        let transaction = || format!("process {topic}").into();
+        let tags = [(semconv::MESSAGING_DESTINATION_NAME, Some(topic))];
+        let current = Current::of_request(fields, context, transaction, &tags);
         let mut processing = Processing {
-            unfinished: Some(Unfinished),
+            span: SpanOfWork::new(edge.span),
             started: Instant::now(),
-            attributes: self.attributes(message),
+            attributes: self.attributes(&partition),
         };
         if attempt == 1 {
             METRICS.consumed.add(1, &processing.attributes);
         }
-        #[cfg(feature = "sentry")]
-        let topic = message.topic().to_owned();
-        // Inside the span, so that `work` has both the span and the baggage in its context.
-        async move {
-            let baggage = created.baggage().iter();
-            let baggage = baggage.map(|(key, (value, metadata))| {
-                KeyValueMetadata::new(key.clone(), value.clone(), metadata.clone())
-            });
-            let context = Context::current_with_baggage(baggage);
-            let work = work.with_context(context);
-            #[cfg(feature = "sentry")]
-            let work = crate::sentry::isolate(async {
-                crate::sentry::tag(semconv::MESSAGING_DESTINATION_NAME, &topic);
-                crate::sentry::set_transaction_name(format_args!("process {topic}"));
-                work.await
-            });
+        run_in(current, async move {
             let output = work.await;
             processing.finish(error_type(&output));
             output
-        }
-        .instrument(span)
+        })
     }
 
-    fn span(&self, message: &impl Message, created: &Context, attempt: u32) -> Span {
-        let topic = message.topic();
-        let span = info_span!(
-            parent: None,
-            "kafka.process",
-            otel.name = format!("process {topic}"),
-            otel.kind = "consumer",
-            { semconv::MESSAGING_SYSTEM } = "kafka",
-            { semconv::MESSAGING_OPERATION_NAME } = "process",
-            { semconv::MESSAGING_OPERATION_TYPE } = "process",
-            { semconv::MESSAGING_DESTINATION_NAME } = topic,
-            { semconv::MESSAGING_DESTINATION_PARTITION_ID } = message.partition().to_string(),
-            { semconv::MESSAGING_KAFKA_OFFSET } = message.offset(),
-            { semconv::MESSAGING_KAFKA_MESSAGE_KEY } = key(message),
-            { semconv::MESSAGING_CONSUMER_GROUP_NAME } = &*self.group,
-            { semconv::MESSAGING_CLIENT_ID } = &*self.client_id,
-            { semconv::MESSAGING_MESSAGE_BODY_SIZE } = integer(message.payload().map_or(0, <[u8]>::len)),
-            { semconv::MESSAGING_KAFKA_MESSAGE_TOMBSTONE } = message.payload().is_none().then_some(true),
-            { semconv::MESSAGING_MESSAGE_ID } = Empty,
-            { semconv::MESSAGING_ATTEMPT } = i64::from(attempt),
-        );
+    /// Returns the parent of a process span, and the create span of its message, to which it links.
+    pub(super) fn parent_and_link(&self, created: Context) -> (Context, SpanContext) {
         let link = created.span().span_context().clone();
-        if self.relation == TraceRelation::Parent && link.is_valid() {
-            // Must be called before the span is first entered, which starts a new trace. It fails
-            // if spans are disabled.
-            let _ = span.set_parent(created.clone());
+        match self.relation {
+            TraceRelation::Parent if link.is_valid() => (created, link),
+            _ => (Context::new(), link),
         }
-        span.add_link(link);
-        span
     }
 
-    pub(super) fn attributes(&self, message: &impl Message) -> Vec<KeyValue> {
-        let mut attributes = attributes("process", message.topic());
+    /// Adds the attributes of a process span.
+    pub(super) fn describe(
+        &self,
+        attributes: &mut Attributes,
+        partition: &Partition,
+        message: &impl Message,
+        attempt: u32,
+    ) {
+        let key = message.key().and_then(|key| str::from_utf8(key).ok());
+        let key = key.map(str::to_owned);
+        let size = integer(message.payload().map_or(0, <[u8]>::len));
+        let tombstone = message.payload().is_none().then_some(true);
+        let client_id = Arc::clone(&self.client_id);
+        self.describe_partition(attributes, "process", partition);
+        attributes.add(semconv::MESSAGING_CLIENT_ID, client_id);
+        attributes.add(semconv::MESSAGING_KAFKA_OFFSET, message.offset());
+        attributes.add_some(semconv::MESSAGING_KAFKA_MESSAGE_KEY, key);
+        attributes.add(semconv::MESSAGING_MESSAGE_BODY_SIZE, size);
+        attributes.add_some(semconv::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, tombstone);
+        attributes.add(semconv::MESSAGING_ATTEMPT, i64::from(attempt));
+    }
+
+    /// Adds the attributes that the spans and the metrics of the messages of a partition have.
+    pub(super) fn describe_partition(
+        &self,
+        attributes: &mut Attributes,
+        operation: &'static str,
+        partition: &Partition,
+    ) {
+        let (topic, id) = (Arc::clone(&partition.topic), Arc::clone(&partition.id));
         let group = Arc::clone(&self.group);
-        attributes.push(KeyValue::new(semconv::MESSAGING_CONSUMER_GROUP_NAME, group));
-        let partition = message.partition().to_string();
-        attributes.push(KeyValue::new(
-            semconv::MESSAGING_DESTINATION_PARTITION_ID,
-            partition,
-        ));
-        attributes
+        describe(attributes, operation, topic);
+        attributes.add(semconv::MESSAGING_CONSUMER_GROUP_NAME, group);
+        attributes.add(semconv::MESSAGING_DESTINATION_PARTITION_ID, id);
+    }
+
+    /// Returns the attributes of the metrics of processed messages.
+    pub(super) fn attributes(&self, partition: &Partition) -> Vec<KeyValue> {
+        let mut attributes = Attributes(Vec::with_capacity(7));
+        self.describe_partition(&mut attributes, "process", partition);
+        attributes.0
     }
 }
 
-/// Returns the key of a message if it is text.
-pub(super) fn key(message: &impl Message) -> Option<&str> {
-    str::from_utf8(message.key()?).ok()
+/// The partition of a message.
+pub(super) struct Partition {
+    pub(super) topic: Arc<str>,
+    pub(super) id: Arc<str>,
+}
+
+impl Partition {
+    pub(super) fn of(message: &impl Message) -> Self {
+        Self {
+            topic: message.topic().into(),
+            id: message.partition().to_string().into(),
+        }
+    }
+}
+
+/// Returns the baggage of a message.
+fn baggage_of(created: &Context) -> Vec<KeyValueMetadata> {
+    let baggage = created.baggage().iter();
+    baggage
+        .map(|(key, (value, metadata))| {
+            KeyValueMetadata::new(key.clone(), value.clone(), metadata.clone())
+        })
+        .collect()
 }
 
 /// An attempt that is being made. Its duration is recorded on drop, which happens in its span.
 struct Processing {
-    /// `None` after the end.
-    unfinished: Option<Unfinished>,
+    span: SpanOfWork,
     started: Instant,
     attributes: Vec<KeyValue>,
 }
 
 impl Processing {
     fn finish(&mut self, error_type: Option<&'static str>) {
-        if let Some(unfinished) = self.unfinished.take() {
-            unfinished.end();
-        }
+        self.span.finish();
         let error_type = error_type.map(|name| KeyValue::new(semconv::ERROR_TYPE, name));
         self.attributes.extend(error_type);
     }
@@ -181,22 +212,35 @@ impl Drop for Processing {
     }
 }
 
-/// Work that has not ended. If it is dropped, its span, which is the current one, is cancelled, unless it
+/// The span of work, which ends when it is dropped. Work that has not ended by then is cancelled, unless it
 /// panics.
-pub(super) struct Unfinished;
+pub(super) struct SpanOfWork {
+    /// The context that contains the span, or is empty.
+    context: Context,
+    work_has_ended: bool,
+}
 
-impl Unfinished {
+impl SpanOfWork {
+    pub(super) fn new(context: Context) -> Self {
+        Self {
+            context,
+            work_has_ended: false,
+        }
+    }
+
     /// The work has ended.
-    pub(super) fn end(self) {
-        mem::forget(self);
+    pub(super) fn finish(&mut self) {
+        self.work_has_ended = true;
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for SpanOfWork {
     fn drop(&mut self) {
-        if !thread::panicking() {
-            Span::current().set_attribute(semconv::CANCELLED, true);
+        let span = self.context.span();
+        if !self.work_has_ended && !thread::panicking() {
+            span.set_attribute(KeyValue::new(semconv::CANCELLED, true));
         }
+        span.end();
     }
 }
 

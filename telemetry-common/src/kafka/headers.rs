@@ -11,8 +11,6 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
 };
 use serde::{Deserialize, Serialize};
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// The headers of a message as strings, so that they can be stored before the message is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,11 +18,6 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 pub struct Headers(BTreeMap<String, String>);
 
 impl Headers {
-    /// Returns headers that carry the context of `span`.
-    pub fn of(span: &Span) -> Self {
-        Self::carrying(&span.context())
-    }
-
     /// Returns headers that carry `context`, in the formats of `OTEL_PROPAGATORS`.
     pub fn carrying(context: &Context) -> Self {
         let mut headers = Self::default();

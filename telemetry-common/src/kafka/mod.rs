@@ -23,7 +23,7 @@
 //! use telemetry_common::kafka::{Headers, create_span};
 //!
 //! let created = create_span("sold", Some("7"), Some("sale-7"));
-//! let headers = Headers::of(&created); // stored with the message, for `Producer::send_created`
+//! let headers = Headers::carrying(&created); // stored with the message, for `Producer::send_created`
 //! let stored = serde_json::to_string(&headers)?;
 //! # Ok::<(), serde_json::Error>(())
 //! ```
@@ -58,23 +58,21 @@ mod delivery;
 mod headers;
 mod producer;
 
-use opentelemetry::{KeyValue, metrics::Counter};
+use opentelemetry::{Value, metrics::Counter};
 
 pub use client::ClientLog;
 pub use consumer::{ConsumerTelemetry, TraceRelation};
 pub use headers::{Headers, extract};
 pub use producer::{Producer, create_span};
 
-use crate::{scope, semconv};
+use crate::{edge::Attributes, scope, semconv};
 
-/// Returns the attributes that all messaging metrics have.
-fn attributes(operation: &'static str, topic: &str) -> Vec<KeyValue> {
-    vec![
-        KeyValue::new(semconv::MESSAGING_SYSTEM, "kafka"),
-        KeyValue::new(semconv::MESSAGING_OPERATION_NAME, operation),
-        KeyValue::new(semconv::MESSAGING_OPERATION_TYPE, operation),
-        KeyValue::new(semconv::MESSAGING_DESTINATION_NAME, topic.to_owned()),
-    ]
+/// Adds the attributes that all spans and metrics of messages have.
+fn describe(attributes: &mut Attributes, operation: &'static str, topic: impl Into<Value>) {
+    attributes.add(semconv::MESSAGING_SYSTEM, "kafka");
+    attributes.add(semconv::MESSAGING_OPERATION_NAME, operation);
+    attributes.add(semconv::MESSAGING_OPERATION_TYPE, operation);
+    attributes.add(semconv::MESSAGING_DESTINATION_NAME, topic);
 }
 
 /// Creates a counter of messages.

@@ -9,8 +9,8 @@ use std::{
 
 use opentelemetry::{
     Context, KeyValue,
-    metrics::{Counter, Histogram},
-    trace::TraceContextExt,
+    metrics::{BoundCounter, BoundHistogram, Counter, Histogram},
+    trace::{SpanKind, TraceContextExt},
 };
 use rdkafka::{
     ClientConfig,
@@ -18,38 +18,38 @@ use rdkafka::{
     message::ToBytes,
     producer::{FutureRecord, future_producer::Delivery},
 };
-use tracing::{Span, field::Empty, info_span};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{Headers, attributes, delivery::DeliveringProducer, integer, messages};
-use crate::{failure, scope, semconv};
+use super::{Headers, delivery::DeliveringProducer, describe, integer, messages};
+use crate::{
+    edge::{self, Attributes},
+    scope, semconv,
+    series::SeriesOf,
+};
 
-/// Returns the create span of a message. The message must carry the context of this span:
-/// [`Headers::of`].
+/// Starts the create span of a message, and returns the context that contains it. The message must
+/// carry this context: [`Headers::carrying`]. The span ends when the context is dropped.
 ///
 /// `key` is the message key, and `id` is `messaging.message.id`. [`Producer::send`] creates this span
 /// itself; call this function if the message is stored before it is sent.
 ///
-/// [`Headers::of`]: super::Headers::of
-pub fn create_span(topic: &str, key: Option<&str>, id: Option<&str>) -> Span {
-    info_span!(
-        "kafka.create",
-        otel.name = format!("create {topic}"),
-        otel.kind = "producer",
-        { semconv::MESSAGING_SYSTEM } = "kafka",
-        { semconv::MESSAGING_OPERATION_NAME } = "create",
-        { semconv::MESSAGING_OPERATION_TYPE } = "create",
-        { semconv::MESSAGING_DESTINATION_NAME } = topic,
-        { semconv::MESSAGING_KAFKA_MESSAGE_KEY } = key,
-        { semconv::MESSAGING_MESSAGE_ID } = id,
-    )
+/// [`Headers::carrying`]: super::Headers::carrying
+pub fn create_span(topic: &str, key: Option<&str>, id: Option<&str>) -> Context {
+    let parent = Context::current();
+    let edge = edge::start(parent, SpanKind::Producer, None, |attributes| {
+        describe(attributes, "create", topic.to_owned());
+        let key = key.map(str::to_owned);
+        attributes.add_some(semconv::MESSAGING_KAFKA_MESSAGE_KEY, key);
+        attributes.add_some(semconv::MESSAGING_MESSAGE_ID, id.map(str::to_owned));
+        format!("create {topic}").into()
+    });
+    edge.context
 }
 
 /// A Kafka producer that creates a span for each message that it sends.
 #[derive(Clone)]
 pub struct Producer {
     inner: Arc<DeliveringProducer>,
-    client_id: Option<String>,
+    client_id: Option<Arc<str>>,
 }
 
 impl Producer {
@@ -58,7 +58,7 @@ impl Producer {
     pub fn create(config: &ClientConfig) -> KafkaResult<Self> {
         Ok(Self {
             inner: Arc::new(DeliveringProducer::create(config)?),
-            client_id: config.get("client.id").map(str::to_owned),
+            client_id: config.get("client.id").map(Arc::from),
         })
     }
 
@@ -83,7 +83,7 @@ impl Producer {
         let key = record
             .key
             .and_then(|key| str::from_utf8(key.to_bytes()).ok());
-        let created = create_span(record.topic, key, id).context();
+        let created = create_span(record.topic, key, id);
         let headers = record.headers.clone().unwrap_or_default();
         let headers = Headers::carrying(&created).add_to(headers);
         self.send_created(record.headers(headers), id, &[&created])
@@ -107,7 +107,7 @@ impl Producer {
         K: ToBytes + ?Sized,
         P: ToBytes + ?Sized,
     {
-        let mut sending = Sending::begin(&record, id, self.client_id.as_deref(), causes);
+        let mut sending = Sending::begin(&record, id, self.client_id.clone(), causes);
         let enqueued = self.inner.send(record);
         async move {
             let outcome = match enqueued {
@@ -120,88 +120,96 @@ impl Producer {
     }
 }
 
-/// A message that is being sent. The metrics are recorded on drop, so that a cancelled send is
+/// A message that is being sent. The outcome is recorded on drop, so that a cancelled send is
 /// recorded too.
 struct Sending {
-    span: Span,
+    topic: Arc<str>,
+    /// The context that contains the send span, or is empty.
+    span: Context,
     started: Instant,
-    attributes: Vec<KeyValue>,
-    ended: bool,
+    outcome: Outcome,
+}
+
+/// How a message was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Outcome {
+    /// To this partition.
+    Sent(i32),
+    Failed(Cow<'static, str>),
+    Cancelled,
 }
 
 impl Sending {
     fn begin<K, P>(
         record: &FutureRecord<'_, K, P>,
         id: Option<&str>,
-        client_id: Option<&str>,
+        client_id: Option<Arc<str>>,
         causes: &[&Context],
     ) -> Self
     where
         K: ToBytes + ?Sized,
         P: ToBytes + ?Sized,
     {
-        let topic = record.topic;
-        let key = record.key.map(ToBytes::to_bytes);
-        let size = record.payload.map_or(0, |payload| payload.to_bytes().len());
-        let span = info_span!(
-            "kafka.send",
-            otel.name = format!("send {topic}"),
-            otel.kind = "client",
-            { semconv::MESSAGING_SYSTEM } = "kafka",
-            { semconv::MESSAGING_OPERATION_NAME } = "send",
-            { semconv::MESSAGING_OPERATION_TYPE } = "send",
-            { semconv::MESSAGING_DESTINATION_NAME } = topic,
-            { semconv::MESSAGING_CLIENT_ID } = client_id,
-            { semconv::MESSAGING_KAFKA_MESSAGE_KEY } = key.and_then(|key| str::from_utf8(key).ok()),
-            { semconv::MESSAGING_KAFKA_MESSAGE_TOMBSTONE } =
-                record.payload.is_none().then_some(true),
-            { semconv::MESSAGING_MESSAGE_BODY_SIZE } = integer(size),
-            { semconv::MESSAGING_MESSAGE_ID } = id,
-            { semconv::MESSAGING_DESTINATION_PARTITION_ID } = Empty,
-            { semconv::MESSAGING_KAFKA_OFFSET } = Empty,
-        );
-        for cause in causes {
-            span.add_link(cause.span().span_context().clone());
-        }
+        let topic: Arc<str> = record.topic.into();
+        let links = causes
+            .iter()
+            .map(|cause| cause.span().span_context().clone());
+        let edge = edge::start(Context::current(), SpanKind::Client, links, |attributes| {
+            let key = record
+                .key
+                .and_then(|key| str::from_utf8(key.to_bytes()).ok());
+            let size = record.payload.map_or(0, |payload| payload.to_bytes().len());
+            let tombstone = record.payload.is_none().then_some(true);
+            describe(attributes, "send", Arc::clone(&topic));
+            attributes.add_some(semconv::MESSAGING_CLIENT_ID, client_id);
+            attributes.add_some(semconv::MESSAGING_KAFKA_MESSAGE_KEY, key.map(str::to_owned));
+            attributes.add_some(semconv::MESSAGING_KAFKA_MESSAGE_TOMBSTONE, tombstone);
+            attributes.add(semconv::MESSAGING_MESSAGE_BODY_SIZE, integer(size));
+            attributes.add_some(semconv::MESSAGING_MESSAGE_ID, id.map(str::to_owned));
+            format!("send {topic}").into()
+        });
         Self {
-            span,
+            topic,
+            span: edge.span,
             started: Instant::now(),
-            attributes: attributes("send", topic),
-            ended: false,
+            outcome: Outcome::Cancelled,
         }
     }
 
     /// Records the partition and the offset of the message, or the error.
     fn finish(&mut self, outcome: Result<&Delivery, &KafkaError>) {
-        self.ended = true;
-        match outcome {
+        let span = self.span.span();
+        self.outcome = match outcome {
             Ok(delivery) => {
-                let partition = delivery.partition.to_string();
-                let span = &self.span;
-                span.record(semconv::MESSAGING_DESTINATION_PARTITION_ID, &partition);
-                span.record(semconv::MESSAGING_KAFKA_OFFSET, delivery.offset);
-                let partition =
-                    KeyValue::new(semconv::MESSAGING_DESTINATION_PARTITION_ID, partition);
-                self.attributes.push(partition);
+                if span.is_recording() {
+                    let mut attributes = Attributes(Vec::with_capacity(2));
+                    attributes.add(semconv::MESSAGING_KAFKA_OFFSET, delivery.offset);
+                    let partition = delivery.partition.to_string();
+                    attributes.add(semconv::MESSAGING_DESTINATION_PARTITION_ID, partition);
+                    span.set_attributes(attributes.0);
+                }
+                Outcome::Sent(delivery.partition)
             }
             Err(error) => {
                 let error_type = error_type(error);
-                failure::mark(&self.span, error_type.clone(), error.to_string());
-                self.attributes
-                    .push(KeyValue::new(semconv::ERROR_TYPE, error_type));
+                edge::fail(&span, error_type.clone(), error.to_string());
+                Outcome::Failed(error_type)
             }
-        }
+        };
     }
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        if !self.ended {
-            self.span.set_attribute(semconv::CANCELLED, true);
+        let span = self.span.span();
+        if self.outcome == Outcome::Cancelled {
+            span.set_attribute(KeyValue::new(semconv::CANCELLED, true));
         }
-        let Metrics { duration, sent } = &*METRICS;
-        duration.record(self.started.elapsed().as_secs_f64(), &self.attributes);
-        sent.add(1, &self.attributes);
+        span.end();
+        let labels = (Arc::clone(&self.topic), self.outcome.clone());
+        let series = SERIES.get(labels, |(topic, outcome)| Series::bind(topic, outcome));
+        series.duration.record(self.started.elapsed().as_secs_f64());
+        series.sent.add(1);
     }
 }
 
@@ -211,6 +219,34 @@ fn error_type(error: &KafkaError) -> Cow<'static, str> {
         .rdkafka_error_code()
         .map_or("_OTHER".into(), |code| format!("{code:?}").into())
 }
+
+/// The series of the messages of one topic that were sent with one outcome.
+struct Series {
+    duration: BoundHistogram<f64>,
+    sent: BoundCounter<u64>,
+}
+
+impl Series {
+    fn bind(topic: &Arc<str>, outcome: &Outcome) -> Self {
+        let mut attributes = Attributes(Vec::with_capacity(5));
+        describe(&mut attributes, "send", Arc::clone(topic));
+        match outcome {
+            Outcome::Sent(partition) => attributes.add(
+                semconv::MESSAGING_DESTINATION_PARTITION_ID,
+                partition.to_string(),
+            ),
+            Outcome::Failed(error_type) => attributes.add(semconv::ERROR_TYPE, error_type.clone()),
+            Outcome::Cancelled => {}
+        }
+        let Metrics { duration, sent } = &*METRICS;
+        Self {
+            duration: duration.bind(&attributes.0),
+            sent: sent.bind(&attributes.0),
+        }
+    }
+}
+
+static SERIES: SeriesOf<(Arc<str>, Outcome), Series> = SeriesOf::new();
 
 struct Metrics {
     duration: Histogram<f64>,

@@ -22,7 +22,6 @@ use telemetry_common::{
 };
 use testbed::kafka::Kafka;
 use tokio::time::timeout;
-use tracing::Span;
 
 const OLD: &str = "00-11111111111111111111111111111111-2222222222222222-01";
 const NEW: &str = "00-33333333333333333333333333333333-4444444444444444-01";
@@ -30,8 +29,8 @@ const NEW: &str = "00-33333333333333333333333333333333-4444444444444444-01";
 #[tokio::test]
 async fn a_message_carries_the_context_of_its_create_span() {
     let (headers, spans) = testing::spans_of(async {
-        let span = kafka::create_span("t", Some("7"), Some("id"));
-        Headers::of(&span).with("content-type", "application/json")
+        let created = kafka::create_span("t", Some("7"), Some("id"));
+        Headers::carrying(&created).with("content-type", "application/json")
     })
     .await;
     let create = spans.named("create t");
@@ -69,12 +68,7 @@ async fn a_message_without_context_is_processed_without_link() {
     ] {
         let (id, _) = testing::spans_of(async {
             consuming(TraceRelation::Parent)
-                .process(
-                    &message(headers),
-                    1,
-                    async { trace_of(&Span::current()) },
-                    |_| None,
-                )
+                .process(&message(headers), 1, async { current_trace() }, |_| None)
                 .await
         })
         .await;
@@ -89,7 +83,7 @@ async fn a_process_span_links_to_the_create_span_and_can_be_its_child() {
         let (id, _) = testing::spans_of(async {
             let message = message(&[("traceparent", Some(NEW))]);
             consuming(relation)
-                .process(&message, 1, async { trace_of(&Span::current()) }, |_| None)
+                .process(&message, 1, async { current_trace() }, |_| None)
                 .await
         })
         .await;
@@ -114,7 +108,7 @@ async fn an_attempt_that_is_dropped_is_cancelled() {
         let message = message(&[]);
         let mut id = None;
         let work = async {
-            id = Some(trace_of(&Span::current()));
+            id = Some(current_trace());
             pending::<()>().await;
         };
         let consuming = consuming(TraceRelation::Link);
@@ -275,7 +269,7 @@ async fn a_batch_counts_and_measures_each_message_unless_it_fails_or_is_dropped(
     assert_eq!(failed.await, Err("failed"));
     let mut trace = None;
     let dropped = async {
-        trace = Some(trace_of(&Span::current()));
+        trace = Some(current_trace());
         pending::<Result<(), ()>>().await
     };
     let dropped = consuming.process_batch(&messages, dropped, |_, ()| unreachable!());
@@ -306,9 +300,8 @@ fn consuming(relation: TraceRelation) -> ConsumerTelemetry {
     ConsumerTelemetry::new("g", "c").relation(relation)
 }
 
-fn trace_of(span: &Span) -> TraceId {
-    use tracing_opentelemetry::OpenTelemetrySpanExt;
-    span.context().span().span_context().trace_id()
+fn current_trace() -> TraceId {
+    Context::current().span().span_context().trace_id()
 }
 
 /// Returns an ended span.

@@ -12,7 +12,7 @@ use std::{
 use http::{HeaderName, StatusCode, Version, response::Parts};
 use opentelemetry::{
     Array, Context, KeyValue, StringValue, Value,
-    metrics::Histogram,
+    metrics::{BoundHistogram, Histogram},
     trace::{SpanKind, SpanRef},
 };
 use reqwest::{Request, Url};
@@ -28,17 +28,59 @@ use crate::{
         protocol_version,
     },
     redact, scope, semconv,
+    series::SeriesOf,
 };
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Target {
+    method: &'static str,
+    host: Option<Arc<str>>,
+    port: Option<i64>,
+    template: Option<&'static str>,
+}
+
+impl Target {
+    /// Adds the attributes that span and metric have from the start.
+    fn describe(&self, attributes: &mut Attributes) {
+        attributes.add(semconv::HTTP_REQUEST_METHOD, self.method);
+        attributes.add_some(semconv::SERVER_ADDRESS, self.host.clone());
+        attributes.add_some(semconv::SERVER_PORT, self.port);
+        attributes.add_some(semconv::URL_TEMPLATE, self.template);
+    }
+}
+
+/// The attributes of the measurement of a request.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Labels {
+    target: Target,
+    response: Option<(StatusCode, Version)>,
+    is_cancelled: bool,
+    error_type: Option<Cow<'static, str>>,
+}
+
+impl Labels {
+    fn bind(&self) -> BoundHistogram<f64> {
+        let mut attributes = Attributes(Vec::with_capacity(8));
+        self.target.describe(&mut attributes);
+        if let Some((status, version)) = self.response {
+            let code = i64::from(status.as_u16());
+            attributes.add(semconv::HTTP_RESPONSE_STATUS_CODE, code);
+            let version = protocol_version(version);
+            attributes.add(semconv::NETWORK_PROTOCOL_VERSION, version);
+        }
+        attributes.add_some(semconv::CANCELLED, self.is_cancelled.then_some(true));
+        attributes.add_some(semconv::ERROR_TYPE, self.error_type.clone());
+        DURATION.bind(&attributes.0)
+    }
+}
 
 /// A response extension: the address of the server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
 pub(super) struct Call {
-    method: &'static str,
-    host: Option<Arc<str>>,
-    port: Option<i64>,
-    template: Option<&'static str>,
+    target: Target,
     is_head: bool,
     /// The headers of the response to record.
     headers: Arc<[HeaderName]>,
@@ -56,10 +98,12 @@ impl Call {
     ) -> Running {
         let (original, url) = (request.method().as_str(), request.url());
         let call = Self {
-            method: method::known(original),
-            host: url.host_str().map(Arc::from),
-            port: url.port_or_known_default().map(i64::from),
-            template,
+            target: Target {
+                method: method::known(original),
+                host: url.host_str().map(Arc::from),
+                port: url.port_or_known_default().map(i64::from),
+                template,
+            },
             is_head: original == "HEAD",
             headers,
             received: BTreeMap::new(),
@@ -67,24 +111,16 @@ impl Call {
             response: None,
         };
         let describe = |attributes: &mut Attributes| {
-            call.describe(attributes);
-            let original = (call.method == OTHER).then(|| original.to_owned());
+            call.target.describe(attributes);
+            let original = (call.target.method == OTHER).then(|| original.to_owned());
             attributes.add_some(semconv::HTTP_REQUEST_METHOD_ORIGINAL, original);
             attributes.add(semconv::URL_FULL, String::from(recordable(url)));
-            method::span_name(call.method, template)
+            method::span_name(call.target.method, template)
         };
         let edge = edge::start(Context::current(), SpanKind::Client, None, describe);
         // Without a span of the caller: a response that is kept does not keep that open.
         let current = Current::of_call(Span::none(), edge.context);
         Running::start(Box::new(call), edge.span, current)
-    }
-
-    /// Adds the attributes that span and metric have from the start.
-    fn describe(&self, attributes: &mut Attributes) {
-        attributes.add(semconv::HTTP_REQUEST_METHOD, self.method);
-        attributes.add_some(semconv::SERVER_ADDRESS, self.host.clone());
-        attributes.add_some(semconv::SERVER_PORT, self.port);
-        attributes.add_some(semconv::URL_TEMPLATE, self.template);
     }
 
     fn status(&self) -> Option<StatusCode> {
@@ -123,8 +159,9 @@ impl Call {
     }
 
     fn log(&self, end: &End<'_>, error_type: Option<&str>) {
-        let (method, path) = (self.method, self.template.unwrap_or_default());
-        let host = self.host.as_deref().unwrap_or_default();
+        let target = &self.target;
+        let (method, path) = (target.method, target.template.unwrap_or_default());
+        let host = target.host.as_deref().unwrap_or_default();
         let status = self.status().map(|status| i64::from(status.as_u16()));
         let code = status.unwrap_or_default();
         let headers = (!self.received.is_empty()).then(|| json!(self.received).to_string());
@@ -136,9 +173,9 @@ impl Call {
                         subject = "vendor.response",
                         category = "http.response",
                         { semconv::HTTP_REQUEST_METHOD } = method,
-                        { semconv::URL_TEMPLATE } = self.template,
-                        { semconv::SERVER_ADDRESS } = self.host.as_deref(),
-                        { semconv::SERVER_PORT } = self.port,
+                        { semconv::URL_TEMPLATE } = target.template,
+                        { semconv::SERVER_ADDRESS } = target.host.as_deref(),
+                        { semconv::SERVER_PORT } = target.port,
                         { semconv::NETWORK_PEER_ADDRESS } = self.peer.map(|peer| peer.to_string()),
                         { semconv::HTTP_RESPONSE_STATUS_CODE } = status,
                         { semconv::RESPONSE_HEADERS } = headers,
@@ -175,19 +212,14 @@ impl Call {
     }
 
     fn measure(&self, end: &End<'_>, error_type: Option<Cow<'static, str>>) {
-        let mut attributes = Attributes(Vec::with_capacity(8));
-        self.describe(&mut attributes);
-        if let Some((status, version)) = self.response {
-            let code = i64::from(status.as_u16());
-            attributes.add(semconv::HTTP_RESPONSE_STATUS_CODE, code);
-            let version = protocol_version(version);
-            attributes.add(semconv::NETWORK_PROTOCOL_VERSION, version);
-        }
-        if matches!(end.outcome, Outcome::Cancelled) {
-            attributes.add(semconv::CANCELLED, true);
-        }
-        attributes.add_some(semconv::ERROR_TYPE, error_type);
-        DURATION.record(end.duration.as_secs_f64(), &attributes.0);
+        let labels = Labels {
+            target: self.target.clone(),
+            response: self.response,
+            is_cancelled: matches!(end.outcome, Outcome::Cancelled),
+            error_type,
+        };
+        let duration = DURATIONS.get(labels, Labels::bind);
+        duration.record(end.duration.as_secs_f64());
     }
 }
 
@@ -246,6 +278,8 @@ fn recordable(url: &Url) -> Url {
     url.set_query(query.as_deref());
     url
 }
+
+static DURATIONS: SeriesOf<Labels, BoundHistogram<f64>> = SeriesOf::new();
 
 /// Created at the first request, because instruments must be created after telemetry is installed.
 static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {

@@ -1,12 +1,8 @@
 //! The histograms of the server layer.
-//!
-//! The series of a combination of attributes are looked up once for a request. The SDK would look each of
-//! them up by all attributes.
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
-    sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use http::StatusCode;
@@ -15,11 +11,7 @@ use opentelemetry::{
     metrics::{BoundHistogram, Histogram},
 };
 
-use crate::{edge::Attributes, scope, semconv};
-
-/// The maximum number of combinations of attributes whose series are kept. It is the number of series from
-/// which on the SDK adds all further ones to one series.
-const MAX_SERIES: usize = 2000;
+use crate::{edge::Attributes, scope, semconv, series::SeriesOf};
 
 /// The attributes of the measurements of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,19 +36,8 @@ pub(super) struct Series {
 impl Series {
     /// Returns the series of requests with these attributes.
     pub(super) fn of(labels: Labels) -> Arc<Self> {
-        static SERIES: LazyLock<RwLock<HashMap<Labels, Arc<Series>>>> =
-            LazyLock::new(RwLock::default);
-        let all = SERIES.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(series) = all.get(&labels) {
-            return Arc::clone(series);
-        }
-        drop(all);
-        let series = Arc::new(Self::new(&labels));
-        let mut all = SERIES.write().unwrap_or_else(PoisonError::into_inner);
-        if all.len() < MAX_SERIES {
-            return Arc::clone(all.entry(labels).or_insert(series));
-        }
-        series
+        static SERIES: SeriesOf<Labels, Series> = SeriesOf::new();
+        SERIES.get(labels, Self::new)
     }
 
     fn new(labels: &Labels) -> Self {

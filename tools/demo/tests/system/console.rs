@@ -92,7 +92,7 @@ async fn exported_log_records_with_the_fields_of_spans_are_declared() {
         .await
         .unwrap();
     assert_eq!(
-        ingested.attributes["messaging.system"], "kafka",
+        ingested.attributes["messaging.destination.name"], "book.events.v1",
         "of the process span"
     );
     let mut judge = Judge::new().unwrap().with_span_fields();
