@@ -11,10 +11,7 @@ const MAX_BODY: usize = 1 << 20;
 /// Returns the routes of the API. Without `faults`, the API of the fault rules does not exist.
 pub(crate) fn router(state: AppState, config: &Config, faults: Option<FaultInjector>) -> Router {
     let mut routes = Router::new()
-        .merge(start_page::routes(
-            config.service.telemetry.grafana_url.as_ref(),
-            config.alertmanager_url.as_ref(),
-        ))
+        .merge(start_page::routes(config))
         .merge(books::routes());
     if faults.is_some() {
         let token = config.service.admin_token.clone();

@@ -35,6 +35,11 @@ pub struct Config {
     #[arg(long, env, value_name = "URL")]
     pub alertmanager_url: Option<Url>,
 
+    /// URL of otlp-viewer in a browser. If it is set, the start page links to it instead of Grafana and the
+    /// other parts of docker compose.
+    #[arg(long, env, value_name = "URL")]
+    pub viewer_url: Option<Url>,
+
     /// Retention time of sent messages in the outbox.
     #[arg(long, env, default_value = "24h", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub outbox_retention: Duration,

@@ -30,7 +30,7 @@ static STARTED: [[AtomicU64; RESULTS.len()]; ORIGINS.len()] =
     [const { [const { AtomicU64::new(0) }; RESULTS.len()] }; ORIGINS.len()];
 
 /// Counts a span whose parent in this process is not sampled, if the sampler need not be asked.
-#[cfg(any(feature = "http", feature = "sqlx"))]
+#[cfg(any(feature = "http", feature = "kafka", feature = "sqlx"))]
 pub(crate) fn count_dropped_child() {
     STARTED[LOCAL][DROP].fetch_add(1, Ordering::Relaxed);
 }

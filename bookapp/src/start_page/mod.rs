@@ -16,25 +16,22 @@ use axum::{
 };
 use reqwest::Url;
 
-use crate::state::AppState;
+use crate::{config::Config, state::AppState};
 
 const PAGE: &str = include_str!("page.html");
+/// The links to the parts of docker compose.
+const COMPOSE: &str = include_str!("compose.html");
+/// The links to the viewer.
+const VIEWER: &str = include_str!("viewer.html");
 const SCRIPT: &str = include_str!("page.js");
 const STYLE: &str = include_str!("page.css");
-/// The placeholder in the page for the URL of Grafana.
-const GRAFANA: &str = "{grafana}";
 /// Grafana of docker compose.
 const DEFAULT_GRAFANA: &str = "http://localhost:3000";
-/// The placeholder in the page for the URL of Alertmanager. It is empty without one.
-const ALERTMANAGER: &str = "{alertmanager}";
 
-/// Returns the routes of the start page. `grafana` and `alertmanager` are their URLs in a browser.
-pub(crate) fn routes(grafana: Option<&Url>, alertmanager: Option<&Url>) -> Router<AppState> {
-    let grafana = grafana.map_or(DEFAULT_GRAFANA, Url::as_str);
-    let page = PAGE.replace(GRAFANA, grafana.trim_end_matches('/'));
-    let url = alertmanager.map_or("", Url::as_str).trim_end_matches('/');
-    let page = Bytes::from(page.replace(ALERTMANAGER, url));
-    let policy = policy(alertmanager);
+/// Returns the routes of the start page, which links to what the settings name.
+pub(crate) fn routes(config: &Config) -> Router<AppState> {
+    let page = Bytes::from(page(config));
+    let policy = policy(config.alertmanager_url.as_ref());
     let visit = |State(app): State<AppState>, method: Method| async move {
         if method == Method::GET {
             app.metrics.visitors.add(1, &[]);
@@ -46,6 +43,21 @@ pub(crate) fn routes(grafana: Option<&Url>, alertmanager: Option<&Url>) -> Route
         .route("/", get(visit))
         .route("/page.js", get(file("text/javascript", SCRIPT)))
         .route("/page.css", get(file("text/css", STYLE)))
+}
+
+/// Returns the page with the links and the URLs in place of their placeholders. A URL that is not set is
+/// empty, except that of Grafana.
+fn page(config: &Config) -> String {
+    let grafana = config.service.telemetry.grafana_url.as_ref();
+    let viewer = config.viewer_url.as_ref();
+    let url = |url: Option<&Url>, default| {
+        let url = url.map_or(default, Url::as_str);
+        url.trim_end_matches('/').to_owned()
+    };
+    PAGE.replace("{look}", if viewer.is_some() { VIEWER } else { COMPOSE })
+        .replace("{grafana}", &url(grafana, DEFAULT_GRAFANA))
+        .replace("{viewer}", &url(viewer, ""))
+        .replace("{alertmanager}", &url(config.alertmanager_url.as_ref(), ""))
 }
 
 /// Returns the content security policy: it allows only the files of the page, and calls to this API and

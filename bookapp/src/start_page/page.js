@@ -1,7 +1,7 @@
 // Sends the request of a button and shows the response with a link to its trace. Shows the active alerts.
 
 const byId = (id) => document.getElementById(id);
-const { grafana, alertmanager } = document.documentElement.dataset;
+const { grafana, viewer, alertmanager } = document.documentElement.dataset;
 const minute = 60_000;
 let book = 1;
 
@@ -21,6 +21,7 @@ function exploreUrl(traceql, logql, from, to) {
 }
 
 function traceUrl(trace) {
+  if (viewer) return `${viewer}/#/traces/${trace}`;
   const logql = `{service_name=~".+"} | trace_id="${trace}"`;
   return exploreUrl(trace, logql, Date.now() - 60 * minute, Date.now() + 60 * minute);
 }
@@ -36,10 +37,11 @@ function show(method, path, status, millis, trace, body) {
   const summary = `${method} ${path}: ${status}`;
   entry.append(element("strong", summary), ` in ${millis} ms`);
   if (trace) {
-    const label = `open the trace of ${summary} in Grafana`;
+    const place = viewer ? "the viewer" : "Grafana";
+    const label = `open the trace of ${summary} in ${place}`;
     const link = { href: traceUrl(trace), target: "_blank", rel: "noopener", ariaLabel: label };
     entry.append(", trace ", element("code", trace), " ");
-    entry.append(element("a", "open in Grafana", link));
+    entry.append(element("a", `open in ${place}`, link));
   }
   entry.append(element("pre", body, { tabIndex: 0 }));
   byId("said").textContent = summary;

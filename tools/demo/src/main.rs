@@ -2,7 +2,7 @@
 //! keeps running so that you can try the API.
 #![expect(clippy::print_stdout, reason = "the demo prints for people")]
 
-use std::process::ExitCode;
+use std::{pin::pin, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use clap::Parser;
@@ -10,6 +10,7 @@ use demo::{
     failure::Failure,
     tour::{METRICS, Tour, highest},
 };
+use otlp_viewer::{Capacity, Viewer};
 use serde_json::Value;
 use testbed::{
     System,
@@ -17,6 +18,7 @@ use testbed::{
     sentry::SentrySink,
     system::{Binaries, Dependencies},
 };
+use tokio::{select, signal::ctrl_c, time::sleep};
 
 /// Run the complete system on one machine, without Docker.
 #[derive(Parser)]
@@ -38,12 +40,17 @@ async fn main() -> Result<ExitCode> {
     println!("starting PostgreSQL and Kafka");
     let dependencies = Dependencies::start(args.kafka_bootstrap_servers).await?;
     println!("starting bookapp and backend");
+    let viewer = start_viewer().await?;
     let sentry = SentrySink::start().await?;
-    let with_sentry = |spec: Spec| {
+    let with_viewer = |spec: Spec| {
         spec.env("SENTRY_DSN", sentry.dsn())
             .env("GRAFANA_URL", "http://localhost:3000")
+            .env("VIEWER_URL", viewer.url())
     };
-    let system = System::start_with(&binaries, dependencies, with_sentry).await?;
+    let system = System::start_with(&binaries, dependencies, with_viewer).await?;
+    system.sink.copy_to(Arc::clone(viewer.store()) as _);
+    let store = Arc::clone(viewer.store());
+    sentry.copy_to(move |event| store.add_error(event));
     println!("adding a book and collecting its telemetry");
     let tour = Tour::take(&system, "The Dispossessed", "Ursula K. Le Guin").await?;
     show(&tour);
@@ -52,8 +59,8 @@ async fn main() -> Result<ExitCode> {
     show_failure(&failure);
     let all_passed = report(&[tour.checks(), failure.checks()].concat());
     if !args.once {
-        print_urls(&system);
-        tokio::signal::ctrl_c().await?;
+        print_urls(&system, &viewer);
+        run_until_ctrl_c(&system).await?;
     }
     Ok(if all_passed {
         ExitCode::SUCCESS
@@ -143,10 +150,31 @@ fn report(checks: &[(String, bool)]) -> bool {
     passed == checks.len()
 }
 
-fn print_urls(system: &System) {
+/// Starts the viewer on its usual port, or on a free one if that is in use.
+async fn start_viewer() -> Result<Viewer> {
+    let usual = "127.0.0.1:4318".parse()?;
+    match Viewer::start(&[usual], Capacity::default()).await {
+        Ok(viewer) => Ok(viewer),
+        Err(_) => Ok(Viewer::start(&["127.0.0.1:0".parse()?], Capacity::default()).await?),
+    }
+}
+
+/// Waits for Ctrl-C. The viewer keeps the newest telemetry; the sink need not.
+async fn run_until_ctrl_c(system: &System) -> Result<()> {
+    let mut end = pin!(ctrl_c());
+    loop {
+        select! {
+            ended = &mut end => return Ok(ended?),
+            () = sleep(Duration::from_secs(1)) => system.sink.clear(),
+        }
+    }
+}
+
+fn print_urls(system: &System, viewer: &Viewer) {
     println!("\nthe system runs until Ctrl-C:");
     let api = &system.bookapp.url;
-    println!("  start page {api}/");
+    println!("  open {api}/");
+    println!("  traces, logs, metrics and errors {}/", viewer.url());
     println!("  curl -i {api}/books?limit=3");
     println!(
         "  curl -i {api}/books/add --json '{{\"title\":\"Emma\",\"author\":\"Jane Austen\"}}'"

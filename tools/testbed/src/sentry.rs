@@ -4,7 +4,7 @@ use std::{
     future::pending,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -25,15 +25,28 @@ use tokio::{net::TcpListener, task::JoinSet};
 use crate::tls;
 
 /// A running sink. It stops on drop.
-#[derive(Debug)]
 pub struct SentrySink {
     address: SocketAddr,
     scheme: &'static str,
-    envelopes: Envelopes,
+    received: Arc<Received>,
     _server: JoinSet<()>,
 }
 
-type Envelopes = Arc<Mutex<Vec<String>>>;
+/// The envelopes so far.
+#[derive(Default)]
+struct Received {
+    envelopes: Mutex<Vec<String>>,
+    /// Who receives the events, too.
+    copy: OnceLock<Box<dyn Fn(Value) + Send + Sync>>,
+}
+
+impl Received {
+    fn envelopes(&self) -> MutexGuard<'_, Vec<String>> {
+        self.envelopes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// How a sink responds.
 enum Behaviour {
@@ -82,10 +95,10 @@ impl SentrySink {
     {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let envelopes = Envelopes::default();
+        let received = Arc::<Received>::default();
         let router = Router::new()
             .route("/api/{project}/envelope/", post(receive))
-            .with_state((Arc::clone(&envelopes), Arc::new(behaviour)));
+            .with_state((Arc::clone(&received), Arc::new(behaviour)));
         let listener = wrap(listener);
         let mut server = JoinSet::new();
         server.spawn(async move {
@@ -95,7 +108,7 @@ impl SentrySink {
         Ok(Self {
             address,
             scheme,
-            envelopes,
+            received,
             _server: server,
         })
     }
@@ -113,15 +126,23 @@ impl SentrySink {
 
     /// Returns all envelopes so far, unparsed.
     pub fn envelopes(&self) -> Vec<String> {
-        self.envelopes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.received.envelopes().clone()
+    }
+
+    /// Passes the events so far on to `copy`, and all that are received from now on. A second call has no
+    /// effect.
+    pub fn copy_to(&self, copy: impl Fn(Value) + Send + Sync + 'static) {
+        let envelopes = self.received.envelopes();
+        envelopes
+            .iter()
+            .flat_map(|text| events(text))
+            .for_each(&copy);
+        let _ = self.received.copy.set(Box::new(copy));
     }
 }
 
 async fn receive(
-    State((envelopes, behaviour)): State<(Envelopes, Arc<Behaviour>)>,
+    State((received, behaviour)): State<(Arc<Received>, Arc<Behaviour>)>,
     body: Bytes,
 ) -> Response {
     if let Behaviour::HangOnce(first) = &*behaviour
@@ -130,10 +151,13 @@ async fn receive(
         pending::<()>().await;
     }
     let text = String::from_utf8_lossy(&body).into_owned();
-    envelopes
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(text);
+    {
+        let mut envelopes = received.envelopes();
+        if let Some(copy) = received.copy.get() {
+            events(&text).into_iter().for_each(copy);
+        }
+        envelopes.push(text);
+    }
     match *behaviour {
         Behaviour::Accept | Behaviour::HangOnce(_) => StatusCode::OK.into_response(),
         Behaviour::RateLimit => {

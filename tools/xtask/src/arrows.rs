@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cargo;
 
 /// Each crate with the workspace crates on which it may depend. Dev-dependencies are not checked.
-const ALLOWED: [(&str, &[&str]); 17] = [
+const ALLOWED: [(&str, &[&str]); 18] = [
     (
         "backend",
         &["book-events", "service-common", "telemetry-common"],
@@ -25,15 +25,16 @@ const ALLOWED: [(&str, &[&str]); 17] = [
             "telemetry-common",
         ],
     ),
-    ("demo", &["testbed"]),
+    ("demo", &["otlp-viewer", "testbed"]),
     ("e2e", &["telemetry-registry", "testbed"]),
     ("grpc", &["telemetry-common"]),
     ("hello", &["telemetry-common"]),
+    ("otlp-viewer", &[]),
     ("service-common", &["telemetry-common"]),
     ("shop", &["telemetry-common"]),
     ("telemetry-common", &[]),
     ("telemetry-registry", &["testbed"]),
-    ("testbed", &["book-events"]),
+    ("testbed", &["book-events", "otlp-viewer"]),
     ("uservices", &[]),
     ("worker", &["telemetry-common"]),
     ("xtask", &["e2e", "telemetry-registry", "testbed"]),

@@ -61,6 +61,8 @@ enum Command {
     TakeHome,
     /// Run the tests that need a real Kafka broker.
     Kafka(tools::Programs),
+    /// Take the pictures in docs/pictures, in headless Chromium.
+    Pictures,
     /// Write telemetry-common/public-api.txt from the code.
     PublicApi,
     /// Install what the tests need, and run all of them.
@@ -88,6 +90,7 @@ fn main() -> Result<()> {
         Command::Load(args) => load::run(&args),
         Command::Stack(action) => stack::run(&action),
         Command::Openapi => spec::write(),
+        Command::Pictures => pictures(),
         Command::PublicApi => public_api::write(),
         Command::TakeHome => take_home::run(),
         Command::Telemetry => telemetry::write(),
@@ -120,6 +123,21 @@ fn test() -> Result<()> {
     tools::execute(Path::new(".ci/install-packages"), &[])?;
     step("tests");
     cargo::run(&["test", "--workspace"], &[])
+}
+
+fn pictures() -> Result<()> {
+    step("pictures");
+    let take = [
+        "test",
+        "--package",
+        "demo",
+        "--test",
+        "system",
+        "pictures",
+        "--",
+        "--ignored",
+    ];
+    cargo::run(&take, &[])
 }
 
 fn kafka(programs: &tools::Programs) -> Result<()> {

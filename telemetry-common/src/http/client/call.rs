@@ -31,7 +31,7 @@ use crate::{
     series::SeriesOf,
 };
 
-/// What a request asks for.
+/// The resource that a request names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Target {
     method: &'static str,

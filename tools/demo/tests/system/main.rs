@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admin;
+mod browser;
 mod commands;
 mod configuration;
 mod console;
@@ -12,6 +13,7 @@ mod lifecycle;
 mod limits;
 mod list;
 mod loss;
+mod pictures;
 mod registry;
 mod rolling;
 mod secrets;
@@ -19,3 +21,4 @@ mod sentry;
 mod silence;
 mod start_page;
 mod traces;
+mod viewer;

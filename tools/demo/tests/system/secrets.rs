@@ -1,20 +1,24 @@
 //! Tests that no secret leaves the services: marked values are sent to every entry point and must
 //! not appear in any output.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use book_events::BOOK_EVENTS;
+use otlp_viewer::Viewer;
 use rdkafka::{
     Message,
     message::{Headers, OwnedMessage},
 };
 use reqwest::Client;
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::{
     System, eventually, postgres::query_number, process::Signal, sentry::SentrySink, system::http,
 };
 
-use crate::helpers::{self, SOON};
+use crate::{
+    helpers::{self, SOON},
+    viewer::start_viewer,
+};
 
 /// The text that every marked value contains.
 const MARK: &str = "s3cr3t";
@@ -37,6 +41,8 @@ async fn no_secret_comes_out() {
             .env("SENTRY_WARNINGS", "true")
     })
     .await;
+    let viewer = start_viewer().await;
+    system.sink.copy_to(Arc::clone(viewer.store()) as _);
     let client = http().unwrap();
     let mut responses = String::new();
     for (method, path, body) in [
@@ -96,11 +102,8 @@ async fn no_secret_comes_out() {
         system.backend.process.lines(),
     ]
     .concat();
-    let (spans, logs, points) = (
-        system.sink.spans(),
-        system.sink.logs(),
-        system.sink.points(),
-    );
+    let sink = &system.sink;
+    let (spans, logs, points) = (sink.spans(), sink.logs(), sink.points());
     assert!(!sentry.events().is_empty());
     assert!(lines.len() > 10 && spans.len() > 10 && logs.len() > 5 && points.len() > 10);
     for (what, text) in [
@@ -111,6 +114,7 @@ async fn no_secret_comes_out() {
         ("metrics", format!("{points:#?}")),
         ("Sentry envelopes", sentry.envelopes().join("\n")),
         ("messages", messages.iter().map(as_text).collect()),
+        ("viewer", shown(&viewer, &client).await),
     ] {
         let found = text.lines().find(|line| line.contains(MARK));
         assert_eq!(found, None, "in the {what}");
@@ -121,6 +125,22 @@ async fn no_secret_comes_out() {
         .collect();
     let redacted = json!("limit=1&token=REDACTED&X-Amz-Signature=REDACTED");
     assert!(queries.contains(&&redacted), "{queries:?}");
+}
+
+/// Returns all that the viewer shows, as text.
+async fn shown(viewer: &Viewer, client: &Client) -> String {
+    let get = async |path: &str| {
+        let response = client.get(format!("{}/data/{path}", viewer.url())).send();
+        response.await.unwrap().json::<Value>().await.unwrap()
+    };
+    let traces = get("traces?limit=500").await;
+    let mut all = vec![get("logs?limit=500").await, get("metrics?limit=500").await];
+    for trace in traces.as_array().unwrap() {
+        let id = trace["trace_id"].as_str().unwrap();
+        all.push(get(&format!("traces/{id}")).await);
+    }
+    assert!(all.len() > 5, "{all:?}");
+    format!("{all:#?}")
 }
 
 /// Causes a warning with breadcrumbs: lists books while the backend is down.

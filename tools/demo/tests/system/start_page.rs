@@ -1,26 +1,18 @@
-//! Tests of the start page in headless Chromium, controlled over `WebDriver`.
-//!
-//! `CHROMEDRIVER` is the path of chromedriver; the default is the one in `PATH`.
+//! Tests of the start page in headless Chromium.
 
-use std::{collections::HashSet, env, process::Command};
+use std::collections::HashSet;
 
 use axum::{Json, Router, routing::get};
-use fantoccini::{
-    Client, ClientBuilder, Locator, elements::Element, wd::WebDriverCompatibleCommand,
-};
-use http::Method;
-use hyper_util::client::legacy::connect::HttpConnector;
+use fantoccini::{Locator, elements::Element};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use testbed::{
-    System, eventually,
-    process::{Process, Spec},
-    system,
-};
+use testbed::{System, eventually, system};
 use tokio::{net::TcpListener, task::JoinSet};
-use url::{ParseError, Url};
+use url::Url;
 
-use crate::helpers::{self, SOON};
+use crate::{
+    browser::Browser,
+    helpers::{self, SOON},
+};
 
 const GRAFANA: &str = "https://grafana.example";
 
@@ -44,7 +36,7 @@ const RESPONSES: [&str; 12] = [
 #[tokio::test]
 async fn every_button_shows_its_answer_and_opens_its_trace() {
     let system = start().await;
-    let browser = Browser::start(&system, true).await;
+    let browser = open(&system, true).await;
     let buttons = browser.all("button[data-path]").await;
     assert_eq!(buttons.len(), RESPONSES.len());
     for (nth, (button, expected)) in buttons.iter().zip(RESPONSES).enumerate() {
@@ -98,7 +90,7 @@ async fn every_button_shows_its_answer_and_opens_its_trace() {
 #[tokio::test]
 async fn without_javascript_it_is_a_list_of_links_that_work() {
     let system = start().await;
-    let browser = Browser::start(&system, false).await;
+    let browser = open(&system, false).await;
     for button in browser.all("button").await {
         assert!(
             !button.is_displayed().await.unwrap(),
@@ -186,7 +178,7 @@ async fn active_alerts_have_links_of_their_time_and_an_absent_alertmanager_is_sh
         spec.env("ALERTMANAGER_URL", format!("{url}/"))
     });
     let system = system.await;
-    let browser = Browser::start(&system, true).await;
+    let browser = open(&system, true).await;
     let alert = browser.alert("page: BookappAvailability").await;
     let text = alert.text().await.unwrap();
     let shown = "requests fail. Clients get <b>5xx</b> responses.";
@@ -220,6 +212,10 @@ async fn active_alerts_have_links_of_their_time_and_an_absent_alertmanager_is_sh
 
 async fn start() -> System {
     helpers::start_with(|spec| spec.env("GRAFANA_URL", format!("{GRAFANA}/"))).await
+}
+
+async fn open(system: &System, javascript: bool) -> Browser {
+    Browser::start(&format!("{}/", system.bookapp.url), javascript).await
 }
 
 async fn derived(system: &System, book: u32) {
@@ -260,66 +256,9 @@ fn panes_of(link: &str) -> Value {
     serde_json::from_str(&panes).unwrap()
 }
 
-/// A browser with the start page open.
-struct Browser {
-    client: Client,
-    profile: TempDir,
-    _driver: Process,
-}
-
-/// Ends the browser of a failed test: it does not end with its driver.
-impl Drop for Browser {
-    fn drop(&mut self) {
-        let mut end = Command::new("pkill");
-        end.arg("--full").arg(self.profile.path());
-        let _ = end.status();
-    }
-}
-
 impl Browser {
-    async fn start(system: &System, javascript: bool) -> Self {
-        let program = env::var_os("CHROMEDRIVER").unwrap_or_else(|| "chromedriver".into());
-        let driver = Process::start(&Spec::new("chromedriver", program).arg("--port=0"));
-        let driver = driver.expect(".ci/install installs chromium-driver");
-        let port = |line: &str| {
-            let (_, port) = line.split_once("started successfully on port ")?;
-            port.trim_end_matches('.').parse::<u16>().ok()
-        };
-        let port = driver.line(SOON, port).await.unwrap();
-        let allowed = if javascript { 1 } else { 2 };
-        let profile = tempfile::tempdir().unwrap();
-        let folder = format!("--user-data-dir={}", profile.path().display());
-        let capabilities = json!({
-            "goog:chromeOptions": {
-                "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,2000", folder],
-                "prefs": {"profile.managed_default_content_settings.javascript": allowed},
-            },
-            "goog:loggingPrefs": {"browser": "ALL"},
-        });
-        let capabilities = capabilities.as_object().unwrap().clone();
-        let mut builder = ClientBuilder::new(HttpConnector::new());
-        let client = builder
-            .capabilities(capabilities)
-            .connect(&format!("http://127.0.0.1:{port}"))
-            .await
-            .unwrap();
-        client
-            .goto(&format!("{}/", system.bookapp.url))
-            .await
-            .unwrap();
-        Self {
-            client,
-            profile,
-            _driver: driver,
-        }
-    }
-
-    async fn all(&self, css: &str) -> Vec<Element> {
-        self.client.find_all(Locator::Css(css)).await.unwrap()
-    }
-
     /// Waits for `count` responses and returns the newest one.
-    async fn response(&self, count: usize) -> Element {
+    pub(crate) async fn response(&self, count: usize) -> Element {
         let there = || async {
             let mut responses = self.all("#answers > li").await;
             (responses.len() == count).then(|| responses.swap_remove(0))
@@ -349,33 +288,5 @@ impl Browser {
         eventually(SOON, "the rules are displayed", listed)
             .await
             .unwrap();
-    }
-
-    /// The records of the browser console, without the failed requests that the buttons cause.
-    async fn console_errors(&self) -> Vec<Value> {
-        let log = self.client.issue_cmd(Log).await.unwrap();
-        let lines = log.as_array().unwrap().iter();
-        lines
-            .filter(|line| line["source"] != "network")
-            .cloned()
-            .collect()
-    }
-
-    async fn end(self) {
-        self.client.clone().close().await.unwrap();
-    }
-}
-
-/// The command of chromedriver that reads the browser console.
-#[derive(Debug)]
-struct Log;
-
-impl WebDriverCompatibleCommand for Log {
-    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
-        base.join(&format!("session/{}/se/log", session.unwrap_or_default()))
-    }
-
-    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
-        (Method::POST, Some(json!({"type": "browser"}).to_string()))
     }
 }

@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use otlp_viewer::receive::Receive;
 use prost::Message;
 use serde_json::Value;
 use tokio::{
@@ -188,6 +189,16 @@ impl Sink {
     /// From now on, accepts every request and rejects what is in it: OTLP's partial success.
     pub fn reject(&self) {
         self.received.rejects.store(true, Ordering::Relaxed);
+    }
+
+    /// Passes what was received on to `copy`, and all that is received from now on.
+    pub fn copy_to(&self, copy: Arc<dyn Receive>) {
+        self.received.copy_to(copy);
+    }
+
+    /// Forgets what was received, so that a program that runs for long does not grow.
+    pub fn clear(&self) {
+        self.received.clear();
     }
 
     /// Stops the sink and closes its port and all connections. Keeps the received data.

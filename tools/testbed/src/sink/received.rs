@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -20,30 +20,57 @@ use opentelemetry_proto::tonic::{
     },
     trace::v1::{ResourceSpans, ScopeSpans},
 };
+use otlp_viewer::receive::Receive;
 use prost::Message;
 
 /// All received export requests, by signal.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Received {
     pub(super) traces: Requests<ExportTraceServiceRequest>,
     pub(super) logs: Requests<ExportLogsServiceRequest>,
     pub(super) metrics: Requests<ExportMetricsServiceRequest>,
     /// Whether what arrives is rejected.
     pub(super) rejects: AtomicBool,
+    /// Who receives all of it, too.
+    copy: OnceLock<Arc<dyn Receive>>,
 }
 
 impl Received {
+    /// Passes on what was received, and all that is received from now on. A second call has no effect.
+    pub(super) fn copy_to(&self, copy: Arc<dyn Receive>) {
+        let (traces, logs) = (self.traces.requests(), self.logs.requests());
+        let metrics = self.metrics.requests();
+        traces
+            .iter()
+            .for_each(|request| drop(copy.traces(request.clone())));
+        logs.iter()
+            .for_each(|request| drop(copy.logs(request.clone())));
+        metrics
+            .iter()
+            .for_each(|request| drop(copy.metrics(request.clone())));
+        // While nothing else can be received.
+        let _ = self.copy.set(copy);
+    }
+
+    /// Forgets what was received.
+    pub(super) fn clear(&self) {
+        self.traces.truncate_to_newest(0);
+        self.logs.truncate_to_newest(0);
+        self.metrics.truncate_to_newest(0);
+    }
+
     fn is_rejecting(&self) -> bool {
         self.rejects.load(Ordering::Relaxed)
     }
+}
 
+impl Receive for Received {
     /// Keeps the spans, or rejects all of them in a response of partial success.
-    pub(super) fn take_traces(
-        &self,
-        request: ExportTraceServiceRequest,
-    ) -> ExportTraceServiceResponse {
+    fn traces(&self, request: ExportTraceServiceRequest) -> ExportTraceServiceResponse {
         if !self.is_rejecting() {
-            self.traces.push(request);
+            self.traces.push(request, |request| {
+                self.copy.get().map(|copy| copy.traces(request.clone()));
+            });
             return ExportTraceServiceResponse::default();
         }
         let scopes = request.resource_spans.iter().flat_map(|it| &it.scope_spans);
@@ -56,10 +83,12 @@ impl Received {
         }
     }
 
-    /// As [`take_traces`](Self::take_traces), for log records.
-    pub(super) fn take_logs(&self, request: ExportLogsServiceRequest) -> ExportLogsServiceResponse {
+    /// As [`traces`](Self::traces), for log records.
+    fn logs(&self, request: ExportLogsServiceRequest) -> ExportLogsServiceResponse {
         if !self.is_rejecting() {
-            self.logs.push(request);
+            self.logs.push(request, |request| {
+                self.copy.get().map(|copy| copy.logs(request.clone()));
+            });
             return ExportLogsServiceResponse::default();
         }
         let scopes = request.resource_logs.iter().flat_map(|it| &it.scope_logs);
@@ -72,19 +101,20 @@ impl Received {
         }
     }
 
-    /// As [`take_traces`](Self::take_traces), for metrics. It rejects one data point, which is enough.
-    pub(super) fn take_metrics(
-        &self,
-        request: ExportMetricsServiceRequest,
-    ) -> ExportMetricsServiceResponse {
+    /// As [`traces`](Self::traces), for metrics. It rejects one data point, which is enough.
+    fn metrics(&self, request: ExportMetricsServiceRequest) -> ExportMetricsServiceResponse {
         let partial_success = self.is_rejecting().then(|| ExportMetricsPartialSuccess {
             rejected_data_points: 1,
             error_message: REJECTED.to_owned(),
         });
-        self.metrics.push(request);
+        self.metrics.push(request, |request| {
+            self.copy.get().map(|copy| copy.metrics(request.clone()));
+        });
         ExportMetricsServiceResponse { partial_success }
     }
+}
 
+impl Received {
     /// Returns the spans of one trace, grouped by resource and scope.
     pub(super) fn trace(&self, id: &str) -> ExportTraceServiceRequest {
         let id = hex::decode(id).unwrap_or_default();
@@ -124,8 +154,10 @@ const REJECTED: &str = "this sink rejects";
 pub(super) struct Requests<T>(Mutex<VecDeque<T>>);
 
 impl<T: Message> Requests<T> {
-    fn push(&self, request: T) {
-        self.requests().push_back(request);
+    fn push(&self, request: T, copy: impl FnOnce(&T)) {
+        let mut requests = self.requests();
+        copy(&request);
+        requests.push_back(request);
     }
 
     /// Removes the oldest requests until at most `limit` are left. Returns the number of the remaining

@@ -1,0 +1,36 @@
+//! The events of Sentry's protocol.
+
+use serde_json::Value;
+
+use super::{ids::TraceId, ring::Ring};
+
+/// The newest error events.
+#[derive(Debug)]
+pub(super) struct Errors(Ring<Value>);
+
+impl Errors {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self(Ring::new(capacity))
+    }
+
+    pub(super) fn add(&mut self, event: Value) {
+        self.0.push(event);
+    }
+
+    /// Returns the newest events, newest first.
+    pub(super) fn list(&self, limit: usize) -> Vec<&Value> {
+        self.0.newest().take(limit).collect()
+    }
+
+    /// Returns the events of a trace, newest first.
+    pub(super) fn of_trace(&self, trace: TraceId) -> Vec<&Value> {
+        let id = trace.to_string();
+        let of_trace = |event: &&Value| event["contexts"]["trace"]["trace_id"] == *id;
+        self.0.newest().filter(of_trace).collect()
+    }
+
+    /// Returns the number of events, and how many were removed.
+    pub(super) fn counts(&self) -> (usize, u64) {
+        (self.0.len(), self.0.removed())
+    }
+}
