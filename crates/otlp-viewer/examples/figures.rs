@@ -1,14 +1,13 @@
 //! Measures the viewer with 100,000 spans and as many log records: its memory, and how long the page waits for
 //! each filter. Fails if it takes more than 300 MiB or a filter more than 200 ms.
 //!
-//! `cargo run --release -p otlp-viewer --example figures`, on Linux. It starts the viewer as a process of its
-//! own, and sends what BookApp would send for 14,286 additions of a book.
+//! `cargo run --release -p otlp-viewer --example figures`, on Linux. It sends what BookApp would send for 14,286
+//! additions of a book. The memory is that of the process, with the client that sends.
 #![expect(clippy::print_stdout, reason = "it prints figures for people")]
 
 use std::{
-    env, fs,
-    io::{BufRead, BufReader},
-    process::{Child, Command, ExitCode, Stdio},
+    fs,
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -20,6 +19,7 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
     trace::v1::{ResourceSpans, ScopeSpans, Span, span::Link},
 };
+use otlp_viewer::{Capacity, Viewer};
 use prost::Message;
 use reqwest::{Client, header::CONTENT_TYPE};
 
@@ -39,8 +39,8 @@ const MAX_FILTER: Duration = Duration::from_millis(200);
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    let (viewer, url) = start_viewer()?;
-    let viewer = Stopped(viewer);
+    let viewer = Viewer::start(&["127.0.0.1:0".parse()?], Capacity::default()).await?;
+    let url = viewer.url();
     let client = Client::builder().timeout(Duration::from_secs(30)).build()?;
     println!("sending {SPANS} spans and log records");
     let mut bytes = 0;
@@ -51,7 +51,7 @@ async fn main() -> Result<ExitCode> {
         let logs = logs(numbers).encode_to_vec();
         bytes += spans.len() + logs.len();
         for (path, body) in [("traces", spans), ("logs", logs)] {
-            let request = client.post(format!("{url}v1/{path}"));
+            let request = client.post(format!("{url}/v1/{path}"));
             let request = request.header(CONTENT_TYPE, "application/x-protobuf");
             request.body(body).send().await?.error_for_status()?;
         }
@@ -77,14 +77,14 @@ async fn main() -> Result<ExitCode> {
         let mut slowest = Duration::ZERO;
         for _ in 0..5 {
             let started = Instant::now();
-            let response = client.get(format!("{url}data/{path}")).send().await?;
+            let response = client.get(format!("{url}/data/{path}")).send().await?;
             response.error_for_status()?.bytes().await?;
             slowest = slowest.max(started.elapsed());
         }
         println!("| `{path}` | {:.0} ms |", slowest.as_secs_f64() * 1e3);
         is_good &= slowest <= MAX_FILTER;
     }
-    let memory = memory_mib(viewer.0.id())?;
+    let memory = memory_mib()?;
     println!("\nmemory: {memory} MiB");
     is_good &= memory <= MAX_MEMORY_MIB;
     if !is_good {
@@ -96,43 +96,9 @@ async fn main() -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!is_good)))
 }
 
-/// A process that is killed on drop.
-struct Stopped(Child);
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Builds and starts the viewer on a free port. Returns the URL that it prints.
-fn start_viewer() -> Result<(Child, String)> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(&cargo);
-    build.args(["build", "--quiet", "--release", "-p", "otlp-viewer"]);
-    anyhow::ensure!(build.status()?.success(), "the viewer could not be built");
-    let examples = env::current_exe()?;
-    let folder = examples.parent().and_then(|examples| examples.parent());
-    let mut viewer = Command::new(folder.context("no target folder")?.join("otlp-viewer"));
-    viewer
-        .args(["--listen", "127.0.0.1:0"])
-        .stdout(Stdio::piped());
-    let mut viewer = viewer.spawn()?;
-    let output = viewer.stdout.take().context("no output")?;
-    let mut lines = BufReader::new(output).lines();
-    let url = loop {
-        let line = lines.next().context("the viewer has ended")??;
-        if let Some(url) = line.strip_prefix("open ") {
-            break url.to_owned();
-        }
-    };
-    Ok((viewer, url))
-}
-
-/// Returns the resident memory of a process.
-fn memory_mib(process: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+/// Returns the resident memory of this process.
+fn memory_mib() -> Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.context("no VmRSS")?.trim().trim_end_matches(" kB");
     Ok(kib.parse::<u64>()? / 1024)

@@ -22,7 +22,7 @@ export function errorEvent(event, withTrace) {
   const when = typeof event.timestamp === "number" ? event.timestamp * 1000 : Date.parse(event.timestamp);
   const { trace_id: trace, span_id: span } = event.contexts?.trace ?? {};
   const crumbs = (event.breadcrumbs?.values ?? event.breadcrumbs ?? []).slice(-10);
-  return element("article", { class: "error" },
+  return element("article", { class: "error-event" },
     element("h3", {}, title),
     element("p", {}, `${when ? time(when) : ""} ${event.transaction ?? ""} event ${event.event_id ?? ""} `,
       withTrace && trace ? traceLink(trace, `trace ${trace}`, span) : ""),

@@ -42,8 +42,7 @@ function section(trace, index, start, opened) {
     heading,
     element("ul", { class: "waterfall" }, ...rows),
     ...trace.errors.map((event) => errorEvent(event, false)),
-    element("h3", {}, count(trace.logs.length, "log record")),
-    logList(trace.logs));
+    ...(trace.logs.length ? [element("h3", {}, count(trace.logs.length, "log record")), logList(trace.logs)] : []));
 }
 
 /** Returns the spans with their depths, each before its children. */

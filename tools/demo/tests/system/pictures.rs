@@ -2,7 +2,6 @@
 
 use std::{fs, path::Path};
 
-use fantoccini::Locator;
 use serde_json::Value;
 
 use crate::{
@@ -17,7 +16,7 @@ async fn take() {
     let browser = observed.browser().await;
     browser.open_trace_of("Add a book").await;
     browser.with_text(".trace .logs", "ingested").await;
-    picture(&browser, "three-linked-traces").await;
+    picture(&browser, "three-linked-traces", 1250).await;
     let windows = browser.client.windows().await.unwrap();
     browser.client.close_window().await.unwrap();
     browser
@@ -30,28 +29,27 @@ async fn take() {
         .execute("scrollTo(0, document.body.scrollHeight)", Vec::new())
         .await
         .unwrap();
-    picture(&browser, "start-page").await;
+    picture(&browser, "start-page", 860).await;
     make_reading_fail(&observed).await;
     let url = format!("{}/", observed.system.bookapp.url);
     browser.client.goto(&url).await.unwrap();
     browser.open_trace_of("Read a book").await;
-    browser.with_text(".trace .error", "no shelf").await;
-    picture(&browser, "failure-with-its-error").await;
+    browser.with_text(".trace .error-event", "no shelf").await;
+    picture(&browser, "failure-with-its-error", 860).await;
     browser
         .client
         .goto(&format!("{}/#/traces", observed.viewer.url()))
         .await
         .unwrap();
     browser.with_text("caption", "The latest").await;
-    picture(&browser, "list-of-traces").await;
+    picture(&browser, "list-of-traces", 860).await;
     assert_eq!(browser.console_errors().await, [Value::Null; 0]);
     browser.end().await;
 }
 
-async fn picture(browser: &Browser, name: &str) {
-    // The pointer would underline a link.
-    browser.client.find(Locator::Css("body")).await.unwrap();
-    browser.client.set_window_size(1100, 860).await.unwrap();
+/// Takes a picture of a window of this height.
+async fn picture(browser: &Browser, name: &str, height: u32) {
+    browser.client.set_window_size(1100, height).await.unwrap();
     let picture = browser.client.screenshot().await.unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/pictures");
     fs::create_dir_all(&folder).unwrap();

@@ -106,7 +106,7 @@ async fn a_failed_request_leads_to_its_error_event() {
     make_reading_fail(&observed).await;
     let browser = observed.browser().await;
     browser.open_trace_of("Read a book").await;
-    let error = browser.with_text(".trace .error", "no shelf").await;
+    let error = browser.with_text(".trace .error-event", "no shelf").await;
     assert!(error.text().await.unwrap().contains("GET /books/{id}"));
     browser
         .with_text(".waterfall .failed", "GET /books/{id}")
@@ -114,9 +114,9 @@ async fn a_failed_request_leads_to_its_error_event() {
     // The list of errors leads to the same trace.
     let url = format!("{}/#/errors", observed.viewer.url());
     browser.client.goto(&url).await.unwrap();
-    let error = browser.with_text(".error a", "trace").await;
+    let error = browser.with_text(".error-event a", "trace").await;
     error.click().await.unwrap();
-    browser.with_text(".trace .error", "no shelf").await;
+    browser.with_text(".trace .error-event", "no shelf").await;
     browser.end().await;
 }
 
