@@ -126,3 +126,23 @@ impl Logs {
         (self.ring.len(), self.ring.removed())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_removed_log_records() {
+        let origin = Arc::new(Origin::of(None, None));
+        let mut logs = Logs::new(3);
+        for number in 1..=100 {
+            let log = LogRecord {
+                trace_id: vec![number; 16],
+                ..LogRecord::default()
+            };
+            logs.add(StoredLog::new(&origin, &log));
+        }
+        assert_eq!(logs.counts(), (3, 97));
+        assert_eq!(logs.by_trace.len(), 3);
+    }
+}

@@ -301,3 +301,33 @@ fn kind(kind: SpanKind) -> &'static str {
         SpanKind::Consumer => "consumer",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::trace::v1::span::Link;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_removed_spans() {
+        let origin = Arc::new(Origin::of(None, None));
+        let mut spans = Spans::new(3);
+        for number in 1..=100 {
+            let link = Link {
+                trace_id: vec![number; 16],
+                span_id: vec![number + 100; 8],
+                ..Link::default()
+            };
+            let span = Span {
+                trace_id: vec![number; 16],
+                span_id: vec![number; 8],
+                links: vec![link],
+                ..Span::default()
+            };
+            spans.add(StoredSpan::new(&origin, &span).unwrap());
+        }
+        assert_eq!(spans.counts(), (3, 97));
+        let kept = (spans.by_id.len(), spans.by_trace.len(), spans.by_link.len());
+        assert_eq!(kept, (3, 3, 3));
+    }
+}
