@@ -62,7 +62,7 @@ async fn main() -> Result<ExitCode> {
         started.elapsed().as_secs_f64()
     );
     let mut is_good = true;
-    println!("\n| the page asks for | slowest of 5 |\n|---|---|");
+    println!("\n| request of the page | slowest of 5 |\n|---|---|");
     for path in [
         "traces",
         "traces?service=bookapp&route=/books/add&limit=500",

@@ -14,6 +14,7 @@ use otlp_viewer::{Capacity, Viewer};
 use serde_json::Value;
 use testbed::{
     System,
+    postgres::install_if_missing,
     process::Spec,
     sentry::SentrySink,
     system::{Binaries, Dependencies},
@@ -37,6 +38,7 @@ async fn main() -> Result<ExitCode> {
     let args = Args::parse();
     println!("building the services");
     let binaries = Binaries::build().await?;
+    install_if_missing().await?;
     println!("starting PostgreSQL and Kafka");
     let dependencies = Dependencies::start(args.kafka_bootstrap_servers).await?;
     println!("starting bookapp and backend");

@@ -10,25 +10,32 @@ use std::{
     env, fs,
     os::unix::fs::chown,
     path::{Path, PathBuf},
-    process,
+    process::{self, Command},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
-use nix::unistd::Uid;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::{
+    errno::Errno,
+    sys::signal::kill,
+    unistd::{Pid, Uid},
+};
 use sqlx::{Connection, Executor, PgConnection, migrate::Migrator};
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, task::spawn_blocking};
 
 use crate::{
     eventually, port,
     process::{Process, Signal, Spec},
+    system::build,
 };
 
 /// The user id of `nobody`. PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65534;
 const FOLDER: &str = "bookapp-postgres-";
 const TEMPLATE: &str = "migrated";
+const MISSING: &str = "no PostgreSQL server found: install it (Debian: apt-get install postgresql), \
+    or set PG_BIN to the folder that contains `postgres` and `initdb`";
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
 /// A running server. It stops on drop.
@@ -249,18 +256,51 @@ impl Spec {
     }
 }
 
+/// Downloads the programs of PostgreSQL if this machine has none. Cargo and the download print their progress
+/// on stderr. They are kept outside the checkout, so this happens once.
+pub async fn install_if_missing() -> Result<()> {
+    if binaries().is_ok() {
+        return Ok(());
+    }
+    spawn_blocking(|| {
+        let program = build(&["get-postgres"], &[], "dev")?.remove("get-postgres");
+        let program = program.context("cargo built no executable get-postgres")?;
+        let status = Command::new(program).arg(downloaded()).status()?;
+        ensure!(status.success(), "PostgreSQL could not be downloaded");
+        Ok(())
+    })
+    .await?
+    .context(MISSING)
+}
+
+/// Returns the folder of the downloaded programs. For root it is one that other users can read, because
+/// PostgreSQL does not run as root.
+fn downloaded() -> PathBuf {
+    let folder = if Uid::effective().is_root() {
+        PathBuf::from("/var/cache")
+    } else {
+        let variable = |name| env::var_os(name).map(PathBuf::from);
+        let home = || variable("HOME").map(|home| home.join(".cache"));
+        variable("XDG_CACHE_HOME")
+            .or_else(home)
+            .unwrap_or_else(env::temp_dir)
+    };
+    folder.join("bookapp").join("postgresql-18")
+}
+
+/// Whether `folder` contains `postgres` and `initdb`.
+fn is_complete(folder: &Path) -> bool {
+    let mut programs = ["postgres", "initdb"].iter();
+    programs.all(|program| folder.join(program).is_file())
+}
+
 /// Finds the folder that contains `postgres` and `initdb`: `PG_BIN`, then `PATH`, then the newest
-/// version in `/usr/lib/postgresql`.
+/// version in `/usr/lib/postgresql`, then what was downloaded.
 #[expect(clippy::disallowed_methods, reason = "only the testbed reads PG_BIN")]
 fn binaries() -> Result<PathBuf> {
-    let complete = |folder: &PathBuf| {
-        ["postgres", "initdb"]
-            .iter()
-            .all(|binary| folder.join(binary).is_file())
-    };
     if let Ok(folder) = env::var("PG_BIN") {
         let folder = PathBuf::from(folder);
-        return complete(&folder)
+        return is_complete(&folder)
             .then_some(folder)
             .ok_or_else(|| anyhow!("PG_BIN does not contain `postgres` and `initdb`"));
     }
@@ -273,11 +313,9 @@ fn binaries() -> Result<PathBuf> {
     distribution.sort_by_key(|folder| std::cmp::Reverse(version(folder)));
     env::split_paths(&path)
         .chain(distribution)
-        .find(complete)
-        .context(
-            "no PostgreSQL server found: install it (Debian: apt-get install postgresql) \
-         or set PG_BIN to the folder that contains `postgres` and `initdb`",
-        )
+        .chain([downloaded().join("bin")])
+        .find(|folder| is_complete(folder))
+        .context(MISSING)
 }
 
 /// Returns the version from a path `/usr/lib/postgresql/{version}/bin`.
@@ -287,6 +325,11 @@ fn version(folder: &Path) -> u32 {
         .and_then(Path::file_name)
         .and_then(|name| name.to_str()?.parse().ok())
         .unwrap_or(0)
+}
+
+/// Whether no process with this id runs.
+fn has_ended(process: i32) -> bool {
+    kill(Pid::from_raw(process), None::<Signal>) == Err(Errno::ESRCH)
 }
 
 /// Removes the folders of processes that no longer exist.
@@ -301,8 +344,8 @@ fn remove_leftovers() {
             .to_str()
             .and_then(|name| name.strip_prefix(FOLDER))
             .and_then(|rest| rest.split('-').next())
-            .filter(|owner| owner.parse::<u32>().is_ok());
-        if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) {
+            .and_then(|owner| owner.parse().ok());
+        if owner.is_some_and(has_ended) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }

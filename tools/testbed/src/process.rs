@@ -72,6 +72,17 @@ impl Spec {
 
     /// Builds the command that starts the process.
     pub fn command(&self) -> Command {
+        let mut command = if cfg!(target_os = "linux") {
+            self.with_setpriv()
+        } else {
+            Command::new(&self.program)
+        };
+        command.args(&self.args);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn with_setpriv(&self) -> Command {
         let mut command = Command::new("setpriv");
         command.arg(format!(
             "--pdeathsig={}",
@@ -81,8 +92,7 @@ impl Spec {
             command.args([format!("--reuid={user}"), format!("--regid={user}")]);
             command.args(["--clear-groups"]).current_dir("/");
         }
-        command.arg("--").arg(&self.program).args(&self.args);
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.arg("--").arg(&self.program);
         command
     }
 }

@@ -1,4 +1,4 @@
-//! What the page asks for.
+//! The data of the page.
 
 use std::sync::Arc;
 
