@@ -23,7 +23,7 @@ use super::{
     values::{Origin, attributes, text},
 };
 
-/// The maximum number of traces that are shown together, because they are linked.
+/// The maximum number of traces that are shown with one, because they are linked with it.
 const MAX_LINKED: usize = 8;
 
 const HTTP_ROUTE: &str = "http.route";
@@ -196,23 +196,51 @@ impl Spans {
         numbers.filter_map(|number| self.ring.get(*number))
     }
 
-    /// Returns the ids of this trace and of the traces that are linked with it, directly or by others.
+    /// Returns the ids of this trace and of the traces that are linked with it: by a link of one of its spans,
+    /// or by further links of the span at the other end. The others are ordered by start.
     pub(super) fn linked(&self, trace: TraceId) -> Vec<TraceId> {
-        let mut found = vec![trace];
-        let mut next = 0;
-        while next < found.len() {
-            for span in self.of_trace(found[next]) {
-                let from = self.linking_to(span.id).map(|span| span.id.trace);
-                for trace in span.links.iter().map(|link| link.trace).chain(from) {
-                    let is_known = self.by_trace.contains_key(&trace);
-                    if is_known && !found.contains(&trace) && found.len() < MAX_LINKED {
-                        found.push(trace);
+        let mut others = self.linked_traces(trace);
+        others.sort_by_key(|other| self.of_trace(*other).map(|span| span.start).min());
+        [&[trace], &others[..]].concat()
+    }
+
+    fn linked_traces(&self, trace: TraceId) -> Vec<TraceId> {
+        let mut found = Vec::new();
+        let mut spans: Vec<_> = self.of_trace(trace).map(|span| span.id).collect();
+        let mut seen: HashSet<_> = spans.iter().copied().collect();
+        while let Some(span) = spans.pop() {
+            for other in self.linked_spans(span) {
+                if !seen.insert(other) {
+                    continue;
+                }
+                if other.trace != trace && !found.contains(&other.trace) {
+                    found.push(other.trace);
+                    if found.len() == MAX_LINKED {
+                        return found;
                     }
                 }
+                spans.push(other);
             }
-            next += 1;
         }
         found
+    }
+
+    /// Returns the spans to which a span links, and those that link to it, as far as they are there. To a span
+    /// of a batch, many unrelated ones link; then none of these is returned.
+    fn linked_spans(&self, id: SpanRef) -> impl Iterator<Item = SpanRef> {
+        let span = self
+            .by_id
+            .get(&id)
+            .and_then(|number| self.ring.get(*number));
+        let links = span.into_iter().flat_map(|span| span.links.iter().copied());
+        let is_batch = self
+            .by_link
+            .get(&id)
+            .is_some_and(|spans| spans.len() > MAX_LINKED);
+        let back = if is_batch { None } else { Some(id) };
+        let back = back.into_iter().flat_map(|id| self.linking_to(id));
+        let back = back.map(|span| span.id);
+        links.chain(back).filter(|id| self.by_id.contains_key(id))
     }
 
     fn linking_to(&self, span: SpanRef) -> impl Iterator<Item = &StoredSpan> {

@@ -1,5 +1,7 @@
 //! Tests of the list of traces and of one trace.
 
+use std::collections::BTreeSet;
+
 use otlp_viewer::Capacity;
 use prost::Message;
 use serde_json::json;
@@ -80,6 +82,25 @@ async fn a_trace_has_its_spans_its_logs_and_the_traces_that_are_linked_with_it()
     assert_eq!(traces[2]["logs"][0]["body"], "stored");
     assert_eq!(traces[2]["logs"].as_array().unwrap().len(), 1);
     assert_eq!(traces[0]["spans"][0]["duration_ms"], 1.0);
+}
+
+/// Ten messages of one batch: each was created in a trace of its own, and all were received together.
+#[tokio::test]
+async fn the_other_messages_of_a_batch_are_not_linked_with_one() {
+    let viewer = start().await;
+    viewer.spans("backend", &[span(100, 1, "receive")]).await;
+    for number in 1..=10 {
+        let process = linked(linked(span(number + 50, 1, "process"), number, 1), 100, 1);
+        viewer.spans("bookapp", &[span(number, 1, "create")]).await;
+        viewer.spans("backend", &[process]).await;
+    }
+    let traces = viewer.data(&format!("traces/{}", "01".repeat(16))).await;
+    let traces = traces.as_array().unwrap().iter();
+    let ids: BTreeSet<_> = traces
+        .map(|trace| trace["trace_id"].as_str().unwrap())
+        .collect();
+    let expected = [1, 51, 100].map(|number| format!("{number:02x}").repeat(16));
+    assert_eq!(ids, expected.iter().map(String::as_str).collect());
 }
 
 #[tokio::test]
