@@ -1,7 +1,7 @@
 //! `get-postgres FOLDER`: downloads the programs of PostgreSQL into a folder that does not exist yet.
 //!
 //! They come from Maven Central, where the project Zonky publishes them for tests, with checksums. The demo runs
-//! this program if it finds no PostgreSQL. It is a program of its own, so that only those who need it build it.
+//! this program if it finds no PostgreSQL.
 #![expect(clippy::print_stderr, reason = "it prints its progress for people")]
 
 use std::{

@@ -10,7 +10,7 @@ use std::{
     env, fs,
     os::unix::fs::chown,
     path::{Path, PathBuf},
-    process::{self, Command},
+    process,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -27,7 +27,7 @@ use tokio::{sync::OnceCell, task::spawn_blocking};
 use crate::{
     eventually, port,
     process::{Process, Signal, Spec},
-    system::build,
+    system::cargo,
 };
 
 /// The user id of `nobody`. PostgreSQL refuses to run as root.
@@ -262,10 +262,12 @@ pub async fn install_if_missing() -> Result<()> {
     if binaries().is_ok() {
         return Ok(());
     }
-    spawn_blocking(|| {
-        let program = build(&["get-postgres"], &[], "dev")?.remove("get-postgres");
-        let program = program.context("cargo built no executable get-postgres")?;
-        let status = Command::new(program).arg(downloaded()).status()?;
+    // A program outside of the workspace, so that only those who need it build it.
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../get-postgres");
+    spawn_blocking(move || {
+        let mut download = cargo();
+        download.args(["run", "--locked", "--"]).arg(downloaded());
+        let status = download.current_dir(folder).status()?;
         ensure!(status.success(), "PostgreSQL could not be downloaded");
         Ok(())
     })

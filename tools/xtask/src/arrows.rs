@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cargo;
 
 /// Each crate with the workspace crates on which it may depend. Dev-dependencies are not checked.
-const ALLOWED: [(&str, &[&str]); 19] = [
+const ALLOWED: [(&str, &[&str]); 18] = [
     (
         "backend",
         &["book-events", "service-common", "telemetry-common"],
@@ -27,7 +27,6 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ),
     ("demo", &["otlp-viewer", "testbed"]),
     ("e2e", &["telemetry-registry", "testbed"]),
-    ("get-postgres", &[]),
     ("grpc", &["telemetry-common"]),
     ("hello", &["telemetry-common"]),
     ("otlp-viewer", &[]),
