@@ -29,7 +29,7 @@ use telemetry_common::{
 use tokio::{net::TcpListener, task::JoinSet};
 use tower::ServiceExt;
 
-use crate::helpers::{Shop, client, client_with, serve};
+use crate::helpers::{Shop, client, client_with, serve, statuses};
 
 // proves: B7 R7
 #[tokio::test]
@@ -188,6 +188,21 @@ async fn a_cancelled_request_is_marked_and_is_not_an_error() {
 }
 
 /// Adds the URL template, as a generated client does.
+#[tokio::test]
+async fn each_status_of_a_template_has_its_own_series() {
+    let mut tasks = JoinSet::new();
+    let router = Router::new().route("/found", get(|| async {}));
+    let address = serve(router, &mut tasks).await;
+    for path in ["found", "missing", "found"] {
+        let request = client().get(format!("http://{address}/{path}"));
+        let request = request.with_extension(UrlTemplate("/each-status-of-a-template"));
+        request.send().await.unwrap();
+    }
+    let template = KeyValue::new(semconv::URL_TEMPLATE, "/each-status-of-a-template");
+    let found = statuses(semconv::HTTP_CLIENT_REQUEST_DURATION, &template);
+    assert_eq!(found, ["200 ", "404 404"]);
+}
+
 fn with_template(request: RequestBuilder) -> RequestBuilder {
     request.with_extension(UrlTemplate("/echo"))
 }

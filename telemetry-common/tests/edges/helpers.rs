@@ -101,6 +101,22 @@ pub(crate) fn series(metric: &str, attribute: &KeyValue) -> Vec<Vec<KeyValue>> {
     series
 }
 
+/// Returns the status code and the error type of each current series of a histogram that has `attribute`.
+pub(crate) fn statuses(metric: &str, attribute: &KeyValue) -> Vec<String> {
+    let value = |attributes: &[KeyValue], key| {
+        let mut found = attributes.iter().filter(|found| found.key.as_str() == key);
+        found.next().map(|found| found.value.to_string())
+    };
+    let of_series = |attributes: &Vec<KeyValue>| {
+        let status = value(attributes, semconv::HTTP_RESPONSE_STATUS_CODE);
+        let error = value(attributes, semconv::ERROR_TYPE);
+        [status.unwrap_or_default(), error.unwrap_or_default()].join(" ")
+    };
+    let mut statuses: Vec<_> = series(metric, attribute).iter().map(of_series).collect();
+    statuses.sort();
+    statuses
+}
+
 /// How long the slow responses of these tests take.
 pub(crate) const SLOW: Duration = Duration::from_secs(1);
 

@@ -171,9 +171,13 @@ async fn a_sent_message_is_created_and_keeps_its_own_headers() {
         producer.send(record, Some("id")).await
     })
     .await;
-    delivery.unwrap();
+    let delivery = delivery.unwrap();
+    assert_eq!((delivery.partition, delivery.offset), (0, 0));
     let (create, send) = (spans.named("create sent"), spans.named("send sent"));
     assert_eq!(send.links[0].span_context, create.span_context);
+    let sent = |key| attribute(send, key).cloned();
+    assert_eq!(sent("messaging.destination.partition.id"), Some("0".into()));
+    assert_eq!(sent("messaging.kafka.offset"), Some(Value::I64(0)));
     let consumer: BaseConsumer = config.set("group.id", "g").create().unwrap();
     let mut partition = TopicPartitionList::new();
     let first = partition.add_partition_offset("sent", 0, Offset::Beginning);
@@ -203,7 +207,11 @@ async fn what_a_dropped_producer_has_not_delivered_fails() {
     let delivery = producer.send(record, None);
     drop(producer);
     let delivery = timeout(Duration::from_mins(1), delivery).await;
-    assert!(delivery.expect("the thread has ended").is_err());
+    let error = delivery.expect("the thread has ended").unwrap_err();
+    let code = error.rdkafka_error_code().unwrap();
+    let failed = KeyValue::new("error.type", format!("{code:?}"));
+    let sent = testing::sum("messaging.client.sent.messages", &failed);
+    assert!(sent > 0.0, "{code:?} is counted");
 }
 
 // proves: N34
