@@ -16,7 +16,9 @@ use testbed::{
     postgres::{Postgres, execute},
 };
 
-use crate::helpers::{SOON, TestWorker, kafka, spawn_worker, spawn_worker_on, spawn_worker_with};
+use crate::helpers::{
+    SOON, TestWorker, kafka, spawn_worker, spawn_worker_on, spawn_worker_with, wait_for_log,
+};
 
 /// What makes a message a dead letter.
 enum Cause {
@@ -94,13 +96,24 @@ async fn a_dead_letter_of_each_kind_is_listed_shown_replayed_and_discarded() {
 async fn spawn_failing_worker(cause: &Cause) -> TestWorker {
     let database_url = Postgres::shared().await.unwrap().database().await.unwrap();
     if let Cause::Fault(kind) = cause {
+        // The number of rules tells the log record of this worker from those of the others in this process.
+        let others = if *kind == "panic" { 5 } else { 4 };
         let rule = format!(
             "insert into fault_rules (service, endpoint_pattern, http_method, kind, error_rate)
-             values ('backend', '{BOOK_EVENTS}', 'PROCESS', '{kind}', 1)"
+             select 'backend', topic, 'PROCESS', '{kind}', 1
+             from unnest(array['{BOOK_EVENTS}'] || array(
+                select '/' || number from generate_series(1, {others}) number)) topic"
         );
         execute(&database_url, &rule).await.unwrap();
     }
     let worker = spawn_worker_on(database_url).await;
+    match cause {
+        Cause::Fault("panic") => {
+            wait_for_log("bookapp.faults.changed", "6 fault rules loaded").await
+        }
+        Cause::Fault(_) => wait_for_log("bookapp.faults.changed", "5 fault rules loaded").await,
+        Cause::Value(_) | Cause::Database => {}
+    }
     if let Cause::Database = cause {
         // 23514 is check_violation, a permanent error.
         worker.reject_details("23514", "7").await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use backend::{App, config::Config};
 use book_events::{BOOK_ADDED, BOOK_EVENTS, BOOK_EVENTS_DEAD_LETTER, BookEvent};
 use clap::Parser;
+use opentelemetry_sdk::logs::in_memory_exporter::LogDataWithResource;
 use rdkafka::{
     ClientConfig,
     message::{Header, OwnedHeaders, OwnedMessage},
@@ -81,6 +82,13 @@ pub(crate) async fn spawn_worker_with(database_url: String, kafka: Kafka) -> Tes
         http,
         running,
     }
+}
+
+/// Waits for a log record with this event name and this body.
+pub(crate) async fn wait_for_log(name: &str, body: &'static str) {
+    let is_expected = |log: &LogDataWithResource| log.record.body() == Some(&body.into());
+    let logged = || async { testing::events(name).iter().any(is_expected).then_some(()) };
+    eventually(SOON, body, logged).await.unwrap();
 }
 
 impl TestWorker {

@@ -18,7 +18,7 @@ use testbed::{
     postgres::{Postgres, execute},
 };
 
-use crate::helpers::{SOON, spawn_worker, spawn_worker_on};
+use crate::helpers::{SOON, spawn_worker, spawn_worker_on, wait_for_log};
 
 // proves: B9 B10
 #[tokio::test]
@@ -125,11 +125,6 @@ async fn a_slow_message_holds_up_its_own_partition_alone() {
     .await
     .unwrap();
     let worker = spawn_worker_on(database_url).await;
-    let wait_for_log = async |name: &'static str, body: &'static str| {
-        let is_expected = |log: &LogDataWithResource| log.record.body() == Some(&body.into());
-        let logged = || async { testing::events(name).iter().any(is_expected).then_some(()) };
-        eventually(SOON, body, logged).await.unwrap();
-    };
     wait_for_log("bookapp.faults.changed", "4 fault rules loaded").await;
     worker
         .publish(&BookEvent::added(1, "slow".to_owned()))
