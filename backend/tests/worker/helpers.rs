@@ -85,8 +85,9 @@ pub(crate) async fn spawn_worker_with(database_url: String, kafka: Kafka) -> Tes
 }
 
 /// Waits for a log record with this event name and this body.
-pub(crate) async fn wait_for_log(name: &str, body: &'static str) {
-    let is_expected = |log: &LogDataWithResource| log.record.body() == Some(&body.into());
+pub(crate) async fn wait_for_log(name: &str, body: &str) {
+    let expected = Some(body.to_owned().into());
+    let is_expected = |log: &LogDataWithResource| log.record.body() == expected.as_ref();
     let logged = || async { testing::events(name).iter().any(is_expected).then_some(()) };
     eventually(SOON, body, logged).await.unwrap();
 }
