@@ -175,9 +175,12 @@ async fn a_sent_message_is_created_and_keeps_its_own_headers() {
     assert_eq!((delivery.partition, delivery.offset), (0, 0));
     let (create, send) = (spans.named("create sent"), spans.named("send sent"));
     assert_eq!(send.links[0].span_context, create.span_context);
-    let sent = |key| attribute(send, key).cloned();
-    assert_eq!(sent("messaging.destination.partition.id"), Some("0".into()));
-    assert_eq!(sent("messaging.kafka.offset"), Some(Value::I64(0)));
+    let value = |key| attribute(send, key).cloned();
+    assert_eq!(
+        value("messaging.destination.partition.id"),
+        Some("0".into())
+    );
+    assert_eq!(value("messaging.kafka.offset"), Some(Value::I64(0)));
     let consumer: BaseConsumer = config.set("group.id", "g").create().unwrap();
     let mut partition = TopicPartitionList::new();
     let first = partition.add_partition_offset("sent", 0, Offset::Beginning);
