@@ -92,8 +92,10 @@ fn copy_crates(folder: &Path, package: &Path, program: &str) -> Result<()> {
     let (_, after) = members
         .split_once(']')
         .context("the list of members in Cargo.toml does not end")?;
-    let is_other_crate =
-        |line: &&str| line.contains("{ path = ") && !line.contains("\"telemetry-common\"");
+    let is_other_crate = |line: &&str| {
+        let is_crate = line.contains("{ path = ") && !line.contains("\"telemetry-common\"");
+        is_crate || line.starts_with("exclude = ")
+    };
     let after: Vec<_> = after.lines().filter(|line| !is_other_crate(line)).collect();
     let members = format!("members = [\"{program}\"]\nexclude = [\"telemetry-common\"]");
     fs::write(
