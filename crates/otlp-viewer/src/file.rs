@@ -22,18 +22,30 @@ pub fn load(store: &Store, path: &Path) -> Result<usize> {
         request
             .map_err(Into::into)
             .and_then(|request| add(store, request))
-            .with_context(|| format!("{}: request {count} is no OTLP JSON", path.display()))?;
+            .with_context(|| format!("{}: request {count} is invalid", path.display()))?;
     }
     Ok(count)
 }
 
 fn add(store: &Store, request: Value) -> Result<()> {
     if request.get("resourceSpans").is_some() {
-        store.add_traces(&decode(request)?);
+        if let Some(partial) = store.add_traces(&decode(request)?).partial_success {
+            bail!(
+                "{} spans: {}",
+                partial.rejected_spans,
+                partial.error_message
+            );
+        }
     } else if request.get("resourceLogs").is_some() {
         store.add_logs(&decode(request)?);
     } else if request.get("resourceMetrics").is_some() {
-        store.add_metrics(&decode(request)?);
+        if let Some(partial) = store.add_metrics(&decode(request)?).partial_success {
+            bail!(
+                "{} points: {}",
+                partial.rejected_data_points,
+                partial.error_message
+            );
+        }
     } else {
         bail!("it has neither resourceSpans, resourceLogs nor resourceMetrics");
     }

@@ -167,6 +167,18 @@ impl Series {
     }
 }
 
+impl Point {
+    /// Returns a point without buckets. `time` is in nanoseconds since the Unix epoch.
+    fn new(time: u64, value: f64, count: u64) -> Self {
+        Self {
+            time_ms: milliseconds(time),
+            value,
+            count,
+            buckets: Box::default(),
+        }
+    }
+}
+
 /// The points of a metric as they were received.
 struct Received<'m> {
     instrument: Instrument,
@@ -204,10 +216,12 @@ impl<'m> Received<'m> {
                 let points = histogram.data_points.iter().map(|point| ReceivedPoint {
                     attributes: &point.attributes,
                     point: Point {
-                        time_ms: milliseconds(point.time_unix_nano),
-                        value: point.sum.unwrap_or_default(),
-                        count: point.count,
                         buckets: point.bucket_counts.as_slice().into(),
+                        ..Point::new(
+                            point.time_unix_nano,
+                            point.sum.unwrap_or_default(),
+                            point.count,
+                        )
                     },
                     bounds: &point.explicit_bounds,
                     exemplars: &point.exemplars,
@@ -218,12 +232,11 @@ impl<'m> Received<'m> {
             Data::ExponentialHistogram(histogram) => {
                 let points = histogram.data_points.iter().map(|point| ReceivedPoint {
                     attributes: &point.attributes,
-                    point: Point {
-                        time_ms: milliseconds(point.time_unix_nano),
-                        value: point.sum.unwrap_or_default(),
-                        count: point.count,
-                        buckets: Box::default(),
-                    },
+                    point: Point::new(
+                        point.time_unix_nano,
+                        point.sum.unwrap_or_default(),
+                        point.count,
+                    ),
                     bounds: &[],
                     exemplars: &point.exemplars,
                 });
@@ -233,12 +246,7 @@ impl<'m> Received<'m> {
             Data::Summary(summary) => {
                 let points = summary.data_points.iter().map(|point| ReceivedPoint {
                     attributes: &point.attributes,
-                    point: Point {
-                        time_ms: milliseconds(point.time_unix_nano),
-                        value: point.sum,
-                        count: point.count,
-                        buckets: Box::default(),
-                    },
+                    point: Point::new(point.time_unix_nano, point.sum, point.count),
                     bounds: &[],
                     exemplars: &[],
                 });
@@ -255,18 +263,14 @@ impl<'m> Received<'m> {
 
 impl<'m> ReceivedPoint<'m> {
     fn of_number(point: &'m NumberDataPoint) -> Self {
+        let value = match point.value {
+            Some(Number::AsDouble(value)) => value,
+            Some(Number::AsInt(value)) => to_f64(value),
+            None => 0.0,
+        };
         Self {
             attributes: &point.attributes,
-            point: Point {
-                time_ms: milliseconds(point.time_unix_nano),
-                value: match point.value {
-                    Some(Number::AsDouble(value)) => value,
-                    Some(Number::AsInt(value)) => to_f64(value),
-                    None => 0.0,
-                },
-                count: 0,
-                buckets: Box::default(),
-            },
+            point: Point::new(point.time_unix_nano, value, 0),
             bounds: &[],
             exemplars: &point.exemplars,
         }

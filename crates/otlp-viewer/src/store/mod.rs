@@ -90,20 +90,20 @@ impl Store {
     /// Adds spans. Rejects those without a valid id.
     pub fn add_traces(&self, request: &ExportTraceServiceRequest) -> ExportTraceServiceResponse {
         let mut rejected = 0;
-        self.change(|signals| {
-            for group in &request.resource_spans {
-                for scope in &group.scope_spans {
-                    let origin = Origin::of(group.resource.as_ref(), scope.scope.as_ref());
-                    let origin = Arc::new(origin);
-                    for span in &scope.spans {
-                        match StoredSpan::new(&origin, span) {
-                            Some(span) => signals.spans.add(span),
-                            None => rejected += 1,
-                        }
+        let mut spans = Vec::new();
+        for group in &request.resource_spans {
+            for scope in &group.scope_spans {
+                let origin = Origin::of(group.resource.as_ref(), scope.scope.as_ref());
+                let origin = Arc::new(origin);
+                for span in &scope.spans {
+                    match StoredSpan::new(&origin, span) {
+                        Some(span) => spans.push(span),
+                        None => rejected += 1,
                     }
                 }
             }
-        });
+        }
+        self.change(|signals| spans.into_iter().for_each(|span| signals.spans.add(span)));
         ExportTraceServiceResponse {
             partial_success: (rejected > 0).then(|| ExportTracePartialSuccess {
                 rejected_spans: rejected,
@@ -115,17 +115,16 @@ impl Store {
 
     /// Adds log records.
     pub fn add_logs(&self, request: &ExportLogsServiceRequest) -> ExportLogsServiceResponse {
-        self.change(|signals| {
-            for group in &request.resource_logs {
-                for scope in &group.scope_logs {
-                    let origin = Origin::of(group.resource.as_ref(), scope.scope.as_ref());
-                    let origin = Arc::new(origin);
-                    for log in &scope.log_records {
-                        signals.logs.add(StoredLog::new(&origin, log));
-                    }
-                }
+        let mut logs = Vec::new();
+        for group in &request.resource_logs {
+            for scope in &group.scope_logs {
+                let origin = Origin::of(group.resource.as_ref(), scope.scope.as_ref());
+                let origin = Arc::new(origin);
+                let records = scope.log_records.iter();
+                logs.extend(records.map(|log| StoredLog::new(&origin, log)));
             }
-        });
+        }
+        self.change(|signals| logs.into_iter().for_each(|log| signals.logs.add(log)));
         ExportLogsServiceResponse::default()
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// The newest items. Each has a number, in the order of arrival.
+/// The newest items, but at least one. Each has a number, in the order of arrival.
 #[derive(Debug)]
 pub(super) struct Ring<T> {
     items: VecDeque<T>,
@@ -22,7 +22,7 @@ impl<T> Ring<T> {
 
     /// Adds an item. Returns its number, and the oldest item with its number if that had to be removed.
     pub(super) fn push(&mut self, item: T) -> (u64, Option<(u64, T)>) {
-        let removed = if self.items.len() == self.capacity {
+        let removed = if self.items.len() >= self.capacity {
             self.items.pop_front().map(|oldest| {
                 self.first += 1;
                 (self.first - 1, oldest)
@@ -52,5 +52,22 @@ impl<T> Ring<T> {
     /// Returns how many items were removed.
     pub(super) fn removed(&self) -> u64 {
         self.first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_never_grows_beyond_its_capacity_or_one_item() {
+        for (capacity, expected) in [(0, 1), (1, 1), (3, 3)] {
+            let mut ring = Ring::new(capacity);
+            for item in 0..10 {
+                ring.push(item);
+            }
+            assert_eq!(ring.len(), expected);
+            assert_eq!(ring.newest().next(), Some(&9));
+        }
     }
 }

@@ -34,18 +34,15 @@ pub(super) fn router() -> Router<Arc<Store>> {
         .route("/data/live", get(live::stream))
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct TracesQuery {
-    #[serde(default)]
     service: String,
-    #[serde(default)]
     route: String,
     /// `failed` or `ok`.
-    #[serde(default)]
     status: String,
     min_ms: Option<f64>,
     max_ms: Option<f64>,
-    #[serde(default)]
     text: String,
     limit: Option<usize>,
 }
@@ -76,16 +73,13 @@ async fn trace(State(store): Shared, Path(id): Path<String>) -> Result<Json<Valu
     Ok(Json(store.trace(id)))
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct LogsQuery {
-    #[serde(default)]
     service: String,
     /// The minimum severity number, such as 13 for WARN.
-    #[serde(default)]
     min_severity: i32,
-    #[serde(default)]
     trace: String,
-    #[serde(default)]
     text: String,
     limit: Option<usize>,
 }
@@ -108,11 +102,10 @@ async fn logs(
     Ok(Json(store.logs(&filter)))
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct MetricsQuery {
-    #[serde(default)]
     service: String,
-    #[serde(default)]
     text: String,
     limit: Option<usize>,
 }

@@ -39,6 +39,10 @@ async fn the_error_of_an_invalid_file_names_the_file_and_the_request() {
             "neither resourceSpans, resourceLogs nor resourceMetrics",
         ),
         ("{\"resourceSpans\": 7}", "invalid type"),
+        (
+            &*json!(traces("bookapp", &[span(0, 1, "zero")])).to_string(),
+            "1 spans: a trace id",
+        ),
     ] {
         fs::write(&path, format!("{valid}\n{rest}")).unwrap();
         let error = file::load(viewer.viewer.store(), &path).unwrap_err();
