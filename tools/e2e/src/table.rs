@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, ensure};
 
 /// The checks of a run with their outcomes.
 #[derive(Debug, Default)]
@@ -54,10 +54,14 @@ impl Table {
         self.0.push(check);
     }
 
-    /// Returns the number of failed checks.
-    pub fn failed(&self) -> usize {
+    /// Fails if a check failed. The error lists them again, because a log may be kept only in part,
+    /// and its last lines are kept.
+    pub fn result(&self) -> Result<()> {
         let failed = |check: &&Check| matches!(check.outcome, Outcome::Failed(_));
-        self.0.iter().filter(failed).count()
+        let failed: Vec<_> = self.0.iter().filter(failed).map(Check::to_string).collect();
+        let count = failed.len();
+        ensure!(count == 0, "{count} checks failed:\n{}", failed.join("\n"));
+        Ok(())
     }
 }
 

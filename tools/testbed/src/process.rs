@@ -18,6 +18,9 @@ use anyhow::{Context, Result, anyhow};
 use nix::{sys::signal::kill, time::clock_getcpuclockid, unistd::Pid};
 use tokio::{sync::watch, time::timeout};
 
+/// The number of output lines that are kept of each process. Older ones are removed.
+const MAX_LINES: usize = 200_000;
+
 pub use nix::sys::signal::Signal;
 
 /// A command to start, and the signal that stops it.
@@ -173,7 +176,7 @@ impl Process {
         Ok(clock_getcpuclockid(self.pid)?.now()?.into())
     }
 
-    /// Returns the output lines so far, from stdout and stderr.
+    /// Returns the newest output lines so far, from stdout and stderr.
     pub fn lines(&self) -> Vec<String> {
         self.lines.borrow().clone()
     }
@@ -213,7 +216,12 @@ fn read_lines(
 ) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            line_sender.send_modify(|lines| lines.push(line));
+            line_sender.send_modify(|lines| {
+                if lines.len() == MAX_LINES {
+                    lines.drain(..MAX_LINES / 2);
+                }
+                lines.push(line);
+            });
         }
     })
 }

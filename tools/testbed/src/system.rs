@@ -89,7 +89,9 @@ impl Binaries {
 
     async fn with_features(features: &'static [&'static str]) -> Result<Self> {
         spawn_blocking(|| {
-            let mut executables = build(&["bookapp", "backend"], features, "dev")?;
+            // The demo depends on both. With its features, `cargo run -p demo` compiles nothing twice.
+            let packages = ["bookapp", "backend", "demo"];
+            let mut executables = build(&packages, features, "dev")?;
             let mut take = |name| {
                 executables
                     .remove(name)
@@ -340,6 +342,8 @@ pub fn cargo() -> Command {
 }
 
 /// Builds the binaries of these packages with these features. Returns their paths by name.
+///
+/// Cargo chooses the features of the dependencies for all these packages together.
 pub fn build(
     packages: &[&str],
     features: &[&str],

@@ -25,7 +25,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
             "telemetry-common",
         ],
     ),
-    ("demo", &["otlp-viewer", "testbed"]),
+    ("demo", &["backend", "bookapp", "otlp-viewer", "testbed"]),
     ("e2e", &["telemetry-registry", "testbed"]),
     ("grpc", &["telemetry-common"]),
     ("hello", &["telemetry-common"]),

@@ -6,7 +6,7 @@
 
 use std::{env, path::PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use e2e::{Stack, checks, drills, table::Table};
 use tokio::runtime::Runtime;
 
@@ -52,7 +52,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         drills::run(&mut stack, &mut table).await?;
         checks::alert_queries(&stack, &mut table).await;
         print!("{table}");
-        ensure!(table.failed() == 0, "{} checks failed", table.failed());
-        Ok(())
+        table.result()
     })
 }

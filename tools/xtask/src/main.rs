@@ -62,7 +62,7 @@ enum Command {
     /// Run the tests that need a real Kafka broker.
     Kafka(tools::Programs),
     /// Take the pictures in docs/pictures, in headless Chromium.
-    Pictures,
+    Pictures(tools::Programs),
     /// Write telemetry-common/public-api.txt from the code.
     PublicApi,
     /// Install what the tests need, and run all of them.
@@ -90,7 +90,7 @@ fn main() -> Result<()> {
         Command::Load(args) => load::run(&args),
         Command::Stack(action) => stack::run(&action),
         Command::Openapi => spec::write(),
-        Command::Pictures => pictures(),
+        Command::Pictures(programs) => pictures(&programs),
         Command::PublicApi => public_api::write(),
         Command::TakeHome => take_home::run(),
         Command::Telemetry => telemetry::write(),
@@ -125,7 +125,9 @@ fn test() -> Result<()> {
     cargo::run(&["test", "--workspace"], &[])
 }
 
-fn pictures() -> Result<()> {
+fn pictures(programs: &tools::Programs) -> Result<()> {
+    let locust = programs.locust()?.display().to_string();
+    let bugsink = programs.bugsink()?.display().to_string();
     step("pictures");
     let take = [
         "test",
@@ -137,7 +139,7 @@ fn pictures() -> Result<()> {
         "--",
         "--ignored",
     ];
-    cargo::run(&take, &[])
+    cargo::run(&take, &[("LOCUST", &locust), ("BUGSINK", &bugsink)])
 }
 
 fn kafka(programs: &tools::Programs) -> Result<()> {
@@ -173,6 +175,11 @@ fn check() -> Result<()> {
         ],
         &[],
     )?;
+    step("get-postgres, a workspace of its own");
+    let own = ["--manifest-path", "tools/get-postgres/Cargo.toml"];
+    cargo::run(&[&["fmt", "--check"][..], &own].concat(), &[])?;
+    let lints = ["--quiet", "--all-targets", "--", "-D", "warnings"];
+    cargo::run(&[&["clippy"][..], &own, &lints].concat(), &[])?;
     step("each feature of telemetry-common separately");
     for feature in FEATURES {
         let clippy = [
@@ -198,6 +205,20 @@ fn check() -> Result<()> {
         &["deny", "check", "licenses", "bans", "sources"],
         &[("PATH", &path)],
     )?;
+    let rules = [
+        "--config",
+        "deny.toml",
+        "check",
+        "--allow",
+        "unused-wrapper",
+    ];
+    let rules = [
+        &["deny"][..],
+        &own,
+        &rules,
+        &["licenses", "bans", "sources"],
+    ];
+    cargo::run(&rules.concat(), &[("PATH", &path)])?;
     step("dependencies between crates");
     arrows::check()?;
     step("phrases and paths in documents");

@@ -65,7 +65,7 @@ impl Programs {
             binaries: self.stack_bin()?,
             tempo: self.tempo_bin.clone(),
             kafka: self.kafka_jars()?,
-            bugsink: installed(self.bugsink.as_ref(), "bugsink/bin")?,
+            bugsink: self.bugsink()?,
             traefik: installed(self.traefik.as_ref(), "python/bin/traefik")?,
             locust: self.locust()?,
             speed,
@@ -100,6 +100,11 @@ impl Programs {
 
     pub(crate) fn locust(&self) -> Result<PathBuf> {
         locust(self.locust.as_ref())
+    }
+
+    /// Returns the folder with Bugsink's programs.
+    pub(crate) fn bugsink(&self) -> Result<PathBuf> {
+        installed(self.bugsink.as_ref(), "bugsink/bin")
     }
 
     pub(crate) fn dashboards_python(&self) -> Result<PathBuf> {

@@ -2,19 +2,24 @@
 
 use serde_json::Value;
 
-use super::{ids::TraceId, ring::Ring};
+use super::{
+    ids::TraceId,
+    ring::{Limit, Ring},
+};
 
 /// The newest error events.
 #[derive(Debug)]
 pub(super) struct Errors(Ring<Value>);
 
 impl Errors {
-    pub(super) fn new(capacity: usize) -> Self {
-        Self(Ring::new(capacity))
+    pub(super) fn new(limit: Limit) -> Self {
+        Self(Ring::new(limit))
     }
 
     pub(super) fn add(&mut self, event: Value) {
-        self.0.push(event);
+        let bytes = event.to_string().len();
+        self.0.push(event, bytes);
+        while self.0.pop_excess().is_some() {}
     }
 
     /// Returns the newest events, newest first.

@@ -11,7 +11,7 @@ use super::{
     forget_in,
     ids::{SpanId, TraceId},
     milliseconds,
-    ring::Ring,
+    ring::{Limit, Ring},
     values::{Origin, attributes, readable},
 };
 
@@ -77,23 +77,24 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(limit: Limit) -> Self {
         Self {
-            ring: Ring::new(capacity),
+            ring: Ring::new(limit),
             by_trace: HashMap::new(),
         }
     }
 
     pub(super) fn add(&mut self, log: StoredLog) {
         let trace = log.trace;
-        let (number, removed) = self.ring.push(log);
-        if let Some((number, removed)) = removed
-            && let Some(trace) = removed.trace
-        {
-            forget_in(&mut self.by_trace, &trace, number);
-        }
+        let bytes = log.encoded.len() + log.origin.bytes_each;
+        let number = self.ring.push(log, bytes);
         if let Some(trace) = trace {
             self.by_trace.entry(trace).or_default().push(number);
+        }
+        while let Some((number, removed)) = self.ring.pop_excess() {
+            if let Some(trace) = removed.trace {
+                forget_in(&mut self.by_trace, &trace, number);
+            }
         }
     }
 
@@ -133,8 +134,11 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_removed_log_records() {
-        let origin = Arc::new(Origin::of(None, None));
-        let mut logs = Logs::new(3);
+        let origin = Arc::new(Origin::of(None, None, 1));
+        let mut logs = Logs::new(Limit {
+            items: 3,
+            bytes: 1000,
+        });
         for number in 1..=100 {
             let log = LogRecord {
                 trace_id: vec![number; 16],

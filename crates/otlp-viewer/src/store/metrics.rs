@@ -20,6 +20,10 @@ use super::{
 
 /// The maximum number of points of a series.
 const MAX_POINTS: usize = 240;
+/// The maximum size of the text that identifies a series, in bytes, and of the texts that describe it.
+const MAX_TEXT: usize = 16 << 10;
+/// The maximum number of buckets of a histogram.
+const MAX_BUCKETS: usize = 200;
 /// The maximum number of exemplars of a series.
 const MAX_EXEMPLARS: usize = 5;
 
@@ -28,7 +32,7 @@ const MAX_EXEMPLARS: usize = 5;
 pub(super) struct Metrics {
     series: HashMap<String, Series>,
     capacity: usize,
-    /// The number of points of further series, which are not kept.
+    /// The number of points of further and of too large series, which are not kept.
     rejected: u64,
 }
 
@@ -91,7 +95,8 @@ impl Metrics {
         }
     }
 
-    /// Adds the points of a metric. Returns how many were rejected, because there are too many series.
+    /// Adds the points of a metric. Returns how many were rejected, because there are too many series or
+    /// because theirs is too large.
     pub(super) fn add(&mut self, origin: &Origin, metric: &Metric) -> u64 {
         let Some(received) = metric.data.as_ref().map(Received::of) else {
             return 0;
@@ -100,7 +105,12 @@ impl Metrics {
         for point in received.points {
             let labels = attributes(point.attributes);
             let key = format!("{}\0{}\0{labels:?}", metric.name, origin.resource);
-            if !self.series.contains_key(&key) && self.series.len() >= self.capacity {
+            let is_one_too_many =
+                !self.series.contains_key(&key) && self.series.len() >= self.capacity;
+            let text = key.len() + metric.description.len() + metric.unit.len();
+            let is_too_large = text + origin.scope.len() > MAX_TEXT
+                || point.bounds.len().max(point.point.buckets.len()) > MAX_BUCKETS;
+            if is_one_too_many || is_too_large {
                 self.rejected += 1;
                 continue;
             }
@@ -148,7 +158,7 @@ impl Metrics {
         self.series.values().flat_map(of_series).collect()
     }
 
-    /// Returns the number of series, and how many points of further ones were rejected.
+    /// Returns the number of series, and how many points were rejected.
     pub(super) fn counts(&self) -> (usize, u64) {
         (self.series.len(), self.rejected)
     }

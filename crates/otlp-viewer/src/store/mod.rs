@@ -1,4 +1,4 @@
-//! The telemetry in memory: the newest of each signal, up to a number.
+//! The telemetry in memory: the newest of each signal, up to a number and a size.
 
 mod errors;
 mod filter;
@@ -30,6 +30,7 @@ pub(crate) use filter::{LogFilter, Text, TraceFilter};
 pub(crate) use ids::TraceId;
 use logs::{Logs, StoredLog};
 use metrics::Metrics;
+use ring::Limit;
 use spans::{Spans, StoredSpan};
 use values::Origin;
 
@@ -40,10 +41,12 @@ pub struct Capacity {
     pub spans: usize,
     /// The number of log records.
     pub logs: usize,
-    /// The number of series of metrics. Points of further ones are rejected.
+    /// The number of series of metrics. Points of further ones are rejected, as are very large ones.
     pub series: usize,
     /// The number of error events.
     pub errors: usize,
+    /// The number of bytes of encoded spans, and likewise of log records and of error events.
+    pub bytes: usize,
 }
 
 impl Default for Capacity {
@@ -53,6 +56,7 @@ impl Default for Capacity {
             logs: 100_000,
             series: 5_000,
             errors: 1_000,
+            bytes: 96 << 20,
         }
     }
 }
@@ -76,12 +80,16 @@ struct Signals {
 impl Store {
     /// Creates an empty store.
     pub fn new(capacity: Capacity) -> Self {
+        let limit = |items| Limit {
+            items,
+            bytes: capacity.bytes,
+        };
         Self {
             signals: RwLock::new(Signals {
-                spans: Spans::new(capacity.spans),
-                logs: Logs::new(capacity.logs),
+                spans: Spans::new(limit(capacity.spans)),
+                logs: Logs::new(limit(capacity.logs)),
                 metrics: Metrics::new(capacity.series),
-                errors: Errors::new(capacity.errors),
+                errors: Errors::new(limit(capacity.errors)),
             }),
             arrivals: watch::Sender::new(()),
         }
@@ -93,8 +101,8 @@ impl Store {
         let mut spans = Vec::new();
         for group in &request.resource_spans {
             for scope in &group.scope_spans {
-                let origin = Origin::of(group.resource.as_ref(), scope.scope.as_ref());
-                let origin = Arc::new(origin);
+                let (resource, items) = (group.resource.as_ref(), scope.spans.len());
+                let origin = Arc::new(Origin::of(resource, scope.scope.as_ref(), items));
                 for span in &scope.spans {
                     match StoredSpan::new(&origin, span) {
                         Some(span) => spans.push(span),
@@ -118,8 +126,8 @@ impl Store {
         let mut logs = Vec::new();
         for group in &request.resource_logs {
             for scope in &group.scope_logs {
-                let origin = Origin::of(group.resource.as_ref(), scope.scope.as_ref());
-                let origin = Arc::new(origin);
+                let (resource, items) = (group.resource.as_ref(), scope.log_records.len());
+                let origin = Arc::new(Origin::of(resource, scope.scope.as_ref(), items));
                 let records = scope.log_records.iter();
                 logs.extend(records.map(|log| StoredLog::new(&origin, log)));
             }
@@ -128,7 +136,7 @@ impl Store {
         ExportLogsServiceResponse::default()
     }
 
-    /// Adds points of metrics. Rejects those of new series if there are too many.
+    /// Adds points of metrics. Rejects those of new series if there are too many, and large ones.
     pub fn add_metrics(
         &self,
         request: &ExportMetricsServiceRequest,
@@ -137,7 +145,8 @@ impl Store {
         self.change(|signals| {
             for group in &request.resource_metrics {
                 for scope in &group.scope_metrics {
-                    let origin = Origin::of(group.resource.as_ref(), scope.scope.as_ref());
+                    let (resource, items) = (group.resource.as_ref(), scope.metrics.len());
+                    let origin = Origin::of(resource, scope.scope.as_ref(), items);
                     for metric in &scope.metrics {
                         rejected += signals.metrics.add(&origin, metric);
                     }
@@ -147,7 +156,7 @@ impl Store {
         ExportMetricsServiceResponse {
             partial_success: (rejected > 0).then(|| ExportMetricsPartialSuccess {
                 rejected_data_points: rejected.cast_signed(),
-                error_message: "there are too many series".to_owned(),
+                error_message: "there are too many series, or one is too large".to_owned(),
             }),
         }
     }

@@ -19,7 +19,7 @@ use super::{
     forget_in,
     ids::{SpanId, SpanRef, TraceId},
     milliseconds,
-    ring::Ring,
+    ring::{Limit, Ring},
     values::{Origin, attributes, text},
 };
 
@@ -96,9 +96,9 @@ pub(crate) struct TraceSummary {
 }
 
 impl Spans {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(limit: Limit) -> Self {
         Self {
-            ring: Ring::new(capacity),
+            ring: Ring::new(limit),
             by_id: HashMap::new(),
             by_trace: HashMap::new(),
             by_link: HashMap::new(),
@@ -111,14 +111,15 @@ impl Spans {
             return;
         }
         let (id, links) = (span.id, span.links.clone());
-        let (number, removed) = self.ring.push(span);
-        if let Some((number, removed)) = removed {
-            self.forget(number, &removed);
-        }
+        let bytes = span.encoded.len() + span.origin.bytes_each;
+        let number = self.ring.push(span, bytes);
         self.by_id.insert(id, number);
         self.by_trace.entry(id.trace).or_default().push(number);
         for link in links {
             self.by_link.entry(link).or_default().push(number);
+        }
+        while let Some((number, removed)) = self.ring.pop_excess() {
+            self.forget(number, &removed);
         }
     }
 
@@ -338,8 +339,11 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_removed_spans() {
-        let origin = Arc::new(Origin::of(None, None));
-        let mut spans = Spans::new(3);
+        let origin = Arc::new(Origin::of(None, None, 1));
+        let mut spans = Spans::new(Limit {
+            items: 3,
+            bytes: 1000,
+        });
         for number in 1..=100 {
             let link = Link {
                 trace_id: vec![number; 16],

@@ -5,6 +5,7 @@ use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value as Any},
     resource::v1::Resource,
 };
+use prost::Message;
 use serde_json::{Map, Value, json};
 
 /// The largest integer that each number of JavaScript represents exactly.
@@ -66,16 +67,24 @@ pub(super) struct Origin {
     pub(super) service: String,
     pub(super) resource: Value,
     pub(super) scope: String,
+    /// The encoded size of the resource, divided among the items that share it.
+    pub(super) bytes_each: usize,
 }
 
 impl Origin {
-    pub(super) fn of(resource: Option<&Resource>, scope: Option<&InstrumentationScope>) -> Self {
+    /// `items` is the number of spans, log records or metrics that share it.
+    pub(super) fn of(
+        resource: Option<&Resource>,
+        scope: Option<&InstrumentationScope>,
+        items: usize,
+    ) -> Self {
         let attributes = resource.map(|resource| &*resource.attributes);
         let service = attributes.and_then(|pairs| text(pairs, SERVICE_NAME));
         Self {
             service: service.unwrap_or("unknown_service").to_owned(),
             resource: Value::Object(self::attributes(attributes.unwrap_or_default())),
             scope: scope.map(|scope| scope.name.clone()).unwrap_or_default(),
+            bytes_each: resource.map_or(0, Message::encoded_len) / items.max(1),
         }
     }
 }

@@ -13,7 +13,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::json;
 use tonic::codec::CompressionEncoding;
 
-use crate::helpers::{PROTOBUF, metrics, span, start, start_with, traces};
+use crate::helpers::{PROTOBUF, log, logs, metrics, span, start, start_with, traces};
 
 #[tokio::test]
 async fn spans_arrive_as_protobuf_as_json_and_over_grpc_compressed_or_not() {
@@ -157,4 +157,54 @@ async fn points_of_too_many_series_are_rejected_and_counted() {
     assert_eq!(again.partial_success, None);
     let overview = viewer.data("overview").await;
     assert_eq!(overview["series"], json!({"kept": 2, "removed": 1}));
+}
+
+#[tokio::test]
+async fn large_items_are_removed_before_there_are_many() {
+    let capacity = Capacity {
+        bytes: 10_000,
+        ..Capacity::default()
+    };
+    let viewer = start_with(capacity).await;
+    let large = "x".repeat(4_000);
+    for number in 1..=5 {
+        viewer.spans("bookapp", &[span(number, 1, &large)]).await;
+        let mut record = log(number, 9, &large);
+        record.event_name = large.clone();
+        let body = logs("bookapp", &[record]).encode_to_vec();
+        viewer.post("/v1/logs", PROTOBUF, body).await;
+        viewer.viewer.store().add_error(json!({"message": large}));
+    }
+    let overview = viewer.data("overview").await;
+    assert_eq!(overview["spans"], json!({"kept": 2, "removed": 3}));
+    assert_eq!(overview["logs"], json!({"kept": 1, "removed": 4}));
+    assert_eq!(overview["errors"], json!({"kept": 2, "removed": 3}));
+    // A resource counts, too.
+    let service = "y".repeat(9_000);
+    let pair = [span(6, 1, "a"), span(6, 2, "b")];
+    viewer.spans(&service, &pair).await;
+    viewer.spans(&service, &[span(7, 1, "c")]).await;
+    let overview = viewer.data("overview").await;
+    assert_eq!(overview["spans"], json!({"kept": 1, "removed": 7}));
+}
+
+#[tokio::test]
+async fn points_of_too_large_series_are_rejected_and_counted() {
+    let viewer = start().await;
+    let store = viewer.viewer.store();
+    let long = "x".repeat(20_000);
+    let long = store.add_metrics(&metrics("bookapp", &[&long, "short"]));
+    assert_eq!(long.partial_success.unwrap().rejected_data_points, 1);
+    let mut wide = metrics("bookapp", &["wide"]);
+    wide.resource_metrics[0].scope_metrics[0].metrics[0].data = Some(Data::Histogram(Histogram {
+        data_points: vec![HistogramDataPoint {
+            bucket_counts: vec![1; 1_000],
+            ..HistogramDataPoint::default()
+        }],
+        ..Histogram::default()
+    }));
+    let wide = store.add_metrics(&wide);
+    assert_eq!(wide.partial_success.unwrap().rejected_data_points, 1);
+    let overview = viewer.data("overview").await;
+    assert_eq!(overview["series"], json!({"kept": 1, "removed": 2}));
 }

@@ -103,7 +103,7 @@ async fn a_book_leads_in_two_clicks_to_its_three_linked_traces_and_their_log_rec
 #[tokio::test]
 async fn a_failed_request_leads_to_its_error_event() {
     let observed = Observed::start().await;
-    make_reading_fail(&observed).await;
+    make_reading_fail(&observed.system).await;
     let browser = observed.browser().await;
     browser.open_trace_of("Read a book").await;
     let error = browser.with_text(".trace .error-event", "no shelf").await;
@@ -121,10 +121,10 @@ async fn a_failed_request_leads_to_its_error_event() {
 }
 
 /// Makes reading a book fail.
-pub(crate) async fn make_reading_fail(observed: &Observed) {
+pub(crate) async fn make_reading_fail(system: &System) {
     let rule = json!({"endpoint_pattern": "/books/{id}", "http_method": "GET", "error_rate": 1,
         "error_code": 500, "error_message": "no shelf"});
-    let rules = format!("{}/error-injection", observed.system.bookapp.url);
+    let rules = format!("{}/error-injection", system.bookapp.url);
     let stored = http()
         .unwrap()
         .post(rules)
@@ -133,7 +133,7 @@ pub(crate) async fn make_reading_fail(observed: &Observed) {
         .await
         .unwrap();
     stored.error_for_status().unwrap();
-    let book = format!("{}/books/1", observed.system.bookapp.url);
+    let book = format!("{}/books/1", system.bookapp.url);
     let fails = || async {
         let response = http().ok()?.get(&book).send().await.ok()?;
         (response.status() == 500).then_some(())
