@@ -30,7 +30,7 @@ use opentelemetry::{
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 
-use crate::{TelemetryConfig, TracesSampler, builder::Builder, sampler, scope, semconv};
+use crate::{TelemetryConfig, TracesSampler, builder::Builder, sampling, scope, semconv};
 
 /// The target of the spans for other layers. `TRACES_FILTER` selects the exported
 /// spans by it.
@@ -156,7 +156,7 @@ fn is_dropped(parent: &Context) -> bool {
         && !span.is_remote()
         && !ARE_READ.load(Ordering::Relaxed);
     if is_dropped {
-        sampler::count_dropped_child();
+        sampling::count_dropped_child();
     }
     is_dropped
 }

@@ -55,7 +55,7 @@ mod redact;
 mod rejected;
 mod request_id;
 mod resource;
-mod sampler;
+pub mod sampling;
 mod scope;
 #[cfg(feature = "prometheus")]
 mod scrape;

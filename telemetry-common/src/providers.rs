@@ -26,7 +26,7 @@ use crate::{
     pipeline::{self, Exporter, Pipeline, Reader},
     pipeline_stats::{Components, LOGS, PipelineStats, SPANS},
     propagation, resource,
-    sampler::{self, CountingSampler},
+    sampling::{self, CountingSampler},
     scope::Scopes,
 };
 
@@ -80,9 +80,9 @@ impl Telemetry {
         if has_spans {
             let sampler = builder
                 .sampler
-                .unwrap_or_else(|| sampler::configured(config));
+                .unwrap_or_else(|| sampling::configured(config));
             let sampler = CountingSampler(sampler);
-            sampler::observe();
+            sampling::observe();
             let traces = traces
                 .with_sampler(sampler)
                 .with_resource(resource.clone())

@@ -81,8 +81,8 @@ pub fn with_context<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
 }
 
 /// Makes `span` the root of a trace of its own, with a link to the current span. Use it for work
-/// that outlives the request that started it: its duration must not be part of that request, and it
-/// has its own sampling decision. The request id is kept.
+/// that outlives the request that started it: its duration must not be part of that request. It is
+/// [sampled](crate::sampling) if the request is, and the request id is kept.
 ///
 /// Create `span` with `parent: None`, and spawn the work inside it:
 ///

@@ -44,13 +44,13 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    Propagator,
+    Propagator, TelemetryConfig,
     normalize::{CountingMetricExporter, NormalizingLogProcessor, NormalizingSpanExporter},
     panics,
     pipeline_stats::{Components, PipelineStats, SPANS},
     propagation,
     rate_limit::RateLimit,
-    sampler::CountingSampler,
+    sampling::{self, CountingSampler},
     subscriber,
 };
 
@@ -77,9 +77,9 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(|| {
     global::set_meter_provider(meter_provider.clone());
     let formats = [Propagator::TraceContext, Propagator::Baggage];
     propagation::install(&formats);
-    let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOn));
+    let sampler = sampling::configured(&TelemetryConfig::default());
     let traces = SdkTracerProvider::builder()
-        .with_sampler(CountingSampler(Box::new(sampler)))
+        .with_sampler(CountingSampler(sampler))
         .with_simple_exporter(NormalizingSpanExporter {
             exporter: spans.clone(),
             stats: PipelineStats::new(&SPANS, usize::MAX, Components::default()),

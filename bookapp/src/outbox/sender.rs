@@ -174,6 +174,8 @@ fn send(
     producer: &Producer,
     row: &repository::Row,
 ) -> impl Future<Output = KafkaResult<Delivery>> + use<> {
+    // A trace of its own, which is kept or dropped with that of its message.
+    let _own_trace = opentelemetry::Context::new().attach();
     let payload = row.payload.to_string();
     let record = FutureRecord::to(&row.topic)
         .key(&row.key)

@@ -8,7 +8,7 @@ use std::{
 
 use opentelemetry::{
     Context,
-    trace::{SpanKind, TraceContextExt},
+    trace::{SpanContext, SpanKind, TraceContextExt},
 };
 use rdkafka::Message;
 use tracing::info_span;
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     current::Current,
     edge::{self, Edge},
+    sampling::Randomness,
     semconv,
     task::run_in,
 };
@@ -52,8 +53,8 @@ impl ConsumerTelemetry {
     /// [`record_failure`](crate::record_failure). If `work` is dropped, the receive span has the attribute
     /// `telemetry_common.cancelled`.
     ///
-    /// The receive span has no links to the messages, because a span may have 128 links at most. Log records
-    /// of `work` belong to the receive span. `work` does not have the baggage of the messages.
+    /// The receive span links to one of the messages, because a span may have 128 links at most: to one that
+    /// [sampling](crate::sampling) keeps if it keeps any. Log records of `work` belong to the receive span. `work` does not have the baggage of the messages.
     pub async fn process_batch<T, E>(
         &self,
         messages: &[impl Message],
@@ -64,7 +65,8 @@ impl ConsumerTelemetry {
             return work.await;
         };
         let partition = Partition::of(first);
-        let receive = self.receive(&partition, messages.len());
+        let created: Vec<_> = messages.iter().map(extract).collect();
+        let receive = self.receive(&partition, &created);
         let received = receive.context.span().span_context().clone();
         let fields = info_span!(
             target: edge::TARGET,
@@ -85,8 +87,8 @@ impl ConsumerTelemetry {
         let attributes = self.attributes(&partition);
         METRICS.consumed.add(messages.len() as u64, &attributes);
         let measured = METRICS.duration.bind(&attributes);
-        for (index, message) in messages.iter().enumerate() {
-            let (parent, created) = self.parent_and_link(extract(message));
+        for (index, (message, created)) in messages.iter().zip(created).enumerate() {
+            let (parent, created) = self.parent_and_link(created);
             let links = [created, received.clone()];
             let kind = SpanKind::Consumer;
             let process = edge::start_at(start, parent, kind, links, |attributes| {
@@ -102,13 +104,22 @@ impl ConsumerTelemetry {
         Ok(output)
     }
 
-    /// Starts the receive span of a batch.
-    fn receive(&self, partition: &Partition, count: usize) -> Edge {
-        edge::start(Context::new(), SpanKind::Client, None, |attributes| {
+    /// Starts the receive span of a batch, from the contexts of the messages. It links to the message that is
+    /// kept longest by sampling, and so it is kept as long as one of them.
+    fn receive(&self, partition: &Partition, created: &[Context]) -> Edge {
+        let spans = created
+            .iter()
+            .map(|created| created.span().span_context().clone());
+        let spans = spans.filter(SpanContext::is_valid);
+        let link = spans.max_by_key(|span| (span.is_sampled(), Randomness::of(span)));
+        edge::start(Context::new(), SpanKind::Client, link, |attributes| {
             self.describe_partition(attributes, "receive", partition);
             let client_id = Arc::clone(&self.client_id);
             attributes.add(semconv::MESSAGING_CLIENT_ID, client_id);
-            attributes.add(semconv::MESSAGING_BATCH_MESSAGE_COUNT, integer(count));
+            attributes.add(
+                semconv::MESSAGING_BATCH_MESSAGE_COUNT,
+                integer(created.len()),
+            );
             format!("receive {}", partition.topic).into()
         })
     }

@@ -246,7 +246,11 @@ async fn a_message_of_a_batch_has_the_span_of_a_message_that_is_processed_alone(
         assert_eq!(receive.name, "receive t");
         let count = attribute(&receive, "messaging.batch.message_count");
         assert_eq!(count, Some(&Value::I64(2)));
-        assert!(receive.links.is_empty());
+        let [link] = &receive.links[..] else {
+            panic!("one link: {:?}", receive.links)
+        };
+        // The randomness of its trace id is the greatest one.
+        assert_eq!(link.span_context.span_id().to_string(), "4444444444444444");
         let alone = span_of(&alone);
         let processed = processed.into_inner().unwrap();
         for (index, created) in [(0, "4444444444444444"), (1, "2222222222222222")] {
@@ -265,6 +269,42 @@ async fn a_message_of_a_batch_has_the_span_of_a_message_that_is_processed_alone(
             assert_eq!(is_child, relation == TraceRelation::Parent);
         }
     }
+}
+
+// proves: N30
+#[tokio::test]
+async fn a_message_is_sampled_as_the_span_that_created_it() {
+    testing::install();
+    let consuming = consuming(TraceRelation::Link);
+    let current = || Context::current().span().span_context().clone();
+    let dropped = format!("00-{}-5555555555555555-00", "f".repeat(32));
+    let messages = [&dropped, OLD, NEW].map(|created| message(&[("traceparent", Some(created))]));
+    let alone = consuming.process(&messages[0], 1, async { current() }, |_| None);
+    assert!(!alone.await.is_sampled());
+    let alone = consuming.process(&messages[1], 1, async { current() }, |_| None);
+    let state = alone.await.trace_state().header();
+    assert_eq!(state, "ot=rv:11111111111111");
+
+    // A batch is sampled if one of its messages is, with the greatest of their randomness.
+    let mut receive = None;
+    let work = async {
+        receive = Some(current());
+        Ok::<_, ()>(())
+    };
+    let processed = Mutex::new(Vec::new());
+    let record = |_, (): &()| processed.lock().unwrap().push(current());
+    consuming
+        .process_batch(&messages, work, record)
+        .await
+        .unwrap();
+    let receive = receive.unwrap();
+    assert_eq!(receive.trace_state().header(), "ot=rv:33333333333333");
+    let processed = processed.into_inner().unwrap();
+    let sampled: Vec<_> = processed.iter().map(SpanContext::is_sampled).collect();
+    assert_eq!(sampled, [false, true, true]);
+    let batch =
+        consuming.process_batch(&messages[..1], async { Ok::<_, ()>(current()) }, |_, _| ());
+    assert!(!batch.await.unwrap().is_sampled());
 }
 
 #[tokio::test]

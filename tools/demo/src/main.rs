@@ -80,10 +80,7 @@ fn show(tour: &Tour) {
     println!("  {}", tour.book);
     for (title, trace) in [
         ("1. the request", &tour.adding),
-        (
-            "2. the outbox relay, linked to the message that it sends",
-            &tour.relaying,
-        ),
+        ("2. sending, linked to the message", &tour.sending),
         (
             "3. the worker, linked to the message that it processes",
             &tour.processing,

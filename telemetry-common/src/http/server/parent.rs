@@ -11,14 +11,16 @@ use opentelemetry::{
 use super::options::{Options, ParentTrace};
 use crate::RequestId;
 
-/// The value of a context whose remote parent does not decide about sampling.
+/// The value of a context in which the caller does not decide about sampling.
 #[derive(Debug)]
 struct DecidesAnew;
 
-/// Whether the sampler decides about a span with this parent as for a new trace.
+/// Whether the sampler decides about a span with this parent as for a trace without parent and links.
 pub(crate) fn decides_anew(parent: &Context) -> bool {
-    // The value also reaches the inner spans. Their parent is not remote.
-    parent.get::<DecidesAnew>().is_some() && parent.span().span_context().is_remote()
+    // The value also reaches the inner spans, whose parent is a span of this process.
+    let span = parent.span();
+    let is_inner = span.span_context().is_valid() && !span.span_context().is_remote();
+    parent.get::<DecidesAnew>().is_some() && !is_inner
 }
 
 /// Returns the parent of the server span, with the request id and the baggage of the request, and
@@ -42,7 +44,7 @@ pub(super) fn of_request(
     match options.parent {
         ParentTrace::Continue if options.trusts_sampling => (parent, None),
         ParentTrace::Continue => (parent.with_value(DecidesAnew), None),
-        ParentTrace::Link => (new_trace(&parent, id), Some(caller)),
+        ParentTrace::Link => (new_trace(&parent, id).with_value(DecidesAnew), Some(caller)),
         ParentTrace::Ignore => (new_trace(&parent, id), None),
     }
 }

@@ -16,6 +16,7 @@ mod loss;
 mod pictures;
 mod registry;
 mod rolling;
+mod sampling;
 mod secrets;
 mod sentry;
 mod silence;

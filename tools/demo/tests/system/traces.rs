@@ -37,12 +37,7 @@ async fn one_book_makes_three_linked_traces() {
         .await
         .unwrap();
     let mut text = String::new();
-    for trace in [
-        &tour.adding,
-        &tour.relaying,
-        &tour.processing,
-        &tour.listing,
-    ] {
+    for trace in [&tour.adding, &tour.sending, &tour.processing, &tour.listing] {
         let create = tour.adding.named("create book.events.v1").unwrap();
         describe(trace, &[create], &mut text);
     }

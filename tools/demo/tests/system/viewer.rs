@@ -71,7 +71,7 @@ async fn a_book_leads_in_two_clicks_to_its_three_linked_traces_and_their_log_rec
     browser
         .with_text(".trace:nth-of-type(1) h2", "POST /books/add")
         .await;
-    for name in ["outbox.relay", "process book.events.v1"] {
+    for name in ["send book.events.v1", "process book.events.v1"] {
         browser.with_text(".trace h2", name).await;
     }
     browser

@@ -1,9 +1,15 @@
-//! Sampling drill: sets the baseline of tail sampling to 0 %. Checks that important traces are
-//! kept, and that span metrics count every span.
+//! Sampling drills. With a baseline of 0 % of the traces, important ones are kept, and span metrics count every
+//! span. With one of 10 %, linked traces are kept or dropped together.
 
-use anyhow::Result;
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use testbed::eventually;
+use testbed::{
+    eventually,
+    sink::{Sink, Span},
+    system::http,
+};
 
 use crate::{
     Stack,
@@ -11,6 +17,13 @@ use crate::{
     otlp,
     table::Table,
 };
+
+/// The number of books that are added while a tenth of the traces is kept.
+const BOOKS: usize = 200;
+/// The duration of a slow trace, as in the policies of the collector.
+const SLOW_NANOSECONDS: u64 = 500_000_000;
+/// The trace that shows that the decisions about all earlier ones are made.
+const LAST: &str = "7aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
 const SERVICE: &str = "sampled";
 const ORDINARY: &str = "0aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -24,9 +37,7 @@ const KEPT: [(&str, &str); 5] = [
 ];
 
 pub(super) async fn run(stack: &mut Stack, table: &mut Table) -> Result<()> {
-    stack.collector.kill().await?;
-    let baseline = [("TAIL_SAMPLING_BASELINE_PERCENT", "0")];
-    stack.collector.restart_with(&baseline).await?;
+    restart(stack, "0").await?;
     otlp::send("traces", &otlp::spans(SERVICE, &spans())).await?;
     table.check(
         "sampling",
@@ -38,8 +49,24 @@ pub(super) async fn run(stack: &mut Stack, table: &mut Table) -> Result<()> {
         "baseline 0 %: span metrics count every span",
         counted().await,
     );
+    restart(stack, "10").await?;
+    let what = "baseline 10 %: linked traces are kept or dropped together";
+    match &stack.received {
+        Some(received) => table.check("sampling", what, linked(stack, received).await),
+        None => table.not_run(
+            "sampling",
+            what,
+            "the checks do not see the traces before sampling",
+        ),
+    }
+    restart(stack, "100").await
+}
+
+/// Restarts the collector with this baseline.
+async fn restart(stack: &mut Stack, percent: &str) -> Result<()> {
     stack.collector.kill().await?;
-    stack.collector.restart().await
+    let baseline = [("TAIL_SAMPLING_BASELINE_PERCENT", percent)];
+    stack.collector.restart_with(&baseline).await
 }
 
 fn spans() -> Vec<Value> {
@@ -87,4 +114,105 @@ async fn counted() -> Result<String> {
         (calls == 6).then(|| format!("{calls} of 6"))
     };
     eventually(TIMEOUT, &calls, all).await
+}
+
+/// Adds books, and compares what is stored of each pair of linked traces.
+// proves: N30 N8
+async fn linked(stack: &Stack, received: &Sink) -> Result<String> {
+    let client = http()?;
+    let before: HashSet<_> = trace_ids(&received.spans()).collect();
+    for book in 0..BOOKS {
+        let book = json!({"title": format!("Kindred {book}"), "author": "Octavia E. Butler"});
+        let request = client.post(format!("{}/books/add", stack.bookapp));
+        request.json(&book).send().await?.error_for_status()?;
+    }
+    let processed = || async {
+        let mut spans = received.spans();
+        spans.retain(|span| !before.contains(&span.trace_id));
+        let processed = spans
+            .iter()
+            .filter(|span| span.name.starts_with("process "));
+        (processed.count() == BOOKS).then_some(spans)
+    };
+    let spans = eventually(TIMEOUT, "all messages are processed", processed).await?;
+    let mut failed = otlp::span(LAST, 7, 1, &[]);
+    failed["status"] = json!({"code": 2});
+    otlp::send("traces", &otlp::spans(SERVICE, &[failed])).await?;
+    let last = || async {
+        let trace = backends::trace(stack, LAST).await.ok()?;
+        trace.spans().first().map(drop)
+    };
+    eventually(TIMEOUT, "the last decision is made", last).await?;
+
+    let compared = || async {
+        let pairs = pairs(stack, &spans).await.ok()?;
+        (pairs.dangling == 0).then_some(pairs)
+    };
+    let pairs = eventually(TIMEOUT, "no link leads to a dropped trace", compared).await?;
+    let (kept, all) = (pairs.kept, pairs.kept + pairs.dropped + pairs.excused);
+    ensure!(kept > 0 && kept < all / 3, "{kept} of {all} pairs are kept");
+    Ok(format!(
+        "{kept} of {all} pairs are kept; of {}, one was important by itself",
+        pairs.excused
+    ))
+}
+
+/// The number of pairs of linked traces.
+#[derive(Default)]
+struct Pairs {
+    kept: usize,
+    dropped: usize,
+    /// One is kept because of what happened in it, the other one is dropped.
+    excused: usize,
+    /// One is kept by the baseline, the other one is dropped.
+    dangling: usize,
+}
+
+async fn pairs(stack: &Stack, spans: &[Span]) -> Result<Pairs> {
+    let mut traces: HashMap<&str, Vec<&Span>> = HashMap::new();
+    for span in spans {
+        traces.entry(&span.trace_id).or_default().push(span);
+    }
+    let mut kept = HashMap::new();
+    for id in traces.keys() {
+        let is_kept = !backends::trace(stack, id).await?.spans().is_empty();
+        kept.insert(*id, is_kept);
+    }
+    let mut pairs = Pairs::default();
+    for span in spans {
+        for (linked, _) in &span.links {
+            let Some((other, spans)) = traces.get_key_value(&**linked) else {
+                continue;
+            };
+            let own = &traces[&*span.trace_id];
+            let counter = match (kept[&*span.trace_id], kept[other]) {
+                (true, true) => &mut pairs.kept,
+                (false, false) => &mut pairs.dropped,
+                _ if is_important(own) || is_important(spans) => &mut pairs.excused,
+                _ => &mut pairs.dangling,
+            };
+            *counter += 1;
+        }
+    }
+    Ok(pairs)
+}
+
+/// Whether a policy other than the baseline keeps this trace.
+fn is_important(trace: &[&Span]) -> bool {
+    let start = trace.iter().map(|span| span.start).min();
+    let end = trace.iter().map(|span| span.end).max();
+    let duration = end.unwrap_or_default() - start.unwrap_or_default();
+    let reasons = [
+        "bookapp.fault.type",
+        "http.request.resend_count",
+        "bookapp.debug",
+    ];
+    let has_reason = |span: &&Span| {
+        span.status == "ERROR" || reasons.iter().any(|key| span.attributes.contains_key(*key))
+    };
+    duration >= SLOW_NANOSECONDS || trace.iter().any(has_reason)
+}
+
+fn trace_ids(spans: &[Span]) -> impl Iterator<Item = String> {
+    spans.iter().map(|span| span.trace_id.clone())
 }

@@ -76,6 +76,8 @@ pub struct Span {
     pub attributes: Attributes,
     /// The instrumentation scope that made it.
     pub scope: Scope,
+    /// The trace state, as in its header.
+    pub trace_state: String,
     /// The span links, each as a trace id and a span id.
     pub links: Vec<(String, String)>,
     /// The span status: `UNSET`, `OK` or `ERROR`.

@@ -47,6 +47,7 @@ pub(super) fn spans(request: &ExportTraceServiceRequest) -> Vec<Span> {
                 start: span.start_time_unix_nano,
                 end: span.end_time_unix_nano,
                 attributes: attributes(&span.attributes),
+                trace_state: span.trace_state.clone(),
                 links: span
                     .links
                     .iter()

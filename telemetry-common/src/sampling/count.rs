@@ -1,4 +1,4 @@
-//! The configured sampler, with a count of every span that starts.
+//! A count of every span that starts, by what the sampler decides.
 //!
 //! The convention requires that non-recording spans are counted too, and span processors do not
 //! receive those:
@@ -10,9 +10,9 @@ use opentelemetry::{
     Context, KeyValue,
     trace::{Link, SpanKind, TraceContextExt, TraceId},
 };
-use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample};
+use opentelemetry_sdk::trace::{SamplingDecision, SamplingResult, ShouldSample};
 
-use crate::{TelemetryConfig, TracesSampler, scope, semconv};
+use crate::{scope, semconv};
 
 /// The values of `otel.span.parent.origin`.
 const ORIGINS: [&str; 3] = ["none", "local", "remote"];
@@ -35,22 +35,9 @@ pub(crate) fn count_dropped_child() {
     STARTED[LOCAL][DROP].fetch_add(1, Ordering::Relaxed);
 }
 
-/// Delegates to the configured sampler, and counts its decisions.
+/// Delegates to the sampler, and counts its decisions.
 #[derive(Clone, Debug)]
 pub(crate) struct CountingSampler(pub(crate) Box<dyn ShouldSample>);
-
-/// Returns the configured sampler.
-pub(crate) fn configured(config: &TelemetryConfig) -> Box<dyn ShouldSample> {
-    let ratio = Sampler::TraceIdRatioBased(config.traces_sampler_ratio);
-    Box::new(match config.traces_sampler {
-        TracesSampler::AlwaysOn => Sampler::AlwaysOn,
-        TracesSampler::AlwaysOff => Sampler::AlwaysOff,
-        TracesSampler::TraceIdRatio => ratio,
-        TracesSampler::ParentBasedAlwaysOn => Sampler::ParentBased(Box::new(Sampler::AlwaysOn)),
-        TracesSampler::ParentBasedAlwaysOff => Sampler::ParentBased(Box::new(Sampler::AlwaysOff)),
-        TracesSampler::ParentBasedTraceIdRatio => Sampler::ParentBased(Box::new(ratio)),
-    })
-}
 
 impl ShouldSample for CountingSampler {
     fn should_sample(
@@ -64,9 +51,14 @@ impl ShouldSample for CountingSampler {
     ) -> SamplingResult {
         let sampler = &self.0;
         #[cfg(feature = "http")]
-        let deciding = parent.filter(|parent| !crate::http::server::decides_anew(parent));
+        let decides_anew = parent.is_some_and(crate::http::server::decides_anew);
         #[cfg(not(feature = "http"))]
-        let deciding = parent;
+        let decides_anew = false;
+        let (deciding, links) = if decides_anew {
+            (None, &[][..])
+        } else {
+            (parent, links)
+        };
         let result = sampler.should_sample(deciding, trace_id, name, kind, attributes, links);
         let origin = parent.map_or(0, |parent| {
             let span = parent.span();
