@@ -92,6 +92,14 @@ impl Browser {
         eventually(SOON, &what, there).await.unwrap()
     }
 
+    /// Waits until an element has text that contains `text`, and clicks on it. On a page that changes, it may be
+    /// replaced before the click; then the new one is clicked.
+    pub(crate) async fn click(&self, css: &str, text: &str) {
+        let clicked = || async { self.with_text(css, text).await.click().await.ok() };
+        let what = format!("{css} with {text} is clicked");
+        eventually(SOON, &what, clicked).await.unwrap();
+    }
+
     /// Waits for a second window, which a link has opened, and switches to it.
     pub(crate) async fn second_window(&self) {
         let opened = || async { self.client.windows().await.ok()?.get(1).cloned() };
