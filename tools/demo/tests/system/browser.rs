@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testbed::{
     eventually,
-    process::{Process, Spec},
+    process::{Process, Spec, launch},
 };
 use url::{ParseError, Url};
 
@@ -31,7 +31,7 @@ impl Drop for Browser {
     fn drop(&mut self) {
         let mut end = Command::new("pkill");
         end.arg("--full").arg(self.profile.path());
-        let _ = end.status();
+        let _ = launch(end).and_then(|mut end| end.wait());
     }
 }
 
