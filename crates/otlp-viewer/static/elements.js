@@ -45,6 +45,13 @@ export function isInUse(list) {
   return list.contains(document.activeElement) || list.querySelector("details[open]") !== null;
 }
 
+/** Replaces what a list contains. What is the same stays, so that a click or a selection in it is not lost. */
+export function fill(list, ...children) {
+  const filled = list.cloneNode(false);
+  filled.replaceChildren(...children);
+  if (!filled.isEqualNode(list)) list.replaceChildren(...filled.childNodes);
+}
+
 /** Returns a number with a noun, of which the plural ends in s. */
 export function count(number, noun) {
   return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;

@@ -1,7 +1,7 @@
 // The error events that SDKs of Sentry sent.
 
 import { data } from "./data.js";
-import { attributeList, count, element, isInUse, time, traceLink } from "./elements.js";
+import { attributeList, count, element, fill, isInUse, time, traceLink } from "./elements.js";
 
 export function errors() {
   const list = element("div");
@@ -9,7 +9,7 @@ export function errors() {
     const found = await data("errors");
     if (isInUse(list)) return;
     const text = found.length ? `The latest ${count(found.length, "error")}` : "No error";
-    list.replaceChildren(element("p", {}, text), ...found.map((event) => errorEvent(event, true)));
+    fill(list, element("p", {}, text), ...found.map((event) => errorEvent(event, true)));
   }
   return { element: element("section", {}, element("h1", {}, "Errors"), list), refresh };
 }

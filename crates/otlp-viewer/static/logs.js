@@ -1,7 +1,7 @@
 // The search of log records.
 
 import { data } from "./data.js";
-import { attributeList, count, element, isInUse, time, traceLink } from "./elements.js";
+import { attributeList, count, element, fill, isInUse, time, traceLink } from "./elements.js";
 import { choice, filters, text } from "./filters.js";
 
 const SEVERITIES = [["5", "DEBUG"], ["9", "INFO"], ["13", "WARN"], ["17", "ERROR"]];
@@ -16,7 +16,7 @@ export function logs() {
     const found = await data("logs", form.values());
     if (overview && isInUse(list)) return;
     const text = found.length ? `The latest ${count(found.length, "log record")}` : "No log record";
-    list.replaceChildren(element("p", {}, text), logList(found));
+    fill(list, element("p", {}, text), logList(found));
   }
   return { element: element("section", {}, element("h1", {}, "Logs"), form.element, list), refresh };
 }

@@ -1,7 +1,7 @@
 // The metrics as small charts.
 
 import { data } from "./data.js";
-import { attributeList, element, isInUse, shape, time, traceLink } from "./elements.js";
+import { attributeList, element, fill, isInUse, shape, time, traceLink } from "./elements.js";
 import { choice, filters, text } from "./filters.js";
 
 const WIDTH = 280;
@@ -16,8 +16,7 @@ export function metrics([name]) {
     if (overview) service.update(overview.services);
     const found = await data("metrics", { ...form.values(), limit: 200 });
     if (overview && isInUse(list)) return;
-    list.replaceChildren(...found.map(chart));
-    if (!found.length) list.replaceChildren(element("p", {}, "No metric"));
+    fill(list, ...(found.length ? found.map(chart) : [element("p", {}, "No metric")]));
   }
   return { element: element("section", {}, element("h1", {}, "Metrics"), form.element, list), refresh };
 }

@@ -1,7 +1,7 @@
 // The latest traces.
 
 import { data } from "./data.js";
-import { count, duration, element, isInUse, table, time, traceLink } from "./elements.js";
+import { count, duration, element, fill, isInUse, table, time, traceLink } from "./elements.js";
 import { choice, filters, text } from "./filters.js";
 
 const TITLES = ["Start", "Trace", "Services", "Duration", "Spans", "Failed", "Links"];
@@ -33,7 +33,7 @@ export function traces() {
       trace.links ? String(trace.links) : "",
     ]);
     const caption = found.length ? `The latest ${count(found.length, "trace")}` : "No trace";
-    list.replaceChildren(table(caption, TITLES, rows));
+    fill(list, table(caption, TITLES, rows));
   }
   return { element: element("section", {}, element("h1", {}, "Traces"), form.element, list), refresh };
 }

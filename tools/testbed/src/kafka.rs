@@ -16,6 +16,8 @@ use rdkafka::{
 };
 use tokio::time::timeout;
 
+use crate::process::STARTING;
+
 /// The maximum time to wait for a message.
 const MESSAGE_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -127,6 +129,8 @@ impl Kafka {
 
     /// Stops a broker: its port closes.
     pub fn stop_broker(&self, broker: i32) -> Result<()> {
+        // The cluster closes the port and opens it again, to keep it, and aborts the process if it is in use.
+        let _no_child_starts = STARTING.lock();
         self.cluster
             .broker_down(broker)
             .context("could not stop the broker")
@@ -137,5 +141,36 @@ impl Kafka {
         self.cluster
             .broker_up(broker)
             .context("could not restart the broker")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        process::Command,
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    use super::*;
+    use crate::process::launch;
+
+    /// The process aborts if the port of the broker is in use.
+    #[test]
+    fn a_broker_stops_while_children_start() {
+        let kafka = Kafka::start(&[]).unwrap();
+        let is_done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    launch(Command::new("true")).unwrap().wait().unwrap();
+                }
+            });
+            for _ in 0..8 {
+                kafka.stop_broker(1).unwrap();
+                kafka.restart_broker(1).unwrap();
+            }
+            is_done.store(true, Ordering::Relaxed);
+        });
     }
 }

@@ -9,7 +9,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
-    sync::{LazyLock, mpsc},
+    sync::{LazyLock, Mutex, mpsc},
     thread,
     time::Duration,
 };
@@ -228,14 +228,21 @@ fn read_lines(
 
 type Launched = std::io::Result<std::process::Child>;
 
+/// Held while a child starts. Until it runs its program, it has copies of the sockets of this process. A port
+/// that is closed meanwhile stays in use.
+pub(crate) static STARTING: Mutex<()> = Mutex::new(());
+
 /// Starts `command` from a thread that lives as long as this process.
-fn launch(command: Command) -> Launched {
+pub fn launch(command: Command) -> Launched {
     static LAUNCHER: LazyLock<mpsc::Sender<(Command, mpsc::Sender<Launched>)>> =
         LazyLock::new(|| {
             let (requests, incoming) = mpsc::channel::<(Command, mpsc::Sender<Launched>)>();
             thread::spawn(move || {
                 for (mut command, reply) in incoming {
-                    let _ = reply.send(command.spawn());
+                    let starting = STARTING.lock();
+                    let launched = command.spawn();
+                    drop(starting);
+                    let _ = reply.send(launched);
                 }
             });
             requests

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testbed::{
     eventually,
-    process::{Process, Spec},
+    process::{Process, Spec, launch},
 };
 use url::{ParseError, Url};
 
@@ -31,7 +31,7 @@ impl Drop for Browser {
     fn drop(&mut self) {
         let mut end = Command::new("pkill");
         end.arg("--full").arg(self.profile.path());
-        let _ = end.status();
+        let _ = launch(end).and_then(|mut end| end.wait());
     }
 }
 
@@ -90,6 +90,14 @@ impl Browser {
         };
         let what = format!("{css} contains {text}");
         eventually(SOON, &what, there).await.unwrap()
+    }
+
+    /// Waits until an element has text that contains `text`, and clicks on it. On a page that changes, it may be
+    /// replaced before the click; then the new one is clicked.
+    pub(crate) async fn click(&self, css: &str, text: &str) {
+        let clicked = || async { self.with_text(css, text).await.click().await.ok() };
+        let what = format!("{css} with {text} is clicked");
+        eventually(SOON, &what, clicked).await.unwrap();
     }
 
     /// Waits for a second window, which a link has opened, and switches to it.
