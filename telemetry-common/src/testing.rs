@@ -35,7 +35,7 @@ use opentelemetry_sdk::{
         InMemoryMetricExporter, SdkMeterProvider,
         data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics},
     },
-    trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData},
+    trace::{InMemorySpanExporter, SdkTracerProvider, SpanData},
 };
 use tracing::{Instrument, info_span, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;

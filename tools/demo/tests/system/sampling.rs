@@ -10,8 +10,8 @@ use testbed::{eventually, postgres::query_number, process::Signal, sink::Span, s
 use crate::helpers::{self, SOON};
 
 /// The number of requests at a time, and of books that each of these senders adds.
-const SENDERS: usize = 8;
-const BOOKS_EACH: usize = 75;
+const SENDERS: u32 = 8;
+const BOOKS_EACH: u32 = 75;
 
 /// The share of the traces that the first service keeps, and its threshold.
 const SHARE: f64 = 0.1;
@@ -39,7 +39,7 @@ async fn linked_traces_are_kept_or_dropped_together() {
     let processed = || async {
         let count = "select count(*) from book_details";
         let count = query_number(&system.database_url, count).await.ok()?;
-        (count == books.cast_signed() as i64).then_some(())
+        (count == i64::from(books)).then_some(())
     };
     eventually(SOON, "all messages are processed", processed)
         .await
@@ -64,7 +64,8 @@ async fn linked_traces_are_kept_or_dropped_together() {
         }
     }
     let created: Vec<_> = named(&spans, "create book.events.v1").collect();
-    let (count, all) = (created.len() as f64, books as f64);
+    let count = f64::from(u32::try_from(created.len()).unwrap());
+    let all = f64::from(books);
     let standard_deviation = (all * SHARE * (1.0 - SHARE)).sqrt();
     let difference = (count - all * SHARE).abs();
     assert!(difference < 4.0 * standard_deviation, "{count} of {all}");

@@ -76,12 +76,11 @@ async fn messages_that_waited_share_the_trace_of_their_transaction() {
             .iter()
             .find(|span| span.name.starts_with("receive "))?;
         let to = |span: &Span| (span.trace_id.clone(), span.span_id.clone());
-        let process = spans
-            .iter()
-            .find(|span| span.links.contains(&to(receive)))?;
         let create = spans
             .iter()
-            .find(|span| process.links.contains(&to(span)))?;
+            .find(|span| receive.links.contains(&to(span)))?;
+        let links = [to(create), to(receive)];
+        let process = spans.iter().find(|span| span.links == links)?;
         Some([receive, process, create].map(Span::clone))
     };
     let [receive, process, create] =
