@@ -16,7 +16,7 @@ use rdkafka::{
 };
 use tokio::time::timeout;
 
-use crate::process::STARTING;
+use crate::process::while_no_child_starts;
 
 /// The maximum time to wait for a message.
 const MESSAGE_TIMEOUT: Duration = Duration::from_mins(1);
@@ -130,9 +130,7 @@ impl Kafka {
     /// Stops a broker: its port closes.
     pub fn stop_broker(&self, broker: i32) -> Result<()> {
         // The cluster closes the port and opens it again, to keep it, and aborts the process if it is in use.
-        let _no_child_starts = STARTING.lock();
-        self.cluster
-            .broker_down(broker)
+        while_no_child_starts(|| self.cluster.broker_down(broker))
             .context("could not stop the broker")
     }
 
@@ -166,7 +164,7 @@ mod tests {
                     launch(Command::new("true")).unwrap().wait().unwrap();
                 }
             });
-            for _ in 0..8 {
+            for _ in 0..20 {
                 kafka.stop_broker(1).unwrap();
                 kafka.restart_broker(1).unwrap();
             }

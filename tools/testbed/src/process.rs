@@ -6,10 +6,11 @@
 
 use std::{
     ffi::OsString,
+    fs,
     io::{BufRead, BufReader, Read},
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
-    sync::{LazyLock, Mutex, mpsc},
+    sync::{LazyLock, mpsc},
     thread,
     time::Duration,
 };
@@ -228,30 +229,64 @@ fn read_lines(
 
 type Launched = std::io::Result<std::process::Child>;
 
-/// Held while a child starts. Until it runs its program, it has copies of the sockets of this process. A port
-/// that is closed meanwhile stays in use.
-pub(crate) static STARTING: Mutex<()> = Mutex::new(());
+/// A job of the thread that starts all children.
+enum Job {
+    /// Starts a child.
+    Start(Command, mpsc::Sender<Launched>),
+    /// Says that no child is starting, and waits until the other side is dropped.
+    Pause(mpsc::Sender<()>, mpsc::Receiver<()>),
+}
+
+/// Lives as long as this process.
+static LAUNCHER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
+    let (jobs, incoming) = mpsc::channel();
+    thread::spawn(move || {
+        for job in incoming {
+            match job {
+                Job::Start(mut command, reply) => {
+                    let launched = command.spawn();
+                    if let Ok(child) = &launched {
+                        wait_for_program(child.id());
+                    }
+                    let _ = reply.send(launched);
+                }
+                Job::Pause(paused, resumed) => {
+                    let _ = paused.send(());
+                    let _ = resumed.recv();
+                }
+            }
+        }
+    });
+    jobs
+});
 
 /// Starts `command` from a thread that lives as long as this process.
 pub fn launch(command: Command) -> Launched {
-    static LAUNCHER: LazyLock<mpsc::Sender<(Command, mpsc::Sender<Launched>)>> =
-        LazyLock::new(|| {
-            let (requests, incoming) = mpsc::channel::<(Command, mpsc::Sender<Launched>)>();
-            thread::spawn(move || {
-                for (mut command, reply) in incoming {
-                    let starting = STARTING.lock();
-                    let launched = command.spawn();
-                    drop(starting);
-                    let _ = reply.send(launched);
-                }
-            });
-            requests
-        });
     let (reply, launched) = mpsc::channel();
-    LAUNCHER
-        .send((command, reply))
-        .expect("the launcher thread lives as long as this process");
-    launched
-        .recv()
-        .expect("the launcher thread replies to every request")
+    ask(Job::Start(command, reply), &launched)
+}
+
+/// Runs `work` while no child starts. Until a child runs its program, it has copies of the sockets of this
+/// process. A port that is closed meanwhile stays in use.
+pub(crate) fn while_no_child_starts<T>(work: impl FnOnce() -> T) -> T {
+    let (paused, is_paused) = mpsc::channel();
+    let (_resume, resumed) = mpsc::channel();
+    ask(Job::Pause(paused, resumed), &is_paused);
+    work()
+}
+
+/// Sends a job, and waits for its answer.
+fn ask<T>(job: Job, answer: &mpsc::Receiver<T>) -> T {
+    LAUNCHER.send(job).expect("the launcher thread lives");
+    answer.recv().expect("the launcher thread answers each job")
+}
+
+/// Waits until a child of this thread runs its program: spawning ends a moment earlier. The kernel names the
+/// child after its program when the copies of this process's sockets are closed. Without `/proc`, it does not wait.
+fn wait_for_program(child: u32) {
+    let name = |process: &str| fs::read_to_string(format!("/proc/{process}/comm")).ok();
+    let own = name("thread-self");
+    while own.is_some() && name(&child.to_string()) == own {
+        thread::yield_now();
+    }
 }
