@@ -8,7 +8,6 @@ use std::{
 
 use book_events::{BOOK_EVENTS, BookEvent, Change};
 use opentelemetry::{
-    Value,
     baggage::BaggageExt,
     trace::{Status, TraceContextExt},
 };
@@ -54,7 +53,7 @@ async fn each_change_of_a_book_is_announced_in_order_with_its_trace() {
         assert_eq!(message.key(), Some(id.to_string().as_bytes()));
         let headers = message.headers().unwrap().iter().map(|header| header.key);
         assert_eq!(headers.collect::<Vec<_>>(), ["content-type", "traceparent"]);
-        let spans = spans.wait_for("outbox.relay").await;
+        let spans = spans.wait_for("send book.events.v1").await;
         let create = &spans.named("create book.events.v1").span_context;
         let carried = kafka::extract(message).span().span_context().clone();
         assert_eq!(
@@ -145,16 +144,24 @@ async fn a_row_waits_until_the_broker_has_acknowledged_it() {
     app.kafka.stop_broker(1).unwrap();
     let (_, spans) = testing::spans_of(app.add_book("Emma", "Jane Austen")).await;
     // The first batch fails after the time limit for the broker's acknowledgement.
-    let spans = spans.wait_for("outbox.relay").await;
+    let spans = spans.wait_for("send book.events.v1").await;
     let send = spans.named("send book.events.v1");
     assert!(matches!(send.status, Status::Error { .. }));
     assert_eq!(
         attribute(send, "error.type"),
         Some(&"MessageTimedOut".into())
     );
-    let batch = spans.named("outbox.relay");
+    let failed = || async {
+        let waits = testing::events("bookapp.outbox.messages.wait");
+        let trace = waits.first()?.record.trace_context()?.trace_id;
+        let relay = testing::Spans::of(trace);
+        relay.all_named("outbox.relay").first().copied().cloned()
+    };
+    let batch = eventually(SOON, "the relay reports it", failed)
+        .await
+        .unwrap();
     assert!(matches!(batch.status, Status::Error { .. }));
-    assert_eq!(attribute(batch, "error.type"), Some(&"unsent".into()));
+    assert_eq!(attribute(&batch, "error.type"), Some(&"unsent".into()));
     assert_eq!(app.count("outbox where published_at is null").await, 1);
     app.kafka.restart_broker(1).unwrap();
     app.published(1).await;
@@ -229,15 +236,18 @@ async fn the_next_message_of_a_book_is_sent_after_the_last_one_is_acknowledged()
     .unwrap();
     let sent = || async {
         let spans = spans.refreshed();
-        (spans.all_named("outbox.relay").len() == 6).then_some(spans)
+        (spans.all_named("send book.events.v1").len() == 6).then_some(spans)
     };
-    let spans = eventually(SOON, "six batches are sent", sent)
+    let spans = eventually(SOON, "six messages are sent", sent)
         .await
         .unwrap();
-    for batch in spans.all_named("outbox.relay") {
-        let size = attribute(batch, "bookapp.outbox.batch.size");
-        assert_eq!(size, Some(&Value::I64(1)));
-    }
+    let mut sends = spans.all_named("send book.events.v1");
+    sends.sort_by_key(|send| send.start_time);
+    assert!(
+        sends
+            .windows(2)
+            .all(|pair| pair[0].end_time <= pair[1].start_time)
+    );
     app.finish().await;
 }
 
