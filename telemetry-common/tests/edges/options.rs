@@ -139,6 +139,11 @@ async fn the_caller_s_sampling_decision_counts_only_where_it_is_trusted() {
     let (_, span) = send(layer, &unsampled).await;
     assert_eq!(span.span_context.trace_id().to_string(), TRACE);
     assert!(span.span_context.is_sampled());
+    // A link decides about other traces, but not that to a caller.
+    let layer = server::layer().parent(ParentTrace::Link);
+    let (_, span) = send(layer, &unsampled).await;
+    assert_eq!(span.links.len(), 1);
+    assert!(span.span_context.trace_state().header().is_empty());
 }
 
 #[tokio::test]
