@@ -173,10 +173,15 @@ async fn pairs(stack: &Stack, spans: &[Span]) -> Result<Pairs> {
     for span in spans {
         traces.entry(&span.trace_id).or_default().push(span);
     }
-    let mut kept = HashMap::new();
-    for id in traces.keys() {
-        let is_kept = !backends::trace(stack, id).await?.spans().is_empty();
-        kept.insert(*id, is_kept);
+    let mut kept = HashSet::new();
+    if let Some(sink) = stack.trace_store.as_sink() {
+        kept.extend(trace_ids(&sink.spans()));
+    } else {
+        for id in traces.keys() {
+            if !backends::trace(stack, id).await?.spans().is_empty() {
+                kept.insert((*id).to_owned());
+            }
+        }
     }
     let mut pairs = Pairs::default();
     for span in spans {
@@ -185,9 +190,11 @@ async fn pairs(stack: &Stack, spans: &[Span]) -> Result<Pairs> {
                 continue;
             };
             let own = &traces[&*span.trace_id];
-            let counter = match (kept[&*span.trace_id], kept[other]) {
+            let counter = match (kept.contains(&span.trace_id), kept.contains(*other)) {
                 (true, true) => &mut pairs.kept,
                 (false, false) => &mut pairs.dropped,
+                // The trace of a batch is kept with one of its messages, without the others.
+                (false, true) if is_batch(spans) => &mut pairs.dropped,
                 _ if is_important(own) || is_important(spans) => &mut pairs.excused,
                 _ => &mut pairs.dangling,
             };
@@ -195,6 +202,10 @@ async fn pairs(stack: &Stack, spans: &[Span]) -> Result<Pairs> {
         }
     }
     Ok(pairs)
+}
+
+fn is_batch(trace: &[&Span]) -> bool {
+    trace.iter().any(|span| span.name.starts_with("receive "))
 }
 
 /// Whether a policy other than the baseline keeps this trace.
