@@ -151,11 +151,15 @@ async fn a_row_waits_until_the_broker_has_acknowledged_it() {
         attribute(send, "error.type"),
         Some(&"MessageTimedOut".into())
     );
+    // The batch around this attempt, which is in another trace.
     let failed = || async {
         let waits = testing::events("bookapp.outbox.messages.wait");
-        let trace = waits.first()?.record.trace_context()?.trace_id;
-        let relay = testing::Spans::of(trace);
-        relay.all_named("outbox.relay").first().copied().cloned()
+        waits.iter().find_map(|wait| {
+            let relay = testing::Spans::of(wait.record.trace_context()?.trace_id);
+            let batch = relay.all_named("outbox.relay").first().copied()?.clone();
+            let is_around = batch.start_time <= send.start_time && send.end_time <= batch.end_time;
+            is_around.then_some(batch)
+        })
     };
     let batch = eventually(SOON, "the relay reports it", failed)
         .await

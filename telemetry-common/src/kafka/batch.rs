@@ -8,7 +8,7 @@ use std::{
 
 use opentelemetry::{
     Context,
-    trace::{SpanContext, SpanKind, TraceContextExt},
+    trace::{SpanKind, TraceContextExt},
 };
 use rdkafka::Message;
 use tracing::info_span;
@@ -54,7 +54,8 @@ impl ConsumerTelemetry {
     /// `telemetry_common.cancelled`.
     ///
     /// The receive span links to one of the messages, because a span may have 128 links at most: to one that
-    /// [sampling](crate::sampling) keeps if it keeps any. Log records of `work` belong to the receive span. `work` does not have the baggage of the messages.
+    /// [sampling](crate::sampling) keeps if it keeps any. Log records of `work` belong to the receive span.
+    /// `work` does not have the baggage of the messages.
     pub async fn process_batch<T, E>(
         &self,
         messages: &[impl Message],
@@ -107,11 +108,12 @@ impl ConsumerTelemetry {
     /// Starts the receive span of a batch, from the contexts of the messages. It links to the message that is
     /// kept longest by sampling, and so it is kept as long as one of them.
     fn receive(&self, partition: &Partition, created: &[Context]) -> Edge {
-        let spans = created
-            .iter()
-            .map(|created| created.span().span_context().clone());
-        let spans = spans.filter(SpanContext::is_valid);
-        let link = spans.max_by_key(|span| (span.is_sampled(), Randomness::of(span)));
+        let link = created.iter().max_by_key(|created| {
+            let span = created.span();
+            let span = span.span_context();
+            (span.is_valid(), span.is_sampled(), Randomness::of(span))
+        });
+        let link = link.map(|created| created.span().span_context().clone());
         edge::start(Context::new(), SpanKind::Client, link, |attributes| {
             self.describe_partition(attributes, "receive", partition);
             let client_id = Arc::clone(&self.client_id);

@@ -87,9 +87,12 @@ impl Threshold {
     }
 
     /// Returns how many traces a sampled one stands for.
-    #[expect(clippy::cast_precision_loss, reason = "a threshold has a few digits")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "53 of 56 bits are enough for an estimate"
+    )]
     pub fn adjusted_count(self) -> f64 {
-        VALUES / (VALUES - self.0 as f64)
+        VALUES / ((1 << (4 * DIGITS)) - self.0) as f64
     }
 }
 
@@ -186,6 +189,8 @@ mod tests {
         assert_eq!(Threshold::of(f64::NAN), None);
         let smallest = Threshold::of(1.0 / VALUES).unwrap();
         assert_eq!(smallest.to_string(), "ffffffffffff");
+        let rarest = Threshold::parse("ffffffffffffff").unwrap();
+        assert!(rarest.adjusted_count().is_finite());
     }
 
     #[test]

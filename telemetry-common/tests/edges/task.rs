@@ -4,11 +4,12 @@ use opentelemetry::{
     Context, KeyValue,
     baggage::BaggageExt,
     context::FutureExt,
-    trace::{SpanId, TraceContextExt},
+    trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState},
 };
 use telemetry_common::{RequestId, task, testing};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument, info, info_span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// Returns the id of the current span, the request id and the number of baggage entries.
 fn current() -> (SpanId, String, usize) {
@@ -61,6 +62,21 @@ async fn spawned_work_keeps_span_request_id_and_baggage() {
     assert_eq!(work.len(), 7, "all in one trace: {:?}", spans.names());
     assert!(work.iter().all(|work| work.parent_span_id == span));
     assert_eq!(testing::logs_of(spans.trace_id()).len(), 7);
+}
+
+// proves: N30
+#[tokio::test]
+async fn detached_work_is_sampled_as_the_span_that_started_it() {
+    testing::install();
+    for (flags, expected) in [(0, false), (1, true)] {
+        let trace = TraceId::from(0x0707_0707_0707_0707_0707_0707_0707_0707);
+        let flags = TraceFlags::new(flags);
+        let caller = SpanContext::new(trace, SpanId::from(7), flags, true, TraceState::NONE);
+        let _caller = Context::new().with_remote_span_context(caller).attach();
+        let span = task::detached(info_span!(parent: None, "rebuild"));
+        let sampled = span.context().span().span_context().is_sampled();
+        assert_eq!(sampled, expected);
+    }
 }
 
 #[tokio::test]

@@ -19,10 +19,10 @@ use anyhow::{Context, Result, anyhow};
 use nix::{sys::signal::kill, time::clock_getcpuclockid, unistd::Pid};
 use tokio::{sync::watch, time::timeout};
 
+pub use nix::sys::signal::Signal;
+
 /// The number of output lines that are kept of each process. Older ones are removed.
 const MAX_LINES: usize = 200_000;
-
-pub use nix::sys::signal::Signal;
 
 /// A command to start, and the signal that stops it.
 #[derive(Clone, Debug)]

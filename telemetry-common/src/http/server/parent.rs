@@ -17,10 +17,11 @@ struct DecidesAnew;
 
 /// Whether the sampler decides about a span with this parent as for a trace without parent and links.
 pub(crate) fn decides_anew(parent: &Context) -> bool {
-    // The value also reaches the inner spans, whose parent is a span of this process.
-    let span = parent.span();
-    let is_inner = span.span_context().is_valid() && !span.span_context().is_remote();
-    parent.get::<DecidesAnew>().is_some() && !is_inner
+    parent.get::<DecidesAnew>().is_some() && {
+        // The value also reaches the inner spans, whose parent is a span of this process.
+        let span = parent.span();
+        span.span_context().is_remote() || !span.span_context().is_valid()
+    }
 }
 
 /// Returns the parent of the server span, with the request id and the baggage of the request, and

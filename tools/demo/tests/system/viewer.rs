@@ -82,9 +82,7 @@ async fn a_book_leads_in_two_clicks_to_its_three_linked_traces_and_their_log_rec
         .with_text(".trace:nth-of-type(1) h2", "process book.events.v1")
         .await;
     browser.with_text("details[open]", "consumer span").await;
-    browser
-        .with_text("details[open]", "messaging.destination.name")
-        .await;
+    browser.with_text("details[open]", "book.events.v1").await;
     browser
         .click(".jump a", "create book.events.v1 of bookapp")
         .await;

@@ -174,13 +174,9 @@ async fn pairs(stack: &Stack, spans: &[Span]) -> Result<Pairs> {
         traces.entry(&span.trace_id).or_default().push(span);
     }
     let mut kept = HashSet::new();
-    if let Some(sink) = stack.trace_store.as_sink() {
-        kept.extend(trace_ids(&sink.spans()));
-    } else {
-        for id in traces.keys() {
-            if !backends::trace(stack, id).await?.spans().is_empty() {
-                kept.insert((*id).to_owned());
-            }
+    for id in traces.keys() {
+        if !backends::trace(stack, id).await?.spans().is_empty() {
+            kept.insert(*id);
         }
     }
     let mut pairs = Pairs::default();
@@ -190,7 +186,7 @@ async fn pairs(stack: &Stack, spans: &[Span]) -> Result<Pairs> {
                 continue;
             };
             let own = &traces[&*span.trace_id];
-            let counter = match (kept.contains(&span.trace_id), kept.contains(*other)) {
+            let counter = match (kept.contains(&*span.trace_id), kept.contains(*other)) {
                 (true, true) => &mut pairs.kept,
                 (false, false) => &mut pairs.dropped,
                 // The trace of a batch is kept with one of its messages, without the others.

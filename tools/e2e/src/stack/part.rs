@@ -53,14 +53,6 @@ impl Part {
         }
     }
 
-    /// Returns the sink, if the component is one.
-    pub(crate) fn as_sink(&self) -> Option<&Sink> {
-        match &self.kind {
-            Kind::Sink(sink) => Some(sink),
-            Kind::Process { .. } | Kind::Compose { .. } => None,
-        }
-    }
-
     /// Kills the component without a graceful shutdown.
     pub async fn kill(&mut self) -> Result<()> {
         match &mut self.kind {
