@@ -8,8 +8,10 @@ pub mod checks;
 pub mod dashboards;
 pub mod diagrams;
 pub mod drills;
+mod links;
 mod otlp;
 pub mod stack;
 pub mod table;
+pub mod tiers;
 
 pub use stack::Stack;

@@ -19,6 +19,7 @@ mod spec;
 mod stack;
 mod take_home;
 mod telemetry;
+mod tiers;
 mod tokio_console;
 mod tools;
 
@@ -71,6 +72,8 @@ enum Command {
     Configuration,
     /// Write docs/telemetry.md from crates/telemetry-registry/registry/.
     Telemetry,
+    /// Compare an agent and gateways with one collector, and count what a change of gateways loses.
+    Tiers(tiers::Args),
     /// Build both services with tokio-console, and list their tasks as it does.
     TokioConsole,
     /// Write .sqlx/ from the queries, with a temporary database.
@@ -95,6 +98,7 @@ fn main() -> Result<()> {
         Command::TakeHome => take_home::run(),
         Command::Telemetry => telemetry::write(),
         Command::Test => test(),
+        Command::Tiers(args) => tiers::run(&args),
         Command::TokioConsole => tokio_console::run(),
         Command::SqlxPrepare => queries::prepare(false),
     }

@@ -190,26 +190,27 @@ fn check(programs: &Programs) -> Result<()> {
         &["run", "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"],
     )?;
     step("otel-collector/");
-    let files = [
-        "--config=otel-collector/core.yaml",
-        "--config=otel-collector/infrastructure.yaml",
-        "--config=otel-collector/vendor.yaml",
-    ];
-    let mut validate = Command::new(binary("otelcol-bookapp"));
-    validate.arg("validate").args(files);
-    validate.env("REDACTION_HMAC_KEY", "0123456789abcdef0123456789abcdef");
-    validate.env("PG_MONITOR_PASSWORD", "monitor");
-    validate.env("VENDOR_OTLP_ENDPOINT", "https://vendor.example");
-    validate.env("VENDOR_OTLP_HEADERS", "{x-api-key: key}");
-    run_command(&mut validate)?;
-    execute(
-        &binary("otelcol-bookapp"),
-        &[
-            "validate",
-            "--config=otel-collector/containers.yaml",
-            "--config=otel-collector/console.yaml",
-        ],
-    )?;
+    for files in [
+        &["base", "core", "graph", "infrastructure", "vendor"][..],
+        &["base", "core", "graph", "gateway"],
+        &["base", "agent"],
+        &["base", "agent", "infrastructure"],
+        &["containers", "console"],
+    ] {
+        let mut validate = Command::new(binary("otelcol-bookapp"));
+        validate.arg("validate");
+        let paths = files
+            .iter()
+            .map(|file| format!("--config=otel-collector/{file}.yaml"));
+        validate.args(paths);
+        validate.env("REDACTION_HMAC_KEY", "0123456789abcdef0123456789abcdef");
+        validate.env("PG_MONITOR_PASSWORD", "monitor");
+        validate.env("VENDOR_OTLP_ENDPOINT", "https://vendor.example");
+        validate.env("VENDOR_OTLP_HEADERS", "{x-api-key: key}");
+        validate.env("GATEWAY_HOST", "otel-gateway");
+        validate.env("OTELCOL_INSTANCE", "otel-gateway-1");
+        run_command(&mut validate)?;
+    }
     step("stack/prometheus/");
     execute(
         &binary("promtool"),

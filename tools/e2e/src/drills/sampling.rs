@@ -1,7 +1,7 @@
 //! Sampling drills. With a baseline of 0 % of the traces, important ones are kept, and span metrics count every
 //! span. With one of 10 %, linked traces are kept or dropped together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -14,14 +14,13 @@ use testbed::{
 use crate::{
     Stack,
     backends::{self, TIMEOUT},
+    links::Pairs,
     otlp,
     table::Table,
 };
 
 /// The number of books that are added while a tenth of the traces is kept.
 const BOOKS: usize = 200;
-/// The duration of a slow trace, as in the policies of the collector.
-const SLOW_NANOSECONDS: u64 = 500_000_000;
 /// The trace that shows that the decisions about all earlier ones are made.
 const LAST: &str = "7aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
@@ -145,11 +144,11 @@ async fn linked(stack: &Stack, received: &Sink) -> Result<String> {
     eventually(TIMEOUT, "the last decision is made", last).await?;
 
     let compared = || async {
-        let pairs = pairs(stack, &spans).await.ok()?;
+        let pairs = Pairs::of(&spans, &stored(stack, &spans).await.ok()?);
         (pairs.dangling == 0).then_some(pairs)
     };
     let pairs = eventually(TIMEOUT, "no link leads to a dropped trace", compared).await?;
-    let (kept, all) = (pairs.kept, pairs.kept + pairs.dropped + pairs.excused);
+    let (kept, all) = (pairs.kept, pairs.all());
     ensure!(kept > 0 && kept < all / 3, "{kept} of {all} pairs are kept");
     Ok(format!(
         "{kept} of {all} pairs are kept; of {}, one was important by itself",
@@ -157,67 +156,15 @@ async fn linked(stack: &Stack, received: &Sink) -> Result<String> {
     ))
 }
 
-/// The number of pairs of linked traces.
-#[derive(Default)]
-struct Pairs {
-    kept: usize,
-    dropped: usize,
-    /// One is kept because of what happened in it, the other one is dropped.
-    excused: usize,
-    /// One is kept by the baseline, the other one is dropped.
-    dangling: usize,
-}
-
-async fn pairs(stack: &Stack, spans: &[Span]) -> Result<Pairs> {
-    let mut traces: HashMap<&str, Vec<&Span>> = HashMap::new();
-    for span in spans {
-        traces.entry(&span.trace_id).or_default().push(span);
-    }
-    let mut kept = HashSet::new();
-    for id in traces.keys() {
-        if !backends::trace(stack, id).await?.spans().is_empty() {
-            kept.insert(*id);
+/// Returns the ids of those traces of `spans` that are stored.
+async fn stored(stack: &Stack, spans: &[Span]) -> Result<HashSet<String>> {
+    let mut stored = HashSet::new();
+    for id in trace_ids(spans).collect::<HashSet<_>>() {
+        if !backends::trace(stack, &id).await?.spans().is_empty() {
+            stored.insert(id);
         }
     }
-    let mut pairs = Pairs::default();
-    for span in spans {
-        for (linked, _) in &span.links {
-            let Some((other, spans)) = traces.get_key_value(&**linked) else {
-                continue;
-            };
-            let own = &traces[&*span.trace_id];
-            let counter = match (kept.contains(&*span.trace_id), kept.contains(*other)) {
-                (true, true) => &mut pairs.kept,
-                (false, false) => &mut pairs.dropped,
-                // The trace of a batch is kept with one of its messages, without the others.
-                (false, true) if is_batch(spans) => &mut pairs.dropped,
-                _ if is_important(own) || is_important(spans) => &mut pairs.excused,
-                _ => &mut pairs.dangling,
-            };
-            *counter += 1;
-        }
-    }
-    Ok(pairs)
-}
-
-fn is_batch(trace: &[&Span]) -> bool {
-    trace.iter().any(|span| span.name.starts_with("receive "))
-}
-
-/// Whether a policy other than the baseline keeps this trace.
-fn is_important(trace: &[&Span]) -> bool {
-    let start = trace.iter().map(|span| span.start).min();
-    let end = trace.iter().map(|span| span.end).max();
-    let duration = end.unwrap_or_default() - start.unwrap_or_default();
-    let reasons = [
-        "bookapp.fault.type",
-        "http.request.resend_count",
-        "bookapp.debug",
-    ];
-    let has_reason = |span: &&Span| {
-        span.status == "ERROR" || reasons.iter().any(|key| span.attributes.contains_key(*key))
-    };
-    duration >= SLOW_NANOSECONDS || trace.iter().any(has_reason)
+    Ok(stored)
 }
 
 fn trace_ids(spans: &[Span]) -> impl Iterator<Item = String> {

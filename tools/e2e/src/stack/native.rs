@@ -26,7 +26,7 @@ use super::{
 /// The user and password of the monitoring role, the same as in docker compose. They protect
 /// nothing.
 const MONITOR: (&str, &str) = ("otel_monitor", "monitor");
-const HMAC_KEY: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const HMAC_KEY: &str = "0123456789abcdef0123456789abcdef";
 /// The URL of Tempo.
 pub const TEMPO: &str = "http://127.0.0.1:3200";
 /// The address of Tempo's OTLP receiver. The collector uses the default port.
@@ -165,7 +165,11 @@ impl Stack {
             trace_store,
             prometheus,
             loki,
-            collector: Part::start(tap(collector, &received), COLLECTOR_HEALTH.to_owned()).await?,
+            collector: Part::start(
+                tap(collector, "received", &received.endpoint()),
+                COLLECTOR_HEALTH.to_owned(),
+            )
+            .await?,
             received: Some(received),
             locust: tools.locust.clone(),
             root: tools.root.clone(),
@@ -307,7 +311,9 @@ pub fn collector(tools: &Tools, data: &Path, addresses: &Addresses<'_>) -> Resul
         )
     };
     Ok(part(tools, "otel-collector", "otelcol-bookapp")
+        .arg(config("base.yaml"))
         .arg(config("core.yaml"))
+        .arg(config("graph.yaml"))
         .arg(config("infrastructure.yaml"))
         .arg(config("console.yaml"))
         .env("CONSOLE_LOGS", console_logs(data, "*"))
@@ -332,23 +338,21 @@ pub fn collector(tools: &Tools, data: &Path, addresses: &Addresses<'_>) -> Resul
         .env("BACKEND_URL", addresses.backend))
 }
 
-/// Adds pipelines that export everything that the collector receives to `sink`. The configuration
-/// files stay unchanged.
-fn tap(collector: Spec, sink: &Sink) -> Spec {
-    let endpoint = sink.endpoint();
-    let exporter = format!("--config=yaml:exporters::otlp_http/tap::endpoint: {endpoint}");
-    let pipelines = ["traces", "metrics", "logs"]
-        .into_iter()
-        .flat_map(|signal| {
-            let part = |key, part| {
-                format!("--config=yaml:service::pipelines::{signal}/tap::{key}: [{part}]")
-            };
-            [
-                part("receivers", "otlp"),
-                part("exporters", "otlp_http/tap"),
-            ]
-        });
-    pipelines.fold(collector.arg(exporter), Spec::arg)
+/// Adds pipelines that export everything that the collector receives to `endpoint`, too. The
+/// configuration files stay unchanged.
+pub(crate) fn tap(collector: Spec, name: &str, endpoint: &str) -> Spec {
+    let exporter = format!("--config=yaml:exporters::otlp_http/{name}::endpoint: {endpoint}");
+    let pipelines = ["traces", "metrics", "logs"].into_iter();
+    let parts = pipelines.flat_map(|signal| {
+        let part = |key, part: &str| {
+            format!("--config=yaml:service::pipelines::{signal}/{name}::{key}: [{part}]")
+        };
+        [
+            part("receivers", "otlp"),
+            part("exporters", &format!("otlp_http/{name}")),
+        ]
+    });
+    parts.fold(collector.arg(exporter), Spec::arg)
 }
 
 /// Runs the script that creates the collector's database role, as docker compose does.

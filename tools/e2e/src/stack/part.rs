@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use testbed::{
     eventually,
     process::{Process, Signal, Spec},
@@ -29,7 +29,7 @@ enum Kind {
 
 impl Part {
     /// Starts a process and waits until `health_url` responds with success.
-    pub(super) async fn start(spec: Spec, health_url: String) -> Result<Self> {
+    pub(crate) async fn start(spec: Spec, health_url: String) -> Result<Self> {
         let process = Process::start(&spec)?;
         let part = Self {
             kind: Kind::Process { process, spec },
@@ -50,6 +50,14 @@ impl Part {
         Self {
             kind: Kind::Compose { service },
             health_url: None,
+        }
+    }
+
+    /// Returns the CPU time of the process so far.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        match &self.kind {
+            Kind::Process { process, .. } => process.cpu_time(),
+            Kind::Sink(_) | Kind::Compose { .. } => bail!("the component is not a process"),
         }
     }
 

@@ -6,32 +6,42 @@ use serde_json::Value;
 
 use crate::helpers::{environment, root, services, strings, yaml};
 
+/// The files of the one collector for all signals.
+const FILES: [&str; 4] = ["base", "core", "graph", "infrastructure"];
+
+fn file(name: &str) -> Value {
+    yaml(&format!("otel-collector/{name}.yaml"))
+}
+
 #[test]
 fn required_collector_variables_are_set_and_set_ones_are_used() {
-    let files = [
-        "otel-collector/core.yaml",
-        "otel-collector/infrastructure.yaml",
-    ];
-    let text = files
-        .map(|file| fs::read_to_string(root().join(file)).unwrap())
-        .concat();
-    let mut known = BTreeSet::new();
-    let mut needed = BTreeSet::new();
-    for variable in text.split("${env:").skip(1) {
-        let variable = variable.split('}').next().unwrap();
-        known.insert(variable.split(":-").next().unwrap());
-        if !variable.contains(":-") {
-            needed.insert(variable);
+    let mut collectors = 0;
+    for (name, service) in services() {
+        let image = service["image"].as_str().unwrap();
+        if !image.starts_with("otel/opentelemetry-collector") {
+            continue;
         }
+        let files = strings(&service["command"]).into_iter().map(|argument| {
+            let file = argument.rsplit('/').next().unwrap();
+            fs::read_to_string(root().join("otel-collector").join(file)).unwrap()
+        });
+        let text: String = files.collect();
+        let mut known = BTreeSet::new();
+        let mut needed = BTreeSet::new();
+        for variable in text.split("${env:").skip(1) {
+            let variable = variable.split('}').next().unwrap();
+            known.insert(variable.split(":-").next().unwrap());
+            if !variable.contains(":-") {
+                needed.insert(variable);
+            }
+        }
+        let set = BTreeSet::from_iter(environment(&service));
+        assert!(needed.is_subset(&set), "{name}: {needed:?}");
+        let mut unknown = set.difference(&known);
+        assert_eq!(unknown.find(|name| **name != "GOMEMLIMIT"), None, "{name}");
+        collectors += 1;
     }
-    let services = services();
-    let set = BTreeSet::from_iter(environment(&services["otel-collector"]));
-    assert!(needed.is_subset(&set), "{needed:?}");
-    let unknown: Vec<_> = set
-        .difference(&known)
-        .filter(|name| **name != "GOMEMLIMIT")
-        .collect();
-    assert!(unknown.is_empty(), "{unknown:?}");
+    assert_eq!(collectors, 5);
 }
 
 /// Returns the components in a list of a pipeline. The list may be the default of a variable.
@@ -53,12 +63,10 @@ fn the_image_and_the_native_collector_are_one_version() {
 
 #[test]
 fn the_collector_s_files_share_no_list_and_use_all_they_declare() {
-    let core = yaml("otel-collector/core.yaml");
-    let infrastructure = yaml("otel-collector/infrastructure.yaml");
     let mut pipelines = BTreeSet::new();
     let mut declared = BTreeSet::new();
     let mut used = BTreeSet::new();
-    for file in [&core, &infrastructure] {
+    for file in FILES.map(file) {
         for kind in [
             "receivers",
             "processors",
@@ -76,10 +84,11 @@ fn the_collector_s_files_share_no_list_and_use_all_they_declare() {
         for name in strings(&file["service"]["extensions"]) {
             used.insert(name.to_owned());
         }
-        for (pipeline, components) in file["service"]["pipelines"].as_object().unwrap() {
+        let of_file = file["service"]["pipelines"].as_object();
+        for (pipeline, components) in of_file.into_iter().flatten() {
             assert!(
                 pipelines.insert(pipeline.clone()),
-                "{pipeline} is in both files"
+                "{pipeline} is in two files"
             );
             for component in ["receivers", "processors", "exporters"] {
                 let names = component_names(&components[component]);
@@ -104,11 +113,32 @@ fn the_collector_s_files_share_no_list_and_use_all_they_declare() {
 
 #[test]
 fn a_vendor_receives_the_signals_in_addition_to_the_stack() {
-    let core = yaml("otel-collector/core.yaml");
-    let vendor = yaml("otel-collector/vendor.yaml");
+    let (core, vendor) = (file("core"), file("vendor"));
     for (pipeline, components) in vendor["service"]["pipelines"].as_object().unwrap() {
         let mut exporters = component_names(&core["service"]["pipelines"][pipeline]["exporters"]);
         exporters.push("otlp_http/vendor");
         assert_eq!(strings(&components["exporters"]), exporters, "{pipeline}");
+    }
+}
+
+// proves: N29
+#[test]
+fn a_gateway_names_itself_in_all_series_that_it_derives() {
+    let (core, graph, gateway) = (file("core"), file("graph"), file("gateway"));
+    let declared = [&core, &graph].map(|file| file["service"]["pipelines"].as_object().unwrap());
+    for (pipeline, components) in declared.into_iter().flatten() {
+        let receivers = component_names(&components["receivers"]);
+        let is_derived = pipeline.starts_with("metrics/") && receivers != ["otlp"];
+        let own = &gateway["service"]["pipelines"][pipeline];
+        assert_eq!(!own.is_null(), is_derived, "{pipeline}");
+        if is_derived {
+            let mut processors = component_names(&components["processors"]);
+            processors.push("transform/gateway");
+            assert_eq!(
+                component_names(&own["processors"]),
+                processors,
+                "{pipeline}"
+            );
+        }
     }
 }

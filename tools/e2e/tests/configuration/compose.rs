@@ -17,11 +17,14 @@ use crate::helpers::{environment, root, services, strings, yaml};
 
 /// Services without a health check: the images have no shell. Probes check the collectors and Jaeger
 /// instead. Each request to the pairs is slow and is traced.
-const WITHOUT_HEALTH: [&str; 8] = [
+const WITHOUT_HEALTH: [&str; 11] = [
     "ebpf",
     "jaeger",
+    "otel-agent",
     "otel-collector",
     "otel-collector-containers",
+    "otel-gateway-1",
+    "otel-gateway-2",
     "uservice1",
     "uservice2",
     "uservice3",
@@ -100,6 +103,7 @@ fn every_service_is_limited_logged_and_watched() {
         ("ebpf", 512),
         ("jaeger", 272),
         ("load", 192),
+        ("tiers", 1104),
         ("uservices ebpf", 128),
     ];
     for (profile, sum) in sums {

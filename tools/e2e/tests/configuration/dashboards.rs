@@ -157,3 +157,25 @@ fn every_signal_links_to_every_other() {
         "http://localhost:8002/issues/1/?q=otel.trace_id:${traceID}#${event}"
     );
 }
+
+// proves: N29
+#[test]
+fn queries_of_derived_metrics_add_up_the_gateways() {
+    let derived = [
+        "traces_span_metrics_",
+        "traces_service_graph_",
+        "bookapp_spans_received",
+        "bookapp_log_errors",
+        "bookapp_exceptions",
+    ];
+    let mut found = 0;
+    for dashboard in dashboards() {
+        for query in dashboard.panels().flat_map(|panel| panel.queries()) {
+            if derived.iter().any(|metric| query.text.contains(metric)) {
+                assert!(query.text.contains("sum"), "{}", query.text);
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 3, "{found}");
+}

@@ -129,6 +129,10 @@ pub struct Point {
     pub attributes: Attributes,
     /// The value of a sum or gauge, or the count of a histogram.
     pub value: f64,
+    /// The sum of the values of a histogram; 0 for others.
+    pub sum: f64,
+    /// The counts of the buckets of a histogram.
+    pub buckets: Vec<u64>,
 }
 
 /// The amount of received data: sizes of the uncompressed protobuf messages, in bytes.

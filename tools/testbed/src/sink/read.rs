@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value as Any},
     logs::v1::ScopeLogs,
     metrics::v1::{
-        AggregationTemporality, NumberDataPoint, ScopeMetrics, metric::Data,
+        AggregationTemporality, HistogramDataPoint, NumberDataPoint, ScopeMetrics, metric::Data,
         number_data_point::Value as Number,
     },
     resource::v1::Resource,
@@ -111,18 +111,18 @@ pub(super) fn points(request: &ExportMetricsServiceRequest) -> Vec<Point> {
             metrics.map(move |metric| (made_by.clone(), metric))
         };
         for (scope, metric) in group.scope_metrics.iter().flat_map(metrics_of) {
-            let mut add = |instrument, temporality, labels: &[KeyValue], value, bounds: &[f64]| {
-                points.push(Point {
-                    resource: resource.clone(),
-                    scope: scope.clone(),
-                    name: metric.name.clone(),
-                    unit: metric.unit.clone(),
-                    instrument,
-                    is_delta: temporality == i32::from(AggregationTemporality::Delta),
-                    bounds: bounds.to_vec(),
-                    attributes: attributes(labels),
-                    value,
-                });
+            let point = |instrument, temporality, labels: &[KeyValue], value| Point {
+                resource: resource.clone(),
+                scope: scope.clone(),
+                name: metric.name.clone(),
+                unit: metric.unit.clone(),
+                instrument,
+                is_delta: temporality == i32::from(AggregationTemporality::Delta),
+                attributes: attributes(labels),
+                value,
+                bounds: Vec::new(),
+                sum: 0.0,
+                buckets: Vec::new(),
             };
             match &metric.data {
                 Some(Data::Sum(sum)) => {
@@ -131,32 +131,30 @@ pub(super) fn points(request: &ExportMetricsServiceRequest) -> Vec<Point> {
                     } else {
                         "updowncounter"
                     };
-                    for point in &sum.data_points {
-                        add(
-                            instrument,
-                            sum.aggregation_temporality,
-                            &point.attributes,
-                            number(point),
-                            &[],
-                        );
-                    }
+                    let temporality = sum.aggregation_temporality;
+                    let of = |it: &NumberDataPoint| {
+                        point(instrument, temporality, &it.attributes, number(it))
+                    };
+                    points.extend(sum.data_points.iter().map(of));
                 }
                 Some(Data::Gauge(gauge)) => {
-                    for point in &gauge.data_points {
-                        add("gauge", 0, &point.attributes, number(point), &[]);
-                    }
+                    let of = |it: &NumberDataPoint| point("gauge", 0, &it.attributes, number(it));
+                    points.extend(gauge.data_points.iter().map(of));
                 }
                 Some(Data::Histogram(histogram)) => {
-                    for point in &histogram.data_points {
-                        let (labels, bounds) = (&point.attributes, &point.explicit_bounds);
-                        add(
+                    let temporality = histogram.aggregation_temporality;
+                    let of = |it: &HistogramDataPoint| Point {
+                        bounds: it.explicit_bounds.clone(),
+                        sum: it.sum(),
+                        buckets: it.bucket_counts.clone(),
+                        ..point(
                             "histogram",
-                            histogram.aggregation_temporality,
-                            labels,
-                            count_to_f64(point.count),
-                            bounds,
-                        );
-                    }
+                            temporality,
+                            &it.attributes,
+                            count_to_f64(it.count),
+                        )
+                    };
+                    points.extend(histogram.data_points.iter().map(of));
                 }
                 Some(Data::ExponentialHistogram(_) | Data::Summary(_)) | None => {}
             }

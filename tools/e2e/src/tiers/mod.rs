@@ -1,0 +1,43 @@
+//! Collectors in tiers: an agent sends to gateways. The checks compare them with one collector, and count what is lost
+//! when gateways come and go.
+//!
+//! Every collector has a loopback address of its own, so that all of them run with the same ports and the same
+//! configuration files. OTLP sinks replace Tempo, Loki and Prometheus.
+
+mod changes;
+mod collectors;
+mod load;
+mod same;
+mod traffic;
+
+use anyhow::Result;
+
+use crate::table::Table;
+
+pub use collectors::Programs;
+
+/// Checks that two gateways behind an agent give the figures of one collector, for the traffic of this number of books.
+/// Then counts what is lost while gateways join, leave and die.
+pub async fn run(programs: &Programs, books: usize, table: &mut Table) -> Result<()> {
+    same::check(programs, books, table).await?;
+    changes::check(programs, table).await
+}
+
+/// Measures the CPU time and the memory of one gateway with this number of spans per second.
+pub async fn load(programs: &Programs, spans_per_second: u64, table: &mut Table) -> Result<()> {
+    load::measure(programs, spans_per_second, table).await
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn to_f64(count: u64) -> f64 {
+    count as f64
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts and sizes are far below 2^52"
+)]
+fn to_u64(count: f64) -> u64 {
+    count as u64
+}
