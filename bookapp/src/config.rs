@@ -50,6 +50,8 @@ pub struct Config {
 pub enum Command {
     /// Check the readiness of the running service: exit code 0 if it is ready, otherwise 1.
     Healthcheck,
+    /// Migrate the database and exit. The service does the same when it starts.
+    Migrate,
     /// Print the OpenAPI document of the API.
     Openapi,
 }

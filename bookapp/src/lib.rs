@@ -58,9 +58,7 @@ impl App {
     /// backend has to be reachable yet.
     pub async fn build(config: Config) -> Result<Self> {
         let db = config.service.postgres.connect("bookapp")?;
-        migrate(&config)
-            .await
-            .context("could not migrate the database")?;
+        migrate(config.clone()).await?;
         let listener = TcpListener::bind(config.service.listen_addr)
             .await
             .with_context(|| format!("could not listen on {}", config.service.listen_addr))?;
@@ -143,13 +141,17 @@ impl App {
 /// able to start beside it. So a migration only adds; what older binaries use is removed by a later release.
 ///
 /// The connection is not from the pool, whose statement timeout may be too short for a migration.
-async fn migrate(config: &Config) -> Result<()> {
-    let mut connection = PgConnection::connect_with(&config.service.postgres.options()?).await?;
-    let mut migrator = sqlx::migrate!("../migrations");
-    migrator.set_ignore_missing(true);
-    migrator.run(&mut connection).await?;
-    connection.close().await?;
-    Ok(())
+pub async fn migrate(config: Config) -> Result<()> {
+    let options = config.service.postgres.options()?;
+    let migrate = async {
+        let mut connection = PgConnection::connect_with(&options).await?;
+        let mut migrator = sqlx::migrate!("../migrations");
+        migrator.set_ignore_missing(true);
+        migrator.run(&mut connection).await?;
+        connection.close().await?;
+        anyhow::Ok(())
+    };
+    migrate.await.context("could not migrate the database")
 }
 
 /// Builds the service, prints its address, and runs it until the shutdown stops it.

@@ -10,6 +10,11 @@ fn main() -> ExitCode {
     let config: Config = settings::read();
     match config.command {
         Some(Command::Healthcheck) => health::check(config.service.listen_addr),
+        Some(Command::Migrate) => {
+            config.service.check();
+            let process = config.service.command_process(service!());
+            lifecycle::main(process, |_| bookapp::migrate(config.clone()))
+        }
         Some(Command::Openapi) => openapi::print(&bookapp::openapi::document()),
         None => {
             config.service.check();

@@ -24,12 +24,7 @@ enum Outcome {
 
 impl Table {
     /// Adds a check with its result: a description of what was found, or an error.
-    pub(crate) fn check(
-        &mut self,
-        part: &'static str,
-        what: impl Into<String>,
-        found: Result<String>,
-    ) {
+    pub fn check(&mut self, part: &'static str, what: impl Into<String>, found: Result<String>) {
         let outcome = match found {
             Ok(found) => Outcome::Passed(found),
             Err(reason) => Outcome::Failed(reason),
@@ -38,7 +33,7 @@ impl Table {
     }
 
     /// Adds a check that cannot run here, with the reason.
-    pub(crate) fn not_run(&mut self, part: &'static str, what: &str, reason: &'static str) {
+    pub fn not_run(&mut self, part: &'static str, what: &str, reason: &'static str) {
         self.push(part, what.to_owned(), Outcome::NotRun(reason));
     }
 

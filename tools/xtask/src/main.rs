@@ -10,11 +10,13 @@ mod conformance;
 mod e2e;
 mod fuzz;
 mod generated;
+mod kubernetes;
 mod load;
 mod paths;
 mod phrases;
 mod public_api;
 mod queries;
+mod scale_model;
 mod spec;
 mod stack;
 mod take_home;
@@ -50,8 +52,13 @@ enum Command {
     E2e(e2e::Args),
     /// Fuzz bookapp's API with valid and invalid requests from its OpenAPI document (schemathesis).
     Fuzz(fuzz::Args),
+    /// Check the Kubernetes manifests, by schemas and policies or on a real API server.
+    #[command(subcommand)]
+    Kubernetes(kubernetes::Action),
     /// Send the standard traffic to bookapp (Locust).
     Load(load::Args),
+    /// Print what 1,000 and 100,000 requests a second need, and write it to docs/scaling.md.
+    ScaleModel,
     /// Manage the native stack, which runs without Docker.
     #[command(subcommand)]
     Stack(stack::Action),
@@ -90,7 +97,9 @@ fn main() -> Result<()> {
         Command::E2e(args) => e2e::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Kafka(programs) => kafka(&programs),
+        Command::Kubernetes(action) => kubernetes::run(&action),
         Command::Load(args) => load::run(&args),
+        Command::ScaleModel => scale_model::write(),
         Command::Stack(action) => stack::run(&action),
         Command::Openapi => spec::write(),
         Command::Pictures(programs) => pictures(&programs),
@@ -230,9 +239,10 @@ fn check() -> Result<()> {
     paths::check()?;
     step("openapi.json of both services");
     spec::check()?;
-    step("docs/telemetry.md, docs/configuration.md");
+    step("docs/telemetry.md, docs/configuration.md, docs/scaling.md");
     telemetry::check()?;
     configuration::check()?;
+    scale_model::check()?;
     step("public API of telemetry-common");
     public_api::check()?;
     step("docs/conformance.md");

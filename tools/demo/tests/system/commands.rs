@@ -3,6 +3,7 @@
 use testbed::system::{Dependencies, Service};
 use testbed::{
     eventually,
+    postgres::query_number,
     process::{Process, Spec},
     sink::Sink,
 };
@@ -41,6 +42,29 @@ async fn the_health_check_succeeds_only_while_the_service_is_ready() {
         let unreachable = check.env("LISTEN_ADDR", "127.0.0.1:1");
         assert_eq!(run(&unreachable).await, (Some(1), vec![]), "{name}");
     }
+}
+
+#[tokio::test]
+async fn migrate_prepares_an_empty_database_and_reports_a_database_that_is_away() {
+    let dependencies = Dependencies::for_test_with_empty_database().await.unwrap();
+    let program = helpers::binaries().await.bookapp();
+    let migrate = Spec::new("migrate", program)
+        .arg("migrate")
+        .env("DATABASE_URL", dependencies.database_url())
+        .env("OTEL_SDK_DISABLED", "true");
+    for _ in 0..2 {
+        let (code, lines) = run(&migrate).await;
+        assert_eq!(code, Some(0), "{lines:?}");
+        let books = query_number(dependencies.database_url(), "select count(*) from books");
+        assert!(books.await.unwrap() > 0);
+    }
+
+    let away = migrate.env("DATABASE_URL", "postgres://nobody:s3cr3t@127.0.0.1:1/books");
+    let (code, lines) = run(&away).await;
+    assert_eq!(code, Some(1), "{lines:?}");
+    let lines = lines.join("\n");
+    assert!(lines.contains("could not migrate the database"), "{lines}");
+    assert!(!lines.contains("s3cr3t"), "{lines}");
 }
 
 #[tokio::test]

@@ -118,7 +118,11 @@ pub(super) async fn check(programs: &Programs, books: usize, table: &mut Table) 
         "kept spans",
         equal(&one.spans, &tiers.spans, spans),
     );
-    table.check("tiers", "spans of a request", of_requests(&received, books));
+    table.check(
+        "tiers",
+        "spans and log records of a request",
+        of_requests(&received, books),
+    );
     let pairs = Pairs::of(&received.spans(), &tiers.traces());
     table.check("tiers", "traces that link to each other", together(&pairs));
     Ok(())
@@ -290,30 +294,37 @@ fn shares(tiers: &Sink) -> Result<String> {
     Ok(text)
 }
 
-/// Returns the number and size of the spans before sampling, by request. The spans of an addition include those of its
-/// message.
+/// Returns the number and size of spans and log records before sampling, by request. Those of an addition include those
+/// of its message.
 fn of_requests(received: &Sink, books: usize) -> Result<String> {
-    let mut traces: HashMap<String, (String, usize)> = HashMap::new();
-    let spans = received.spans();
-    for span in &spans {
-        let (root, count) = traces.entry(span.trace_id.clone()).or_default();
-        *count += 1;
-        if span.parent_id.is_none() {
-            root.clone_from(&span.name);
+    let (spans, logs, sizes) = (received.spans(), received.logs(), received.sizes());
+    let roots = spans.iter().filter(|span| span.parent_id.is_none());
+    let roots: HashMap<_, _> = roots.map(|span| (&*span.trace_id, &*span.name)).collect();
+    let each = |traces: &mut dyn Iterator<Item = &str>| {
+        let (mut read, mut list, mut addition) = (0, 0, 0);
+        for trace in traces {
+            match roots.get(trace) {
+                Some(&"GET /books/{id}") => read += 1,
+                Some(&"GET /books") => list += 1,
+                Some(_) => addition += 1,
+                None => {}
+            }
         }
-    }
-    let each = |route: &str| {
-        let of_route = traces.values().filter(|(root, _)| root == route);
-        to_f64(of_route.map(|(_, count)| *count as u64).sum()) / to_f64(books as u64)
+        let counts = [read, list, addition];
+        counts.map(|count| to_f64(count) / to_f64(books as u64))
     };
-    let (read, list) = (each("GET /books/{id}"), each("GET /books"));
-    let all = to_f64(spans.len() as u64) / to_f64(books as u64);
-    let size = to_f64(received.sizes().spans as u64) / to_f64(spans.len() as u64);
-    ensure!(read >= 1.0 && list > read, "{read} and {list}");
-    Ok(format!(
-        "{read:.1} for a read, {list:.1} for a list, {:.1} for an addition; {size:.0} bytes a span",
-        all - read - list
-    ))
+    let of_spans = each(&mut spans.iter().map(|span| &*span.trace_id));
+    let of_logs = each(&mut logs.iter().map(|log| &*log.trace_id));
+    let is_usual = of_spans[0] >= 1.0 && of_spans[1] > of_spans[0] && of_spans[2] > of_spans[1];
+    let text = format!(
+        "a read, a list, an addition: {of_spans:.1?} spans, {of_logs:.1?} log records; {} spans in {} traces; {} bytes a span, {} a record",
+        spans.len(),
+        roots.len(),
+        sizes.spans / spans.len(),
+        sizes.logs / logs.len(),
+    );
+    ensure!(is_usual, "{text}");
+    Ok(text)
 }
 
 /// Fails if a link of a kept trace leads to a dropped one.

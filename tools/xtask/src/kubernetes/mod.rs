@@ -1,0 +1,146 @@
+//! Checks the manifests in `deploy/kubernetes/`: by schemas and policies, and on a real API server.
+#![expect(
+    clippy::print_stdout,
+    reason = "the table is the output of the command"
+)]
+
+mod cluster;
+mod manifests;
+mod planted;
+mod policies;
+mod server;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process,
+};
+
+use anyhow::{Context, Result, ensure};
+use e2e::table::Table;
+use tokio::runtime::Runtime;
+
+use self::{
+    cluster::Cluster,
+    manifests::{Kubectl, OVERLAYS, Overlay},
+};
+use crate::{
+    step,
+    tools::{Programs, execute},
+};
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Action {
+    /// Validate each overlay by the schemas of Kubernetes and by the policies of this project.
+    Check(Tools),
+    /// Start a control plane with simulated nodes, apply an overlay, and run until Ctrl-C.
+    Up {
+        #[command(flatten)]
+        tools: Tools,
+
+        /// The overlay to apply.
+        #[arg(default_value = "local")]
+        overlay: String,
+    },
+    /// Apply each overlay to a control plane with simulated nodes, and try what a cluster does with it.
+    Test(Tools),
+    /// Stop the control plane that `up` has started.
+    Down,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Tools {
+    #[command(flatten)]
+    programs: Programs,
+
+    /// The folder with `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`, `etcd` and `kwok`. `check` does
+    /// not need it.
+    #[arg(long, env, value_name = "FOLDER")]
+    kubernetes_bin: Option<PathBuf>,
+}
+
+impl Tools {
+    fn kubectl(&self) -> Result<Kubectl> {
+        Ok(Kubectl::new(self.programs.python_tool("kubectl")?))
+    }
+
+    fn binaries(&self) -> Result<&PathBuf> {
+        let hint = "set KUBERNETES_BIN to the folder with the control plane; docs/kubernetes.md says how to build it";
+        self.kubernetes_bin.as_ref().context(hint)
+    }
+}
+
+pub(crate) fn run(action: &Action) -> Result<()> {
+    match action {
+        Action::Check(tools) => check(tools),
+        Action::Up { tools, overlay } => Runtime::new()?.block_on(up(tools, overlay)),
+        Action::Test(tools) => Runtime::new()?.block_on(test(tools)),
+        Action::Down => down(),
+    }
+}
+
+/// Checks all overlays without a cluster, and that the checks find planted faults.
+fn check(tools: &Tools) -> Result<()> {
+    let kubectl = tools.kubectl()?;
+    let validator = tools.programs.python_tool("kubernetes-validate")?;
+    let settings = policies::settings()?;
+    let check = |overlay: &Overlay| {
+        overlay.validate(&validator)?;
+        let faults = policies::faults(overlay, &settings);
+        ensure!(faults.is_empty(), "{}", faults.join("\n"));
+        Ok(())
+    };
+    for name in OVERLAYS {
+        step(&format!("overlay {name}"));
+        let overlay = kubectl.render(name)?;
+        check(&overlay).with_context(|| format!("overlay {name}"))?;
+        for (fault, planted) in planted::overlays(&overlay) {
+            let found = check(&planted).err();
+            let found = found.with_context(|| format!("the checks do not find {fault}"))?;
+            println!("{fault}: {}", found.to_string().trim());
+        }
+    }
+    Ok(())
+}
+
+/// Starts a control plane, applies an overlay, and runs until Ctrl-C.
+async fn up(tools: &Tools, overlay: &str) -> Result<()> {
+    let name = OVERLAYS.into_iter().find(|name| *name == overlay);
+    let name = name.with_context(|| format!("no overlay {overlay}: {OVERLAYS:?}"))?;
+    let kubectl = tools.kubectl()?;
+    let rendered = kubectl.render(name)?;
+    step("starting a control plane");
+    let cluster = Cluster::start(tools.binaries()?, &kubectl).await?;
+    fs::write(pid_file(), process::id().to_string())?;
+    println!("{}", server::apply(&cluster, &rendered)?);
+    println!("export KUBECONFIG={}", cluster.config.display());
+    println!("running until Ctrl-C or `cargo xtask kubernetes down`");
+    tokio::signal::ctrl_c().await?;
+    fs::remove_file(pid_file())?;
+    Ok(())
+}
+
+async fn test(tools: &Tools) -> Result<()> {
+    let kubectl = tools.kubectl()?;
+    step("starting a control plane");
+    let cluster = Cluster::start(tools.binaries()?, &kubectl).await?;
+    let mut table = Table::default();
+    for name in OVERLAYS {
+        step(&format!("overlay {name}"));
+        server::check(&cluster, name, &kubectl.render(name)?, &mut table).await;
+    }
+    step("components");
+    server::components(&cluster, &mut table);
+    print!("{table}");
+    table.result()
+}
+
+fn down() -> Result<()> {
+    let pid = fs::read_to_string(pid_file()).context("no control plane is running")?;
+    execute(Path::new("kill"), &["-INT", pid.trim()])
+}
+
+/// Returns the file that contains the process id of `up`.
+fn pid_file() -> PathBuf {
+    env::temp_dir().join("bookapp-kubernetes.pid")
+}
