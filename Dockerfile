@@ -23,11 +23,11 @@ RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -name lib.rs ! -name 
 # Dependencies are a separate layer, so a code change recompiles only the crates of this project.
 FROM base AS build
 COPY --from=manifests /build .
-RUN cargo build --release --locked --lib --package bookapp --package backend --features bookapp/kafka-tls,backend/kafka-tls
+RUN cargo build --release --locked --lib --package bookapp --package backend --features bookapp/kafka-tls,backend/kafka-tls,bookapp/postgres-tls,backend/postgres-tls
 COPY . .
 # cargo compares times: the sources must be newer than what was built from the empty files.
 RUN find . -name '*.rs' -exec touch {} + \
-    && cargo build --release --locked --package bookapp --package backend --features bookapp/kafka-tls,backend/kafka-tls \
+    && cargo build --release --locked --package bookapp --package backend --features bookapp/kafka-tls,backend/kafka-tls,bookapp/postgres-tls,backend/postgres-tls \
     && strip /target/release/bookapp /target/release/backend
 
 FROM build AS uservices-build

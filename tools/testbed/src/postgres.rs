@@ -7,8 +7,9 @@
 //! `fsync` is off, except with [`Postgres::start_durable`].
 
 use std::{
-    env, fs,
-    os::unix::fs::chown,
+    env,
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
@@ -21,6 +22,7 @@ use nix::{
     sys::signal::kill,
     unistd::{Pid, Uid},
 };
+use rcgen::CertifiedKey;
 use sqlx::{Connection, Executor, PgConnection, migrate::Migrator};
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
@@ -28,12 +30,15 @@ use crate::{
     eventually, port,
     process::{Process, Signal, Spec},
     system::cargo,
+    tls,
 };
 
 /// The user id of `nobody`. PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65534;
 const FOLDER: &str = "bookapp-postgres-";
 const TEMPLATE: &str = "migrated";
+/// The certificate of a server with TLS, in its folder.
+const CERTIFICATE: &str = "server.crt";
 const MISSING: &str = "no PostgreSQL server found: install it (Debian: apt-get install postgresql), \
     or set PG_BIN to the folder that contains `postgres` and `initdb`";
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
@@ -65,19 +70,34 @@ impl Postgres {
         Self::start_with(&["fsync=on", "full_page_writes=on"]).await
     }
 
-    async fn start_with(durability: &[&str]) -> Result<Self> {
+    /// Starts a server that accepts encrypted connections too. [`tls_parameters`](Self::tls_parameters) asks for one.
+    pub async fn start_tls() -> Result<Self> {
+        let (folder, user) = folder()?;
+        let CertifiedKey { cert, signing_key } = tls::certificate()?;
+        let key = folder.join("server.key");
+        fs::write(folder.join(CERTIFICATE), cert.pem())?;
+        fs::write(&key, signing_key.serialize_pem())?;
+        fs::set_permissions(&key, Permissions::from_mode(0o600))?;
+        chown(&key, user, user)?;
+        let certificate = format!("ssl_cert_file={}", folder.join(CERTIFICATE).display());
+        let key = format!("ssl_key_file={}", key.display());
+        let settings = [
+            "fsync=off",
+            "full_page_writes=off",
+            "ssl=on",
+            &certificate,
+            &key,
+        ];
+        Self::start_in(folder, user, &settings).await
+    }
+
+    async fn start_with(settings: &[&str]) -> Result<Self> {
+        let (folder, user) = folder()?;
+        Self::start_in(folder, user, settings).await
+    }
+
+    async fn start_in(folder: PathBuf, user: Option<u32>, settings: &[&str]) -> Result<Self> {
         let binaries = binaries()?;
-        remove_leftovers();
-        let folder = tempfile::Builder::new()
-            .prefix(&format!("{FOLDER}{}-", process::id()))
-            .tempdir()
-            .context("could not create a folder for PostgreSQL")?
-            .keep();
-        let user = Uid::effective().is_root().then_some(NOBODY);
-        if user.is_some() {
-            chown(&folder, user, user)
-                .context("could not change the owner of PostgreSQL's folder")?;
-        }
         let program = |name: &str| Spec {
             user,
             ..Spec::new(name, binaries.join(name))
@@ -107,7 +127,7 @@ impl Postgres {
         .arg("-p")
         .arg(port.to_string())
         .args_of_settings(&["listen_addresses=127.0.0.1", "max_connections=500"])
-        .args_of_settings(durability);
+        .args_of_settings(settings);
         let process = Process::start(&server)?;
         let postgres = Self {
             process,
@@ -202,9 +222,31 @@ impl Postgres {
         Ok(())
     }
 
+    /// Returns what to append to the URL of a database, so that connections are encrypted and the certificate of the
+    /// server is verified.
+    pub fn tls_parameters(&self) -> String {
+        let authority = self.folder.join(CERTIFICATE);
+        format!("?sslmode=verify-full&sslrootcert={}", authority.display())
+    }
+
     fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
+}
+
+/// Creates a folder for a server, and returns it with the user that must own it.
+fn folder() -> Result<(PathBuf, Option<u32>)> {
+    remove_leftovers();
+    let folder = tempfile::Builder::new()
+        .prefix(&format!("{FOLDER}{}-", process::id()))
+        .tempdir()
+        .context("could not create a folder for PostgreSQL")?
+        .keep();
+    let user = Uid::effective().is_root().then_some(NOBODY);
+    if user.is_some() {
+        chown(&folder, user, user).context("could not change the owner of PostgreSQL's folder")?;
+    }
+    Ok((folder, user))
 }
 
 /// Executes statements on the database at `url`.

@@ -82,9 +82,15 @@ impl Binaries {
         Self::with_features(&[]).await
     }
 
-    /// Builds the binaries with TLS and SASL for Kafka.
-    pub async fn with_kafka_tls() -> Result<Self> {
-        Self::with_features(&["bookapp/kafka-tls", "backend/kafka-tls"]).await
+    /// Builds the binaries with TLS for PostgreSQL, and with TLS and SASL for Kafka, as in the images.
+    pub async fn with_tls() -> Result<Self> {
+        Self::with_features(&[
+            "bookapp/kafka-tls",
+            "backend/kafka-tls",
+            "bookapp/postgres-tls",
+            "backend/postgres-tls",
+        ])
+        .await
     }
 
     async fn with_features(features: &'static [&'static str]) -> Result<Self> {
@@ -140,6 +146,16 @@ impl Dependencies {
         let postgres = Postgres::start().await?;
         let database_url = postgres.database().await?;
         Self::with_database(database_url, Some(postgres), kafka_servers)
+    }
+
+    /// Starts a PostgreSQL server with TLS, for a Kafka that runs already. Also returns the URL of the database with
+    /// TLS; the other one has none.
+    pub async fn start_tls(kafka_servers: String) -> Result<(Self, String)> {
+        let postgres = Postgres::start_tls().await?;
+        let database_url = postgres.database().await?;
+        let with_tls = database_url.clone() + &postgres.tls_parameters();
+        let started = Self::with_database(database_url, Some(postgres), Some(kafka_servers))?;
+        Ok((started, with_tls))
     }
 
     /// Creates a database on the shared PostgreSQL server and starts a mock Kafka cluster.

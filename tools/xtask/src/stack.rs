@@ -191,10 +191,11 @@ fn check(programs: &Programs) -> Result<()> {
     )?;
     step("otel-collector/");
     for files in [
-        &["base", "core", "graph", "infrastructure", "vendor"][..],
-        &["base", "core", "graph", "gateway"],
+        &["base", "core", "infrastructure", "vendor"][..],
+        &["base", "core", "gateway"],
         &["base", "agent"],
         &["base", "agent", "infrastructure"],
+        &["base", "infrastructure"],
         &["containers", "console"],
     ] {
         let mut validate = Command::new(binary("otelcol-bookapp"));

@@ -10,7 +10,7 @@ use anyhow::Result;
 use e2e::{table::Table, tiers};
 use tokio::runtime::Runtime;
 
-use crate::{step, tools::Programs};
+use crate::{scale_model, step, tools::Programs};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -36,11 +36,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if let Some(rate) = args.spans_per_second {
             step("sending spans to a gateway");
             tiers::load(&programs, rate, &mut table).await?;
-        } else {
-            step("one collector, and an agent with gateways");
-            tiers::run(&programs, args.books, &mut table).await?;
+            print!("{table}");
+            return table.result();
         }
+        step("one collector, and an agent with gateways");
+        let figures = tiers::run(&programs, args.books, &mut table).await?;
         print!("{table}");
-        table.result()
+        println!("{figures:#?}");
+        table.result()?;
+        scale_model::compare(&figures)
     })
 }

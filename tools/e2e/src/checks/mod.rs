@@ -3,6 +3,7 @@
 mod alerts;
 mod containers;
 mod dashboards;
+mod encryption;
 mod failures;
 mod ingress;
 mod jaeger;
@@ -55,6 +56,7 @@ pub async fn run(stack: &Stack, table: &mut Table) -> Result<()> {
     logs::check(stack, &sent, table).await;
     metrics::check(stack, table).await;
     containers::check(stack, table).await;
+    encryption::check(stack, table).await;
     registry::check(stack, table);
     failures::check(stack, table).await;
     dashboards::check(stack, &sent, table).await?;

@@ -104,7 +104,7 @@ impl Stack {
             Part::start(bugsink(tools, &path("bugsink")), bugsink_ready),
             Broker::start(&tools.root, &tools.kafka, &kafka_data),
         )?;
-        let dependencies = Dependencies::start(Some(kafka.address.clone())).await?;
+        let (dependencies, database_url) = Dependencies::start_tls(kafka.address.clone()).await?;
         let (trace_store, traces_url, traces_otlp) =
             start_trace_store(tools, &path("tempo")).await?;
         let notifications = Notifications::start()?;
@@ -118,6 +118,7 @@ impl Stack {
         fs::create_dir(&logs)?;
         let with_settings = |spec: Spec| {
             with_console_file(spec, &logs)
+                .env("DATABASE_URL", &database_url)
                 .env("KAFKA_BOOTSTRAP_SERVERS", &kafka.secure_address)
                 .env("KAFKA_SECURITY_PROTOCOL", "sasl_ssl")
                 .env("KAFKA_SASL_USERNAME", USER.0)
@@ -140,7 +141,7 @@ impl Stack {
                     "service.namespace=bookapp,deployment.environment.name=native",
                 )
         };
-        let binaries = Binaries::with_kafka_tls().await?;
+        let binaries = Binaries::with_tls().await?;
         let system = System::start_with(&binaries, dependencies, with_settings).await?;
         let ingress = Ingress::start(tools, data.path(), &system).await?;
         create_monitoring_role(tools, &system.database_url)?;
@@ -313,7 +314,6 @@ pub fn collector(tools: &Tools, data: &Path, addresses: &Addresses<'_>) -> Resul
     Ok(part(tools, "otel-collector", "otelcol-bookapp")
         .arg(config("base.yaml"))
         .arg(config("core.yaml"))
-        .arg(config("graph.yaml"))
         .arg(config("infrastructure.yaml"))
         .arg(config("console.yaml"))
         .env("CONSOLE_LOGS", console_logs(data, "*"))
@@ -338,10 +338,13 @@ pub fn collector(tools: &Tools, data: &Path, addresses: &Addresses<'_>) -> Resul
         .env("BACKEND_URL", addresses.backend))
 }
 
-/// Adds pipelines that export everything that the collector receives to `endpoint`, too. The
+/// Adds pipelines that export everything that the collector receives to `endpoint`, too, in the same order. The
 /// configuration files stay unchanged.
 pub(crate) fn tap(collector: Spec, name: &str, endpoint: &str) -> Spec {
-    let exporter = format!("--config=yaml:exporters::otlp_http/{name}::endpoint: {endpoint}");
+    let exporter = |setting: &str| format!("--config=yaml:exporters::otlp_http/{name}::{setting}");
+    let collector = collector
+        .arg(exporter(&format!("endpoint: {endpoint}")))
+        .arg(exporter("sending_queue::num_consumers: 1"));
     let pipelines = ["traces", "metrics", "logs"].into_iter();
     let parts = pipelines.flat_map(|signal| {
         let part = |key, part: &str| {
@@ -352,7 +355,7 @@ pub(crate) fn tap(collector: Spec, name: &str, endpoint: &str) -> Spec {
             part("exporters", &format!("otlp_http/{name}")),
         ]
     });
-    parts.fold(collector.arg(exporter), Spec::arg)
+    parts.fold(collector, Spec::arg)
 }
 
 /// Runs the script that creates the collector's database role, as docker compose does.

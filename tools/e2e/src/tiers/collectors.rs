@@ -59,14 +59,14 @@ impl Programs {
 
     /// Returns the specification of one collector for all signals, whose exporters send to `sink`.
     pub(super) fn one(&self, address: &str, data: &Path, sink: &Sink) -> Spec {
-        let spec = self.collector("one", address, &["base", "core", "graph"], data);
+        let spec = self.collector("one", address, &["base", "core"], data);
         exports_to(spec, sink, sink)
     }
 
     /// Returns the specification of a gateway. It sends traces to one sink, and metrics and logs to another one.
     pub(super) fn gateway(&self, address: &str, data: &Path, traces: &Sink, rest: &Sink) -> Spec {
         let name = format!("gateway-{address}");
-        let files = ["base", "core", "graph", "gateway"];
+        let files = ["base", "core", "gateway"];
         let spec = self.collector(&name, address, &files, data);
         exports_to(spec, traces, rest).env("OTELCOL_INSTANCE", name)
     }

@@ -15,12 +15,15 @@ use anyhow::Result;
 use crate::table::Table;
 
 pub use collectors::Programs;
+pub use same::Figures;
 
 /// Checks that two gateways behind an agent give the figures of one collector, for the traffic of this number of books.
 /// Then counts what is lost while gateways join, leave and die.
-pub async fn run(programs: &Programs, books: usize, table: &mut Table) -> Result<()> {
-    same::check(programs, books, table).await?;
-    changes::check(programs, table).await
+/// Returns the figures of the telemetry of requests.
+pub async fn run(programs: &Programs, books: usize, table: &mut Table) -> Result<Figures> {
+    let figures = same::check(programs, books, table).await?;
+    changes::check(programs, table).await?;
+    Ok(figures)
 }
 
 /// Measures the CPU time and the memory of one gateway with this number of spans per second.

@@ -37,10 +37,10 @@ const TIMEOUT: Duration = Duration::from_mins(3);
 
 /// The metrics that a collector derives, by the beginning of their names.
 const DERIVED: [(&str, &[&str]); 3] = [
-    ("span metrics", &["traces.span.metrics."]),
-    ("service graph", &["traces_service_graph_"]),
+    (SPAN_METRICS, &["traces.span.metrics."]),
+    (GRAPH, &["traces_service_graph_"]),
     (
-        "counts of spans, errors and exceptions",
+        COUNTS,
         &[
             "bookapp.span",
             "bookapp.log.errors",
@@ -49,10 +49,34 @@ const DERIVED: [(&str, &[&str]); 3] = [
         ],
     ),
 ];
+const SPAN_METRICS: &str = "span metrics";
+const GRAPH: &str = "service graph";
+const COUNTS: &str = "counts of spans, errors and exceptions";
 const OF_SERVICES: &str = "metrics of the services";
 
+/// The telemetry of requests, before sampling: of a read, a list, and an addition with its message.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// The number of spans of each.
+    pub spans: [f64; 3],
+    /// The number of log records of each.
+    pub logs: [f64; 3],
+    /// The number of traces of each.
+    pub traces: [f64; 3],
+    /// The size of a span, in bytes.
+    pub span_bytes: f64,
+    /// The size of a log record, in bytes.
+    pub log_bytes: f64,
+    /// The number of time series in Prometheus of one instance of a service.
+    pub series: f64,
+    /// The number of those that a gateway derives from the spans and log records of one instance.
+    pub derived_series: f64,
+    /// The number of those of the service graph.
+    pub graph_series: f64,
+}
+
 // proves: N29 N30
-pub(super) async fn check(programs: &Programs, books: usize, table: &mut Table) -> Result<()> {
+pub(super) async fn check(programs: &Programs, books: usize, table: &mut Table) -> Result<Figures> {
     let data = TempDir::with_prefix("bookapp-tiers-")?;
     let of_one = Sink::start().await?;
     let of_tiers = Sink::start().await?;
@@ -118,14 +142,9 @@ pub(super) async fn check(programs: &Programs, books: usize, table: &mut Table) 
         "kept spans",
         equal(&one.spans, &tiers.spans, spans),
     );
-    table.check(
-        "tiers",
-        "spans and log records of a request",
-        of_requests(&received, books),
-    );
     let pairs = Pairs::of(&received.spans(), &tiers.traces());
     table.check("tiers", "traces that link to each other", together(&pairs));
-    Ok(())
+    figures(&received, &one, books)
 }
 
 /// Adds this number of books. For each of them, also reads a book and a list.
@@ -232,6 +251,14 @@ impl Stored {
 }
 
 impl Totals {
+    /// Returns the number of time series in Prometheus: one, or the buckets, the count and the sum of a histogram.
+    fn series(&self) -> u64 {
+        match self.buckets.len() {
+            0 => 1,
+            buckets => buckets as u64 + 2,
+        }
+    }
+
     fn add(&mut self, point: &Point) {
         self.value += point.value;
         self.sum += point.sum;
@@ -294,9 +321,8 @@ fn shares(tiers: &Sink) -> Result<String> {
     Ok(text)
 }
 
-/// Returns the number and size of spans and log records before sampling, by request. Those of an addition include those
-/// of its message.
-fn of_requests(received: &Sink, books: usize) -> Result<String> {
+/// Measures the telemetry of requests. That of an addition includes that of its message.
+fn figures(received: &Sink, one: &Stored, books: usize) -> Result<Figures> {
     let (spans, logs, sizes) = (received.spans(), received.logs(), received.sizes());
     let roots = spans.iter().filter(|span| span.parent_id.is_none());
     let roots: HashMap<_, _> = roots.map(|span| (&*span.trace_id, &*span.name)).collect();
@@ -313,18 +339,22 @@ fn of_requests(received: &Sink, books: usize) -> Result<String> {
         let counts = [read, list, addition];
         counts.map(|count| to_f64(count) / to_f64(books as u64))
     };
-    let of_spans = each(&mut spans.iter().map(|span| &*span.trace_id));
-    let of_logs = each(&mut logs.iter().map(|log| &*log.trace_id));
-    let is_usual = of_spans[0] >= 1.0 && of_spans[1] > of_spans[0] && of_spans[2] > of_spans[1];
-    let text = format!(
-        "a read, a list, an addition: {of_spans:.1?} spans, {of_logs:.1?} log records; {} spans in {} traces; {} bytes a span, {} a record",
-        spans.len(),
-        roots.len(),
-        sizes.spans / spans.len(),
-        sizes.logs / logs.len(),
-    );
-    ensure!(is_usual, "{text}");
-    Ok(text)
+    let ratio = |all: usize, count: usize| to_f64(all as u64) / to_f64(count.max(1) as u64);
+    let series = |family: &str| to_f64(one.of_family(family).values().map(Totals::series).sum());
+    let of_spans = series(SPAN_METRICS) + series(COUNTS);
+    let figures = Figures {
+        spans: each(&mut spans.iter().map(|span| &*span.trace_id)),
+        logs: each(&mut logs.iter().map(|log| &*log.trace_id)),
+        traces: each(&mut roots.keys().copied()),
+        span_bytes: ratio(sizes.spans, spans.len()),
+        log_bytes: ratio(sizes.logs, logs.len()),
+        // Of two instances: one bookapp and one backend.
+        series: series(OF_SERVICES) / 2.0,
+        derived_series: of_spans / 2.0,
+        graph_series: series(GRAPH),
+    };
+    ensure!(figures.spans[0] >= 1.0, "no span of a read: {figures:?}");
+    Ok(figures)
 }
 
 /// Fails if a link of a kept trace leads to a dropped one.

@@ -17,10 +17,9 @@ use crate::helpers::{environment, root, services, strings, yaml};
 
 /// Services without a health check: the images have no shell. Probes check the collectors and Jaeger
 /// instead. Each request to the pairs is slow and is traced.
-const WITHOUT_HEALTH: [&str; 11] = [
+const WITHOUT_HEALTH: [&str; 10] = [
     "ebpf",
     "jaeger",
-    "otel-agent",
     "otel-collector",
     "otel-collector-containers",
     "otel-gateway-1",
@@ -103,7 +102,7 @@ fn every_service_is_limited_logged_and_watched() {
         ("ebpf", 512),
         ("jaeger", 272),
         ("load", 192),
-        ("tiers", 1104),
+        ("tiers", 896),
         ("uservices ebpf", 128),
     ];
     for (profile, sum) in sums {

@@ -73,10 +73,14 @@ impl Kubectl {
         })
     }
 
-    /// Renders the production overlay's component in a folder of its own, with the namespace of the base.
+    /// Renders a folder of `components/`: what an overlay would add, or what is applied by itself.
     pub(super) fn render_component(&self, component: &str) -> Result<String> {
-        let folder = TempDir::with_prefix("bookapp-component-")?;
         let component = Path::new(FOLDER).join("components").join(component);
+        let text = fs::read_to_string(component.join("kustomization.yaml"))?;
+        if !text.contains("kind: Component") {
+            return self.kustomize(&component);
+        }
+        let folder = TempDir::with_prefix("bookapp-component-")?;
         let component = fs::canonicalize(component)?;
         let link = folder.path().join("component");
         std::os::unix::fs::symlink(component, &link)?;
@@ -132,6 +136,19 @@ impl Overlay {
             String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{text}");
         Ok(())
+    }
+
+    /// Returns a copy in which the objects for which `is_it` holds are changed.
+    pub(super) fn changed(&self, is_it: impl Fn(&Value) -> bool, change: fn(&mut Value)) -> Self {
+        let mut objects = self.objects.clone();
+        let changed = objects.iter_mut().filter(|object| is_it(object));
+        changed.for_each(change);
+        let documents: Vec<_> = objects.iter().map(Value::to_string).collect();
+        Self {
+            text: documents.join("\n---\n"),
+            objects,
+            required_secrets: self.required_secrets.clone(),
+        }
     }
 
     /// Returns the objects of a kind.

@@ -94,10 +94,13 @@ fn check(tools: &Tools) -> Result<()> {
         step(&format!("overlay {name}"));
         let overlay = kubectl.render(name)?;
         check(&overlay).with_context(|| format!("overlay {name}"))?;
-        for (fault, planted) in planted::overlays(&overlay) {
-            let found = check(&planted).err();
+        // As a check of the planting itself.
+        check(&overlay.changed(|_| false, |_| ()))?;
+        for (fault, said, planted) in planted::overlays(&overlay) {
+            let found = check(&planted).err().map(|error| error.to_string());
             let found = found.with_context(|| format!("the checks do not find {fault}"))?;
-            println!("{fault}: {}", found.to_string().trim());
+            ensure!(found.contains(said), "{fault}: {found}");
+            println!("found: {fault}");
         }
     }
     Ok(())

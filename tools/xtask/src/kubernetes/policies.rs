@@ -1,6 +1,9 @@
 //! Policies of this project, which no schema expresses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use anyhow::Result;
 use serde_json::Value;
@@ -12,13 +15,18 @@ use crate::cargo;
 const WORKLOADS: [&str; 4] = ["Deployment", "StatefulSet", "DaemonSet", "Job"];
 /// A container whose root is not read-only: its start writes into its image.
 const WRITES_TO_ROOT: &str = "kafka";
-/// The seconds that a service has beyond `SHUTDOWN_DRAIN_TIME` and `SHUTDOWN_TIMEOUT` to flush its telemetry.
+/// The SDK reads the last one, whose value contains the other ones.
+const FOR_RESOURCE: [&str; 3] = ["POD_NAME", "NODE_NAME", "OTEL_RESOURCE_ATTRIBUTES"];
+/// The seconds in which agents forget a gateway, which decides meanwhile: those of a DNS cache, of the decision wait,
+/// and of sending what is left.
+const DRAIN_SECONDS: u64 = 30 + 15 + 15;
+/// The seconds that a process has beyond its preStop and its own time limits to send what is left.
 const FLUSH_SECONDS: u64 = 5;
 
-/// The names of the environment variables that each service reads.
+/// The names of the environment variables that each container reads.
 pub(super) type Settings = BTreeMap<&'static str, BTreeSet<String>>;
 
-/// Returns the settings of both services, from their `--help`.
+/// Returns the settings of both services, from their `--help`, and of the collectors.
 pub(super) fn settings() -> Result<Settings> {
     let of_service = |service| {
         let help = cargo::output(&["run", "--quiet", "--package", service, "--", "--help"])?;
@@ -28,7 +36,26 @@ pub(super) fn settings() -> Result<Settings> {
         let names = names.chain(["OTEL_EXPORTER_OTLP_ENDPOINT"]);
         Ok((service, names.map(str::to_owned).collect()))
     };
-    ["bookapp", "backend"].into_iter().map(of_service).collect()
+    let services = ["bookapp", "backend"].into_iter().map(of_service);
+    let collectors = ["otel-agent", "otel-gateway", "otel-reader"].into_iter();
+    let collectors = collectors.map(|name| Ok((name, of_collectors()?)));
+    services.chain(collectors).collect()
+}
+
+/// Returns the variables in the configuration files of the collector.
+fn of_collectors() -> Result<BTreeSet<String>> {
+    // The Go runtime reads it.
+    let mut names = BTreeSet::from(["GOMEMLIMIT".to_owned()]);
+    for file in fs::read_dir("otel-collector")? {
+        let path = file?.path();
+        if path.is_file() {
+            let text = fs::read_to_string(path)?;
+            let variables = text.split("${env:").skip(1);
+            let variables = variables.filter_map(|rest| rest.split(['}', ':']).next());
+            names.extend(variables.map(str::to_owned));
+        }
+    }
+    Ok(names)
 }
 
 /// Returns what violates a policy.
@@ -158,41 +185,58 @@ fn is_credential(name: &str) -> bool {
     parts.iter().any(|part| name.contains(part))
 }
 
-/// The settings of both services are known ones, and the pod gets the time that the service takes to end.
+/// Each `ConfigMap` exists, and all settings are known ones.
 fn of_settings(overlay: &Overlay, pod: &Value, known: &Settings, fault: &mut impl FnMut(String)) {
+    let map = |name: &Value| {
+        let mut maps = overlay.of_kind("ConfigMap");
+        maps.find(|map| map["metadata"]["name"] == *name)
+    };
+    for volume in list(&pod["volumes"]).filter_map(|volume| volume.get("configMap")) {
+        if map(&volume["name"]).is_none() {
+            fault(format!("no ConfigMap {}", volume["name"]));
+        }
+    }
     for container in list(&pod["containers"]) {
+        let known = known.get(text(&container["name"]));
+        for variable in list(&container["env"]) {
+            let name = text(&variable["name"]);
+            let is_known = known.is_none_or(|known| known.contains(name));
+            if !is_known && !FOR_RESOURCE.contains(&name) {
+                fault(format!("{name} is not a setting of the program"));
+            }
+        }
         for source in list(&container["envFrom"]) {
-            let name = text(&source["configMapRef"]["name"]);
-            let map = overlay
-                .of_kind("ConfigMap")
-                .find(|map| map["metadata"]["name"] == name);
-            let Some(map) = map else {
+            let name = &source["configMapRef"]["name"];
+            let Some(settings) = map(name).map(|map| &map["data"]) else {
                 fault(format!("no ConfigMap {name}"));
                 continue;
             };
-            let known = known.get(text(&container["name"]));
-            let keys = map["data"].as_object().into_iter().flatten();
-            for (key, _) in keys {
+            for (key, _) in settings.as_object().into_iter().flatten() {
                 if is_credential(key) {
                     fault(format!("{key} is in plain text"));
                 }
                 if known.is_some_and(|known| !known.contains(key)) {
-                    fault(format!("{key} is not a setting of the service"));
+                    fault(format!("{key} is not a setting of the program"));
                 }
             }
-            if known.is_some() {
-                let seconds = |key| {
-                    text(&map["data"][key])
-                        .trim_end_matches('s')
-                        .parse()
-                        .unwrap_or(0)
-                };
-                let needed =
-                    seconds("SHUTDOWN_DRAIN_TIME") + seconds("SHUTDOWN_TIMEOUT") + FLUSH_SECONDS;
-                let given = pod["terminationGracePeriodSeconds"].as_u64().unwrap_or(30);
-                if given < needed {
-                    fault(format!("ends after {given} s, but may need {needed} s"));
+            if container["name"] == "otel-gateway" {
+                let sleeps = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64();
+                if sleeps.unwrap_or(0) < DRAIN_SECONDS {
+                    fault(format!("must run {DRAIN_SECONDS} s before it stops"));
                 }
+            }
+            let seconds = |key| {
+                text(&settings[key])
+                    .trim_end_matches('s')
+                    .parse()
+                    .unwrap_or(0)
+            };
+            let ends = seconds("SHUTDOWN_DRAIN_TIME") + seconds("SHUTDOWN_TIMEOUT");
+            let sleeps = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64();
+            let needed = ends + sleeps.unwrap_or(0) + FLUSH_SECONDS;
+            let given = pod["terminationGracePeriodSeconds"].as_u64().unwrap_or(30);
+            if given < needed {
+                fault(format!("ends after {given} s, but may need {needed} s"));
             }
         }
     }

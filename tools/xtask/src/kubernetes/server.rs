@@ -1,6 +1,12 @@
 //! What a real API server and its controllers do with an overlay.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader, Read},
+    process::Stdio,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use e2e::table::Table;
@@ -290,7 +296,7 @@ fn rolling_update(cluster: &Cluster) -> Result<String> {
         "deployment/bookapp",
         "RUST_LOG=debug",
     ];
-    watched(cluster, || {
+    watched(cluster, 0, || {
         cluster.kubectl.output(&change)?;
         rolled_out(cluster, "deployment/bookapp")
     })
@@ -307,7 +313,7 @@ fn drain(cluster: &Cluster) -> Result<String> {
         "--delete-emptydir-data",
         TIMEOUT,
     ];
-    let seen = watched(cluster, || {
+    let seen = watched(cluster, 1, || {
         cluster.kubectl.output(&drain)?;
         rolled_out(cluster, "deployment/bookapp")
     });
@@ -321,64 +327,75 @@ fn drain(cluster: &Cluster) -> Result<String> {
     Ok(format!("{node}: {}", seen?))
 }
 
-/// Runs `change` while each status of the deployment of bookapp is recorded. Fails if fewer pods than its budget
-/// allows were available, or more existed than its strategy allows.
-fn watched(cluster: &Cluster, change: impl FnOnce() -> Result<()>) -> Result<String> {
+/// Runs `change` while the replica sets of bookapp are watched. Fails if at any time more pods than `missing` were not
+/// available, or more were wanted than the strategy allows.
+fn watched(cluster: &Cluster, missing: u64, change: impl FnOnce() -> Result<()>) -> Result<String> {
+    const OF_BOOKAPP: &str = "--selector=app.kubernetes.io/name=bookapp";
+    const COLUMNS: &str =
+        "--output=jsonpath={.metadata.name} {.spec.replicas} {.status.availableReplicas}{\"\\n\"}";
     let replicas = cluster.get(&["deployment", "bookapp"])?["spec"]["replicas"].as_u64();
     let replicas = replicas.context("no replicas")?;
-    let columns = "--output=jsonpath={.status.replicas} {.status.availableReplicas}{\"\\n\"}";
+    let mut sets = BTreeMap::new();
+    for set in items(&cluster.get(&["replicasets", OF_BOOKAPP])?) {
+        let numbers = [
+            &set["spec"]["replicas"],
+            &set["status"]["availableReplicas"],
+        ];
+        let numbers = numbers.map(|number| number.as_u64().unwrap_or(0));
+        sets.insert(text(&set["metadata"]["name"]).to_owned(), numbers);
+    }
     let watch = [
         "get",
-        "deployment",
-        "bookapp",
+        "replicasets",
+        OF_BOOKAPP,
         "--namespace=bookapp",
         "--watch",
-        columns,
+        COLUMNS,
     ];
     let mut watch = cluster
         .kubectl
         .command(&watch)
         .stdout(Stdio::piped())
         .spawn()?;
+    let mut output = BufReader::new(watch.stdout.take().context("no output")?);
+    let mut lines = String::new();
+    // The watch has begun when it prints the status of now.
+    output.read_line(&mut lines)?;
     let changed = change();
     watch.kill()?;
-    let lines = String::from_utf8(watch.wait_with_output()?.stdout)?;
+    watch.wait()?;
+    output.read_to_string(&mut lines)?;
     changed?;
-    let numbers = lines.lines().map(|line| {
-        let mut numbers = line
-            .split(' ')
-            .map(|number| number.parse::<u64>().unwrap_or(0));
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-    });
-    let numbers: Vec<_> = numbers.collect();
-    let most = numbers
-        .iter()
-        .map(|(all, _)| *all)
-        .max()
-        .context("no status was seen")?;
-    let fewest = numbers
-        .iter()
-        .map(|(_, available)| *available)
-        .min()
-        .unwrap_or(0);
+    let (mut fewest, mut most) = (replicas, replicas);
+    for line in lines.lines() {
+        let mut words = line.split(' ');
+        let name = words.next().context("no name")?.to_owned();
+        let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        sets.insert(name, [number(), number()]);
+        let sum = |column: usize| sets.values().map(|numbers| numbers[column]).sum();
+        (most, fewest) = (most.max(sum(0)), fewest.min(sum(1)));
+    }
     let text = format!("of {replicas} pods, {fewest} to {most} at any time");
     ensure!(
-        most <= replicas + 1 && fewest + 1 >= replicas && numbers.len() > 1,
+        most <= replicas + 1 && fewest + missing >= replicas,
         "{text}"
     );
     Ok(text)
 }
 
 fn remove(cluster: &Cluster) -> Result<String> {
-    cluster
+    for what in [&["namespace", "bookapp"], &["persistentvolumes", "--all"]] {
+        cluster
+            .kubectl
+            .output(&[&["delete", TIMEOUT][..], what].concat())?;
+    }
+    let left = cluster
         .kubectl
-        .output(&["delete", "namespace", "bookapp", TIMEOUT])?;
-    cluster
-        .kubectl
-        .output(&["delete", "persistentvolumes", "--all", TIMEOUT])?;
-    let left = cluster.get(&["pods"])?;
-    ensure!(items(&left).next().is_none(), "{left}");
-    Ok("no object is left".to_owned())
+        .output(&["get", "namespace,persistentvolume", "--output=name"])?;
+    let left = String::from_utf8(left.stdout)?;
+    let is_left = left.contains("bookapp") || left.contains("volume-");
+    ensure!(!is_left, "{left}");
+    Ok("the namespace and the volumes are gone".to_owned())
 }
 
 fn items(answer: &Value) -> impl Iterator<Item = &Value> {
