@@ -9,6 +9,10 @@ use crate::helpers::{environment, root, services, strings, yaml};
 /// The files of the one collector for all signals.
 const FILES: [&str; 3] = ["base", "core", "infrastructure"];
 
+/// What the collector of docker compose is: one for all signals, or an agent.
+const FORM: &str = "${COLLECTOR_FORM:-core}";
+const FORMS: [&str; 2] = ["core", "agent"];
+
 fn file(name: &str) -> Value {
     yaml(&format!("otel-collector/{name}.yaml"))
 }
@@ -21,12 +25,17 @@ fn required_collector_variables_are_set_and_set_ones_are_used() {
         if !image.starts_with("otel/opentelemetry-collector") {
             continue;
         }
-        let files = strings(&service["command"]).into_iter().map(|argument| {
-            let file = argument.rsplit('/').next().unwrap();
-            let file = file.replace("${COLLECTOR_FORM:-core}", "core");
-            fs::read_to_string(root().join("otel-collector").join(file)).unwrap()
-        });
-        let text: String = files.collect();
+        let files = strings(&service["command"])
+            .into_iter()
+            .flat_map(|argument| {
+                let file = argument.rsplit('/').next().unwrap();
+                FORMS.map(|form| file.replace(FORM, form))
+            });
+        let files = BTreeSet::from_iter(files).into_iter();
+        let folder = root().join("otel-collector");
+        let text: String = files
+            .map(|file| fs::read_to_string(folder.join(file)).unwrap())
+            .collect();
         let mut known = BTreeSet::new();
         let mut needed = BTreeSet::new();
         for variable in text.split("${env:").skip(1) {
@@ -42,7 +51,7 @@ fn required_collector_variables_are_set_and_set_ones_are_used() {
         assert_eq!(unknown.find(|name| **name != "GOMEMLIMIT"), None, "{name}");
         collectors += 1;
     }
-    assert_eq!(collectors, 5);
+    assert_eq!(collectors, 4);
 }
 
 /// Returns the components in a list of a pipeline. The list may be the default of a variable.

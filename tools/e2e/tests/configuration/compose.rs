@@ -179,7 +179,11 @@ fn native() -> [(&'static str, Spec); 5] {
 fn configuration_files<'a>(args: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
     let files = args.filter_map(|arg| arg.trim_start_matches('-').strip_prefix("config"));
     let files = files.filter_map(|arg| arg.trim_start_matches(".file").strip_prefix('='));
-    files.filter_map(|path| path.rsplit('/').next()).collect()
+    let names = files.filter_map(|path| path.rsplit('/').next());
+    let form = "${COLLECTOR_FORM:-core}.yaml";
+    names
+        .map(|name| if name == form { "core.yaml" } else { name })
+        .collect()
 }
 
 #[test]
@@ -274,6 +278,7 @@ fn both_stacks_set_the_same_environment() {
     assert_eq!(
         only(&compose, &native),
         [
+            "GATEWAY_HOST",
             "GOMEMLIMIT",
             "JAEGER_OTLP_ENDPOINT",
             "LOKI_OTLP_ENDPOINT",
