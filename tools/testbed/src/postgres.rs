@@ -70,7 +70,7 @@ impl Postgres {
         Self::start_with(&["fsync=on", "full_page_writes=on"]).await
     }
 
-    /// Starts a server that accepts encrypted connections too. [`tls_parameters`](Self::tls_parameters) asks for one.
+    /// Starts a server that accepts encrypted connections too. [`tls_parameters`](Self::tls_parameters) requests one.
     pub async fn start_tls() -> Result<Self> {
         let (folder, user) = folder()?;
         let CertifiedKey { cert, signing_key } = tls::certificate()?;

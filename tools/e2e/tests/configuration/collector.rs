@@ -31,9 +31,10 @@ fn required_collector_variables_are_set_and_set_ones_are_used() {
                 let file = argument.rsplit('/').next().unwrap();
                 FORMS.map(|form| file.replace(FORM, form))
             });
-        let files = BTreeSet::from_iter(files).into_iter();
+        let files: BTreeSet<_> = files.collect();
         let folder = root().join("otel-collector");
         let text: String = files
+            .iter()
             .map(|file| fs::read_to_string(folder.join(file)).unwrap())
             .collect();
         let mut known = BTreeSet::new();
