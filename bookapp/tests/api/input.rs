@@ -170,6 +170,33 @@ async fn send_partially(address: &str, beginning: &str) -> String {
     response
 }
 
+/// A proxy that still sends the body when the response comes would otherwise report a broken connection.
+#[tokio::test]
+async fn a_rejected_body_is_read_to_its_end() {
+    let app = spawn_app().await;
+    let address = app.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let (half, size) = (3 << 20, 6 << 20);
+    let head = format!(
+        "POST /books/add HTTP/1.1\r\nhost: api\r\ncontent-type: application/json\r\ncontent-length: {size}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b' '; half]).await.unwrap();
+    let mut response = vec![0; 12];
+    let rejected = timeout(SOON, stream.read_exact(&mut response)).await;
+    rejected.unwrap().unwrap();
+    assert_eq!(response, b"HTTP/1.1 413");
+
+    stream.write_all(&vec![b' '; size - half]).await.unwrap();
+    let next = b"GET /books/1 HTTP/1.1\r\nhost: api\r\nconnection: close\r\n\r\n";
+    stream.write_all(next).await.unwrap();
+    let mut rest = String::new();
+    let read = timeout(SOON, stream.read_to_string(&mut rest)).await;
+    read.unwrap().unwrap();
+    assert!(rest.contains("HTTP/1.1 200"), "{rest}");
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn headers_have_a_size() {
     let app = spawn_app().await;

@@ -14,6 +14,7 @@ use tower::ServiceBuilder;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
+    drain,
     fault_injection::FaultInjector,
     guard::{self, Guard},
     problem::Problem,
@@ -41,6 +42,7 @@ pub fn with_layers<S: Clone + Send + Sync + 'static>(
         None => observed,
     };
     let layers = ServiceBuilder::new()
+        .map_request(drain::rest_of_body) // the client can send all of a rejected body
         .layer(observed) // the request id, the server span, the metrics, the access log
         .map_request(|request: Request<RequestBody<Body>>| request.map(Body::new))
         .layer(no_store()) // no response is valid later

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod authorization;
 pub mod background;
+mod drain;
 pub mod fault_injection;
 mod guard;
 pub mod health;
