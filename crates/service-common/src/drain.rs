@@ -14,12 +14,15 @@ use axum::{
     extract::Request,
 };
 use futures::StreamExt;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 /// The maximum size of what is read after a response, in bytes.
 const MAX_REST: usize = 16 << 20;
 /// The maximum time of reading it.
 const MAX_TIME: Duration = Duration::from_secs(5);
+
+/// How many bodies are read at the same time; the connections of all others are closed. Each may fill a buffer.
+static READERS: Semaphore = Semaphore::const_new(8);
 
 /// Makes the body of a request one whose rest is read when it is dropped.
 pub(crate) fn rest_of_body(request: Request) -> Request {
@@ -56,11 +59,15 @@ impl Drop for Drained {
         if self.0.is_end_stream() {
             return;
         }
+        let Ok(reader) = READERS.try_acquire() else {
+            return;
+        };
         let mut rest = std::mem::take(&mut self.0).into_data_stream();
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
         runtime.spawn(timeout(MAX_TIME, async move {
+            let _reader = reader;
             let mut read = 0;
             while let Some(Ok(data)) = rest.next().await {
                 read += data.len();
