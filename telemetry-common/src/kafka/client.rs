@@ -31,9 +31,9 @@ pub struct ClientLog;
 impl ClientLog {
     /// Logs an error with its reason, unless the same kind of error was logged within the last minute.
     pub fn record(&self, error: &KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code();
+        let kind = kind(error.rdkafka_error_code(), reason);
         // Another error has the reason.
-        if code == Some(RDKafkaErrorCode::AllBrokersDown) || !RECENT.is_due(code, Instant::now()) {
+        if kind == Some(RDKafkaErrorCode::AllBrokersDown) || !RECENT.is_due(kind, Instant::now()) {
             return;
         }
         exception!(
@@ -66,6 +66,18 @@ impl ClientContext for ClientLog {
     }
 }
 
+/// Returns the kind of an error.
+///
+/// librdkafka reports a failed TLS handshake as `SSL`. If the broker answers so fast that the first call of
+/// OpenSSL already has the failure, it reports the same as `BrokerTransportFailure`. The reason comes from
+/// OpenSSL in both cases.
+fn kind(code: Option<RDKafkaErrorCode>, reason: &str) -> Option<RDKafkaErrorCode> {
+    if code == Some(RDKafkaErrorCode::BrokerTransportFailure) && reason.contains("SSL routines:") {
+        return Some(RDKafkaErrorCode::SSL);
+    }
+    code
+}
+
 /// The kinds of errors that were logged, each with its time. They are few, so a list is enough.
 struct Recent(Mutex<Vec<(Option<RDKafkaErrorCode>, Instant)>>);
 
@@ -73,12 +85,12 @@ static RECENT: Recent = Recent(Mutex::new(Vec::new()));
 
 impl Recent {
     /// Returns whether an error is to be logged now. If so, it counts as logged.
-    fn is_due(&self, code: Option<RDKafkaErrorCode>, now: Instant) -> bool {
+    fn is_due(&self, kind: Option<RDKafkaErrorCode>, now: Instant) -> bool {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         recent.retain(|(_, logged)| now.duration_since(*logged) < INTERVAL);
-        let is_due = recent.iter().all(|(known, _)| *known != code);
+        let is_due = recent.iter().all(|(known, _)| *known != kind);
         if is_due {
-            recent.push((code, now));
+            recent.push((kind, now));
         }
         is_due
     }
@@ -101,5 +113,20 @@ mod tests {
         assert!(recent.is_due(other, now + INTERVAL / 2));
         assert!(recent.is_due(one, now + INTERVAL));
         assert!(!recent.is_due(one, now + INTERVAL));
+    }
+    #[test]
+    fn a_failed_handshake_is_one_kind_whenever_openssl_notices_it() {
+        let transport = Some(RDKafkaErrorCode::BrokerTransportFailure);
+        let during_connect = "sasl_ssl://127.0.0.1:9093/bootstrap: error:0A000086:SSL \
+            routines::certificate verify failed (after 2ms in state SSL_HANDSHAKE)";
+        let later = "sasl_ssl://127.0.0.1:9093/bootstrap: SSL handshake failed: error:0A000086:SSL \
+            routines::certificate verify failed (after 10ms in state SSL_HANDSHAKE)";
+        let ssl = Some(RDKafkaErrorCode::SSL);
+        assert_eq!(kind(transport, during_connect), ssl);
+        assert_eq!(kind(ssl, later), ssl);
+        assert_eq!(
+            kind(transport, "Connect failed: Connection refused"),
+            transport
+        );
     }
 }
