@@ -58,7 +58,7 @@ impl App {
     /// backend has to be reachable yet.
     pub async fn build(config: Config) -> Result<Self> {
         let db = config.service.postgres.connect("bookapp")?;
-        migrate(config.clone()).await?;
+        migrate(&config).await?;
         let listener = TcpListener::bind(config.service.listen_addr)
             .await
             .with_context(|| format!("could not listen on {}", config.service.listen_addr))?;
@@ -141,9 +141,9 @@ impl App {
 /// able to start beside it. So a migration only adds; what older binaries use is removed by a later release.
 ///
 /// The connection is not from the pool, whose statement timeout may be too short for a migration.
-pub async fn migrate(config: Config) -> Result<()> {
-    let options = config.service.postgres.options()?;
+pub async fn migrate(config: &Config) -> Result<()> {
     let migrate = async {
+        let options = config.service.postgres.options()?;
         let mut connection = PgConnection::connect_with(&options).await?;
         let mut migrator = sqlx::migrate!("../migrations");
         migrator.set_ignore_missing(true);

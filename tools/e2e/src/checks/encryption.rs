@@ -1,4 +1,4 @@
-//! Checks that the services encrypt their connections to PostgreSQL. Those to Kafka cannot be made otherwise here.
+//! Checks that the services encrypt their connections to PostgreSQL.
 
 use anyhow::{Result, ensure};
 use testbed::postgres::query_number;

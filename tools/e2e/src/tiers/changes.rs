@@ -50,7 +50,7 @@ pub(super) async fn check(programs: &Programs, table: &mut Table) -> Result<()> 
         start(spec, address)
     };
     let (_first, mut second) = (gateway(0).await?, gateway(1).await?);
-    let hosts = Hosts::new(&data, &GATEWAYS[..2])?;
+    let hosts = Hosts::new(data.path(), &GATEWAYS[..2])?;
     let _agent = start(programs.agent(AGENT, data.path(), &hosts), AGENT).await?;
     let mut traffic = Traffic::to(AGENT, SPANS_PER_SECOND)?;
 

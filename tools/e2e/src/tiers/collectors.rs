@@ -8,14 +8,13 @@ use std::{
 };
 
 use anyhow::Result;
-use tempfile::TempDir;
 use testbed::{
+    number::to_u64,
     process::{Signal, Spec},
     sink::Sink,
     system::http,
 };
 
-use super::to_u64;
 use crate::stack::{Part, native::HMAC_KEY};
 
 /// The host name that leads to all gateways.
@@ -112,8 +111,8 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    pub(super) fn new(data: &TempDir, addresses: &[&str]) -> Result<Self> {
-        let path = data.path().join("hosts");
+    pub(super) fn new(data: &Path, addresses: &[&str]) -> Result<Self> {
+        let path = data.join("hosts");
         fs::write(&path, "")?;
         let hosts = Self { path };
         hosts.set(addresses)?;

@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tempfile::TempDir;
-use testbed::{eventually, sink::Sink};
+use testbed::{eventually, number::to_f64, sink::Sink};
 
 use super::{
     Programs,
     collectors::{own_metric, start},
-    to_f64,
     traffic::{SPANS, Traffic},
 };
 use crate::{backends::TIMEOUT, table::Table};

@@ -6,8 +6,10 @@
 
 mod changes;
 mod collectors;
+mod figures;
 mod load;
 mod same;
+mod stored;
 mod traffic;
 
 use anyhow::Result;
@@ -15,7 +17,7 @@ use anyhow::Result;
 use crate::table::Table;
 
 pub use collectors::Programs;
-pub use same::Figures;
+pub use figures::Figures;
 
 /// Checks that two gateways behind an agent give the figures of one collector, for the traffic of this number of books.
 /// Then counts what is lost while gateways join, leave and die.
@@ -29,18 +31,4 @@ pub async fn run(programs: &Programs, books: usize, table: &mut Table) -> Result
 /// Measures the CPU time and the memory of one gateway with this number of spans per second.
 pub async fn load(programs: &Programs, spans_per_second: u64, table: &mut Table) -> Result<()> {
     load::measure(programs, spans_per_second, table).await
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-fn to_f64(count: u64) -> f64 {
-    count as f64
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "counts and sizes are far below 2^52"
-)]
-fn to_u64(count: f64) -> u64 {
-    count as u64
 }

@@ -1,7 +1,7 @@
 //! Two gateways behind an agent give the figures of one collector.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     time::Duration,
 };
 
@@ -12,68 +12,27 @@ use tempfile::TempDir;
 use testbed::{
     System, eventually,
     process::{Signal, Spec},
-    sink::{Point, Sink, Span},
+    sink::Sink,
     system::{Binaries, Dependencies, http},
 };
 
 use super::{
-    Programs,
-    collectors::{Hosts, own_metric, start},
-    to_f64, to_u64,
+    Figures, Programs,
+    collectors::{Hosts, start},
+    figures::figures,
+    stored::{DERIVED, GATEWAY, OF_SERVICES, Series, Stored},
 };
 use crate::{links::Pairs, stack::native, table::Table};
 
 const ONE: &str = "127.0.0.2";
 const AGENT: &str = "127.0.0.3";
 const GATEWAYS: [&str; 2] = ["127.0.0.4", "127.0.0.5"];
-/// The attribute that names the gateway.
-const GATEWAY: &str = "collector.instance.id";
 /// The share of ordinary traces that is kept.
 const BASELINE_PERCENT: &str = "10";
 /// The number of clients that add books at the same time.
 const CLIENTS: usize = 8;
 /// The maximum time until all telemetry is stored.
 const TIMEOUT: Duration = Duration::from_mins(3);
-
-/// The metrics that a collector derives, by the beginning of their names.
-const DERIVED: [(&str, &[&str]); 3] = [
-    (SPAN_METRICS, &["traces.span.metrics."]),
-    (GRAPH, &["traces_service_graph_"]),
-    (
-        COUNTS,
-        &[
-            "bookapp.span",
-            "bookapp.log.errors",
-            "bookapp.exceptions",
-            "exceptions",
-        ],
-    ),
-];
-const SPAN_METRICS: &str = "span metrics";
-const GRAPH: &str = "service graph";
-const COUNTS: &str = "counts of spans, errors and exceptions";
-const OF_SERVICES: &str = "metrics of the services";
-
-/// The telemetry of requests, before sampling: of a read, a list, and an addition with its message.
-#[derive(Clone, Copy, Debug)]
-pub struct Figures {
-    /// The number of spans of each.
-    pub spans: [f64; 3],
-    /// The number of log records of each.
-    pub logs: [f64; 3],
-    /// The number of traces of each.
-    pub traces: [f64; 3],
-    /// The size of a span, in bytes.
-    pub span_bytes: f64,
-    /// The size of a log record, in bytes.
-    pub log_bytes: f64,
-    /// The number of time series in Prometheus of one instance of a service.
-    pub series: f64,
-    /// The number of those that a gateway derives from the spans and log records of one instance.
-    pub derived_series: f64,
-    /// The number of those of the service graph.
-    pub graph_series: f64,
-}
 
 // proves: N29 N30
 pub(super) async fn check(programs: &Programs, books: usize, table: &mut Table) -> Result<Figures> {
@@ -87,7 +46,7 @@ pub(super) async fn check(programs: &Programs, books: usize, table: &mut Table) 
         start(sampled(spec), address)
     };
     let _gateways = try_join_all(GATEWAYS.map(gateway)).await?;
-    let hosts = Hosts::new(&data, &GATEWAYS)?;
+    let hosts = Hosts::new(data.path(), &GATEWAYS)?;
     let _agent = start(programs.agent(AGENT, data.path(), &hosts), AGENT).await?;
     let one = sampled(programs.one(ONE, data.path(), &of_one));
     let one = native::tap(one, "agent", &format!("http://{AGENT}:4318"));
@@ -116,7 +75,7 @@ pub(super) async fn check(programs: &Programs, books: usize, table: &mut Table) 
 
     let complete = || async {
         let (one, tiers) = (Stored::of(&of_one), Stored::of(&of_tiers));
-        let is_complete = one.is_complete(&received.spans()).await.ok()?;
+        let is_complete = one.is_complete(ONE, &received.spans()).await.ok()?;
         (is_complete && one == tiers).then_some((one, tiers))
     };
     let stored = eventually(TIMEOUT, "both have stored everything", complete).await;
@@ -166,115 +125,6 @@ async fn send(url: &str, books: usize) -> Result<()> {
     try_join_all((0..CLIENTS).map(send)).await.map(drop)
 }
 
-/// What a collector, or all gateways together, stored.
-#[derive(PartialEq)]
-struct Stored {
-    /// The ids of trace and span.
-    spans: HashSet<(String, String)>,
-    /// The time, trace and body of each log record.
-    logs: HashSet<(u64, String, String)>,
-    series: Series,
-}
-
-/// The totals of each series over all gateways, by its family, name, resource and attributes.
-type Series = BTreeMap<(&'static str, String), Totals>;
-
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Totals {
-    /// A value, or the count of a histogram.
-    value: f64,
-    /// The sum of a histogram.
-    sum: f64,
-    buckets: Vec<u64>,
-}
-
-impl Stored {
-    fn of(sink: &Sink) -> Self {
-        let mut series = Series::new();
-        for mut point in sink.points() {
-            point.attributes.remove(GATEWAY);
-            let Point {
-                name,
-                resource,
-                attributes,
-                ..
-            } = &point;
-            let key = (family(name), format!("{name} {resource:?} {attributes:?}"));
-            series.entry(key).or_default().add(&point);
-        }
-        // The last digits depend on the order of addition.
-        for totals in series.values_mut() {
-            totals.sum = (totals.sum * 1e6).round() / 1e6;
-        }
-        let spans = sink.spans().into_iter();
-        let logs = sink.logs().into_iter();
-        Self {
-            spans: spans.map(|span| (span.trace_id, span.span_id)).collect(),
-            logs: logs.map(|log| (log.time, log.trace_id, log.body)).collect(),
-            series,
-        }
-    }
-
-    /// Returns the series of one family.
-    fn of_family(&self, family: &str) -> Series {
-        let mut series = self.series.clone();
-        series.retain(|(known, _), _| *known == family);
-        series
-    }
-
-    /// Whether the one collector has counted these spans, has decided about their traces and completed the edges of its
-    /// service graph, and stored what it kept.
-    async fn is_complete(&self, received: &[Span]) -> Result<bool> {
-        let traces: HashSet<_> = received.iter().map(|span| &span.trace_id).collect();
-        let decided = "otelcol_processor_tail_sampling_global_count_traces_sampled";
-        let edges = "otelcol_connector_servicegraph_total_edges";
-        let kept = "sampled=\"true\"";
-        Ok(
-            self.total("bookapp.spans.received ") == received.len() as u64
-                && own_metric(ONE, decided, "").await? == traces.len() as u64
-                && own_metric(ONE, decided, kept).await? == self.traces().len() as u64
-                && own_metric(ONE, edges, "").await?
-                    == self.total("traces_service_graph_request_total "),
-        )
-    }
-
-    /// Returns the sum of all series whose keys begin with `prefix`.
-    fn total(&self, prefix: &str) -> u64 {
-        let series = self.series.iter();
-        let series = series.filter(|((_, key), _)| key.starts_with(prefix));
-        to_u64(series.map(|(_, totals)| totals.value).sum())
-    }
-
-    fn traces(&self) -> HashSet<String> {
-        self.spans.iter().map(|(trace, _)| trace.clone()).collect()
-    }
-}
-
-impl Totals {
-    /// Returns the number of time series in Prometheus: one, or the buckets, the count and the sum of a histogram.
-    fn series(&self) -> u64 {
-        match self.buckets.len() {
-            0 => 1,
-            buckets => buckets as u64 + 2,
-        }
-    }
-
-    fn add(&mut self, point: &Point) {
-        self.value += point.value;
-        self.sum += point.sum;
-        self.buckets.resize(point.buckets.len(), 0);
-        let pairs = self.buckets.iter_mut().zip(&point.buckets);
-        pairs.for_each(|(total, count)| *total += count);
-    }
-}
-
-/// Returns the family of a metric.
-fn family(name: &str) -> &'static str {
-    let is_of = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
-    let family = DERIVED.iter().find(|(_, prefixes)| is_of(prefixes));
-    family.map_or(OF_SERVICES, |(family, _)| family)
-}
-
 /// Returns both, described. Fails if they are not equal.
 fn equal<T: PartialEq>(one: &T, tiers: &T, describe: impl Fn(&T) -> String) -> Result<String> {
     let text = format!(
@@ -319,42 +169,6 @@ fn shares(tiers: &Sink) -> Result<String> {
     let is_fair = spans.len() == GATEWAYS.len() && spans.values().all(|it| *it > all / 5.0);
     ensure!(is_fair, "{text}");
     Ok(text)
-}
-
-/// Measures the telemetry of requests. That of an addition includes that of its message.
-fn figures(received: &Sink, one: &Stored, books: usize) -> Result<Figures> {
-    let (spans, logs, sizes) = (received.spans(), received.logs(), received.sizes());
-    let roots = spans.iter().filter(|span| span.parent_id.is_none());
-    let roots: HashMap<_, _> = roots.map(|span| (&*span.trace_id, &*span.name)).collect();
-    let each = |traces: &mut dyn Iterator<Item = &str>| {
-        let (mut read, mut list, mut addition) = (0, 0, 0);
-        for trace in traces {
-            match roots.get(trace) {
-                Some(&"GET /books/{id}") => read += 1,
-                Some(&"GET /books") => list += 1,
-                Some(_) => addition += 1,
-                None => {}
-            }
-        }
-        let counts = [read, list, addition];
-        counts.map(|count| to_f64(count) / to_f64(books as u64))
-    };
-    let ratio = |all: usize, count: usize| to_f64(all as u64) / to_f64(count.max(1) as u64);
-    let series = |family: &str| to_f64(one.of_family(family).values().map(Totals::series).sum());
-    let of_spans = series(SPAN_METRICS) + series(COUNTS);
-    let figures = Figures {
-        spans: each(&mut spans.iter().map(|span| &*span.trace_id)),
-        logs: each(&mut logs.iter().map(|log| &*log.trace_id)),
-        traces: each(&mut roots.keys().copied()),
-        span_bytes: ratio(sizes.spans, spans.len()),
-        log_bytes: ratio(sizes.logs, logs.len()),
-        // Of two instances: one bookapp and one backend.
-        series: series(OF_SERVICES) / 2.0,
-        derived_series: of_spans / 2.0,
-        graph_series: series(GRAPH),
-    };
-    ensure!(figures.spans[0] >= 1.0, "no span of a read: {figures:?}");
-    Ok(figures)
 }
 
 /// Fails if a link of a kept trace leads to a dropped one.

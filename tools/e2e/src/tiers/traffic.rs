@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,7 +16,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use reqwest::{Client, header::CONTENT_TYPE};
 use testbed::system::http;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// The number of spans of each trace.
 pub(super) const SPANS: u64 = 4;
@@ -28,17 +29,22 @@ const HALVES: usize = 10;
 pub(super) struct Traffic {
     client: Client,
     url: String,
+    ticks: Interval,
     per_tick: u64,
     /// The number of traces that began.
     pub(super) begun: u64,
     /// The numbers of the traces of each request whose second half is not sent yet.
-    halves: VecDeque<std::ops::Range<u64>>,
+    halves: VecDeque<Range<u64>>,
 }
 
 impl Traffic {
     /// Creates a sender to the collector at `address`.
     pub(super) fn to(address: &str, spans_per_second: u64) -> Result<Self> {
+        let mut ticks = interval(TICK);
+        // What happens between two runs does not add to the rate.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
+            ticks,
             client: http()?,
             url: format!("http://{address}:4318/v1/traces"),
             per_tick: spans_per_second / SPANS / 10,
@@ -48,13 +54,11 @@ impl Traffic {
     }
 
     /// Begins traces for this long. Returns the numbers of these traces.
-    pub(super) async fn run(&mut self, duration: Duration) -> Result<std::ops::Range<u64>> {
+    pub(super) async fn run(&mut self, duration: Duration) -> Result<Range<u64>> {
         let first = self.begun;
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let count = duration.as_millis() / TICK.as_millis();
         for _ in 0..count {
-            ticks.tick().await;
+            self.ticks.tick().await;
             let new = self.begun..self.begun + self.per_tick;
             self.begun = new.end;
             self.halves.push_back(new);
@@ -82,16 +86,9 @@ impl Traffic {
     }
 
     async fn send(&self, spans: Vec<Span>) -> Result<()> {
-        let service = KeyValue {
-            key: "service.name".to_owned(),
-            value: Some(AnyValue {
-                value: Some(Value::StringValue("synthetic".to_owned())),
-            }),
-            ..KeyValue::default()
-        };
         let group = ResourceSpans {
             resource: Some(Resource {
-                attributes: vec![service],
+                attributes: vec![text("service.name", "synthetic")],
                 ..Resource::default()
             }),
             scope_spans: vec![ScopeSpans {
@@ -123,17 +120,20 @@ fn second_half(number: u64) -> [Span; 2] {
     [span(number, 3), span(number, 4)]
 }
 
-/// Builds a span of the size and with the attributes that are usual in this project.
-fn span(number: u64, id: u64) -> Span {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = u64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or_default();
-    let text = |key: &str, value: &str| KeyValue {
+fn text(key: &str, value: &str) -> KeyValue {
+    KeyValue {
         key: key.to_owned(),
         value: Some(AnyValue {
             value: Some(Value::StringValue(value.to_owned())),
         }),
         ..KeyValue::default()
-    };
+    }
+}
+
+/// Builds a span of the size and with the attributes that are usual in this project.
+fn span(number: u64, id: u64) -> Span {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = u64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or_default();
     let is_root = id == 1;
     let (kind, attributes) = if is_root {
         let attributes = vec![

@@ -18,6 +18,7 @@ use opentelemetry_proto::tonic::{
 use serde_json::{Value, json};
 
 use super::{Attributes, Log, Point, Scope, Span};
+use crate::number::to_f64;
 
 pub(super) fn spans(request: &ExportTraceServiceRequest) -> Vec<Span> {
     let mut spans = Vec::new();
@@ -147,12 +148,7 @@ pub(super) fn points(request: &ExportMetricsServiceRequest) -> Vec<Point> {
                         bounds: it.explicit_bounds.clone(),
                         sum: it.sum(),
                         buckets: it.bucket_counts.clone(),
-                        ..point(
-                            "histogram",
-                            temporality,
-                            &it.attributes,
-                            count_to_f64(it.count),
-                        )
+                        ..point("histogram", temporality, &it.attributes, to_f64(it.count))
                     };
                     points.extend(histogram.data_points.iter().map(of));
                 }
@@ -166,21 +162,13 @@ pub(super) fn points(request: &ExportMetricsServiceRequest) -> Vec<Point> {
 fn number(point: &NumberDataPoint) -> f64 {
     match point.value {
         Some(Number::AsDouble(value)) => value,
-        Some(Number::AsInt(value)) => count_to_f64(value.unsigned_abs()).copysign(sign(value)),
+        Some(Number::AsInt(value)) => to_f64(value.unsigned_abs()).copysign(sign(value)),
         None => 0.0,
     }
 }
 
 fn sign(value: i64) -> f64 {
     if value < 0 { -1.0 } else { 1.0 }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a test counts less than 2^52 of anything"
-)]
-fn count_to_f64(count: u64) -> f64 {
-    count as f64
 }
 
 fn resource(resource: Option<&Resource>) -> Attributes {

@@ -6,8 +6,9 @@
 
 use super::{
     load::{Call, Paced},
-    report::{BASELINE, MIB, Relayed, Report, to_f64},
+    report::{BASELINE, MIB, Relayed, Report},
 };
+use testbed::number::to_f64;
 
 /// The maximum ratios of CPU times. Each entry is: request, program, reference program, ratio.
 const RATIOS: [(Call, &str, &str, f64); 7] = [

@@ -16,12 +16,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use tempfile::tempdir;
 use testbed::system::{Dependencies, Service, build, http};
-use testbed::{eventually, postgres::Postgres, process::Spec, sink::Sink};
+use testbed::{eventually, number::to_f64, postgres::Postgres, process::Spec, sink::Sink};
 use tokio::time::sleep;
 
 use super::{
     load::{Call, closed_loop},
-    report::to_f64,
     setting::{FULL, OFF, PERCENT, SPAN_FIELDS, Setting, THINNED},
 };
 use crate::step;

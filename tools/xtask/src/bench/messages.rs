@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use testbed::{
     broker::Broker,
     eventually,
+    number::to_f64,
     postgres::{Postgres, execute, query_number},
     process::Signal,
     system::{Dependencies, http},
@@ -27,7 +28,7 @@ use crate::step;
 use super::{
     Args,
     program::{Program, cpu_time},
-    report::{Latency, Relayed, per, to_f64},
+    report::{Latency, Relayed, per},
     setting::{FULL, OFF, Setting},
 };
 

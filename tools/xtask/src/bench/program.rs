@@ -14,6 +14,7 @@ use testbed::system::{Dependencies, Service};
 use testbed::{
     eventually,
     kafka::Kafka,
+    number::to_f64,
     postgres::{Postgres, execute, query_number},
     process::Signal,
     sink::{Sink, Sizes},
@@ -22,7 +23,7 @@ use tokio::time::sleep;
 
 use super::{
     load::{Call, closed_loop},
-    report::{BASELINE, OTHER_BUILD, Sample, per, to_f64},
+    report::{BASELINE, OTHER_BUILD, Sample, per},
     setting::{FULL, Setting},
 };
 

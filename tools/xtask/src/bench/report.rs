@@ -5,6 +5,7 @@
 )]
 
 use std::{collections::BTreeMap, fmt, time::Duration};
+use testbed::number::to_f64;
 
 use super::load::{Call, Paced};
 
@@ -252,15 +253,6 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     values.get(middle).copied().unwrap_or(f64::NAN)
-}
-
-/// Converts a count to `f64`.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a run counts less than 2^52 of anything"
-)]
-pub(super) fn to_f64(count: impl TryInto<u64>) -> f64 {
-    count.try_into().unwrap_or_default() as f64
 }
 
 /// Divides a count by `divisor`.

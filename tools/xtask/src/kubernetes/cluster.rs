@@ -22,6 +22,8 @@ const KWOK: &str = "sigs.k8s.io/kwok@v0.8.0";
 const NODES: usize = 3;
 const START: Duration = Duration::from_mins(1);
 const TOKEN: &str = "admintoken";
+/// The time limit of a command that waits.
+pub(super) const TIMEOUT: &str = "--timeout=90s";
 
 /// A running control plane. It stops on drop.
 pub(super) struct Cluster {
@@ -185,14 +187,15 @@ impl Cluster {
                 .to_string(),
             )?;
         }
-        let wait = [
-            "wait",
-            "node",
-            "--all",
-            "--for=condition=Ready",
-            "--timeout=60s",
-        ];
+        let wait = ["wait", "node", "--all", "--for=condition=Ready", TIMEOUT];
         self.kubectl.output(&wait).map(drop)
+    }
+
+    /// Creates the project's namespace, if it does not exist. The overlays add its labels.
+    pub(super) fn add_namespace(&self) -> Result<()> {
+        let name = json!({"name": "bookapp"});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": name});
+        self.apply(&namespace.to_string()).map(drop)
     }
 
     /// Applies manifests as their owner, with strict validation. Returns the warnings.

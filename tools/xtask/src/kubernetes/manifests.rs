@@ -11,6 +11,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::tools::python_tool;
+
 /// The overlays in `deploy/kubernetes/overlays/`.
 pub(super) const OVERLAYS: [&str; 2] = ["local", "production"];
 /// The version of Kubernetes whose schemas are used.
@@ -34,11 +36,11 @@ pub(super) struct Overlay {
 }
 
 impl Kubectl {
-    pub(super) fn new(program: PathBuf) -> Self {
-        Self {
-            program,
+    pub(super) fn installed() -> Result<Self> {
+        Ok(Self {
+            program: python_tool("kubectl")?,
             config: None,
-        }
+        })
     }
 
     /// Returns a kubectl for the cluster of this configuration file.
@@ -73,7 +75,7 @@ impl Kubectl {
         })
     }
 
-    /// Renders a folder of `components/`: what an overlay would add, or what is applied by itself.
+    /// Renders a folder of `components/`: a part of an overlay, or manifests of their own.
     pub(super) fn render_component(&self, component: &str) -> Result<String> {
         let component = Path::new(FOLDER).join("components").join(component);
         let text = fs::read_to_string(component.join("kustomization.yaml"))?;

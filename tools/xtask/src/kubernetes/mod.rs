@@ -5,10 +5,14 @@
 )]
 
 mod cluster;
+mod components;
 mod manifests;
 mod planted;
 mod policies;
+mod rollout;
 mod server;
+mod settings;
+mod values;
 
 use std::{
     env, fs,
@@ -26,13 +30,13 @@ use self::{
 };
 use crate::{
     step,
-    tools::{Programs, execute},
+    tools::{execute, python_tool},
 };
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Action {
     /// Validate each overlay by the schemas of Kubernetes and by the policies of this project.
-    Check(Tools),
+    Check,
     /// Start a control plane with simulated nodes, apply an overlay, and run until Ctrl-C.
     Up {
         #[command(flatten)]
@@ -50,20 +54,12 @@ pub(crate) enum Action {
 
 #[derive(clap::Args)]
 pub(crate) struct Tools {
-    #[command(flatten)]
-    programs: Programs,
-
-    /// The folder with `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`, `etcd` and `kwok`. `check` does
-    /// not need it.
+    /// The folder with `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`, `etcd` and `kwok`.
     #[arg(long, env, value_name = "FOLDER")]
     kubernetes_bin: Option<PathBuf>,
 }
 
 impl Tools {
-    fn kubectl(&self) -> Result<Kubectl> {
-        Ok(Kubectl::new(self.programs.python_tool("kubectl")?))
-    }
-
     fn binaries(&self) -> Result<&PathBuf> {
         let hint = "set KUBERNETES_BIN to the folder with the control plane; docs/kubernetes.md says how to build it";
         self.kubernetes_bin.as_ref().context(hint)
@@ -72,7 +68,7 @@ impl Tools {
 
 pub(crate) fn run(action: &Action) -> Result<()> {
     match action {
-        Action::Check(tools) => check(tools),
+        Action::Check => check(),
         Action::Up { tools, overlay } => Runtime::new()?.block_on(up(tools, overlay)),
         Action::Test(tools) => Runtime::new()?.block_on(test(tools)),
         Action::Down => down(),
@@ -80,10 +76,10 @@ pub(crate) fn run(action: &Action) -> Result<()> {
 }
 
 /// Checks all overlays without a cluster, and that the checks find planted faults.
-fn check(tools: &Tools) -> Result<()> {
-    let kubectl = tools.kubectl()?;
-    let validator = tools.programs.python_tool("kubernetes-validate")?;
-    let settings = policies::settings()?;
+fn check() -> Result<()> {
+    let kubectl = Kubectl::installed()?;
+    let validator = python_tool("kubernetes-validate")?;
+    let settings = settings::known()?;
     let check = |overlay: &Overlay| {
         overlay.validate(&validator)?;
         let faults = policies::faults(overlay, &settings);
@@ -94,7 +90,7 @@ fn check(tools: &Tools) -> Result<()> {
         step(&format!("overlay {name}"));
         let overlay = kubectl.render(name)?;
         check(&overlay).with_context(|| format!("overlay {name}"))?;
-        // As a check of the planting itself.
+        // What planting does to the text is no fault.
         check(&overlay.changed(|_| false, |_| ()))?;
         for (fault, said, planted) in planted::overlays(&overlay) {
             let found = check(&planted).err().map(|error| error.to_string());
@@ -110,7 +106,7 @@ fn check(tools: &Tools) -> Result<()> {
 async fn up(tools: &Tools, overlay: &str) -> Result<()> {
     let name = OVERLAYS.into_iter().find(|name| *name == overlay);
     let name = name.with_context(|| format!("no overlay {overlay}: {OVERLAYS:?}"))?;
-    let kubectl = tools.kubectl()?;
+    let kubectl = Kubectl::installed()?;
     let rendered = kubectl.render(name)?;
     step("starting a control plane");
     let cluster = Cluster::start(tools.binaries()?, &kubectl).await?;
@@ -124,7 +120,7 @@ async fn up(tools: &Tools, overlay: &str) -> Result<()> {
 }
 
 async fn test(tools: &Tools) -> Result<()> {
-    let kubectl = tools.kubectl()?;
+    let kubectl = Kubectl::installed()?;
     step("starting a control plane");
     let cluster = Cluster::start(tools.binaries()?, &kubectl).await?;
     let mut table = Table::default();
@@ -133,7 +129,7 @@ async fn test(tools: &Tools) -> Result<()> {
         server::check(&cluster, name, &kubectl.render(name)?, &mut table).await;
     }
     step("components");
-    server::components(&cluster, &mut table);
+    components::check(&cluster, &mut table);
     print!("{table}");
     table.result()
 }

@@ -1,15 +1,14 @@
 //! Policies of this project, which no schema expresses.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
 use serde_json::Value;
 
-use super::manifests::Overlay;
-use crate::cargo;
+use super::{
+    manifests::Overlay,
+    settings::Settings,
+    values::{list, text},
+};
 
 /// The kinds with a template of pods.
 const WORKLOADS: [&str; 4] = ["Deployment", "StatefulSet", "DaemonSet", "Job"];
@@ -22,41 +21,6 @@ const FOR_RESOURCE: [&str; 3] = ["POD_NAME", "NODE_NAME", "OTEL_RESOURCE_ATTRIBU
 const DRAIN_SECONDS: u64 = 30 + 15 + 15;
 /// The seconds that a process has beyond its preStop and its own time limits to send what is left.
 const FLUSH_SECONDS: u64 = 5;
-
-/// The names of the environment variables that each container reads.
-pub(super) type Settings = BTreeMap<&'static str, BTreeSet<String>>;
-
-/// Returns the settings of both services, from their `--help`, and of the collectors.
-pub(super) fn settings() -> Result<Settings> {
-    let of_service = |service| {
-        let help = cargo::output(&["run", "--quiet", "--package", service, "--", "--help"])?;
-        let names = help.split("[env: ").skip(1);
-        let names = names.filter_map(|rest| rest.split(['=', ']']).next());
-        // The OTLP exporters read it.
-        let names = names.chain(["OTEL_EXPORTER_OTLP_ENDPOINT"]);
-        Ok((service, names.map(str::to_owned).collect()))
-    };
-    let services = ["bookapp", "backend"].into_iter().map(of_service);
-    let collectors = ["otel-agent", "otel-gateway", "otel-reader"].into_iter();
-    let collectors = collectors.map(|name| Ok((name, of_collectors()?)));
-    services.chain(collectors).collect()
-}
-
-/// Returns the variables in the configuration files of the collector.
-fn of_collectors() -> Result<BTreeSet<String>> {
-    // The Go runtime reads it.
-    let mut names = BTreeSet::from(["GOMEMLIMIT".to_owned()]);
-    for file in fs::read_dir("otel-collector")? {
-        let path = file?.path();
-        if path.is_file() {
-            let text = fs::read_to_string(path)?;
-            let variables = text.split("${env:").skip(1);
-            let variables = variables.filter_map(|rest| rest.split(['}', ':']).next());
-            names.extend(variables.map(str::to_owned));
-        }
-    }
-    Ok(names)
-}
 
 /// Returns what violates a policy.
 pub(super) fn faults(overlay: &Overlay, known: &Settings) -> Vec<String> {
@@ -74,6 +38,14 @@ pub(super) fn faults(overlay: &Overlay, known: &Settings) -> Vec<String> {
                 of_secrets(container, &secrets, &mut fault);
             }
             of_settings(overlay, pod, known, &mut fault);
+        }
+    }
+    for ingress in overlay.of_kind("Ingress") {
+        for tls in list(&ingress["spec"]["tls"]) {
+            let secret = text(&tls["secretName"]);
+            if !secrets.contains_key(secret) {
+                faults.push(format!("Ingress: no secret {secret}"));
+            }
         }
     }
     of_selectors(overlay, &mut faults);
@@ -302,12 +274,4 @@ fn of_budgets(overlay: &Overlay, faults: &mut Vec<String>) {
             }
         }
     }
-}
-
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
