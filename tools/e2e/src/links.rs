@@ -14,8 +14,10 @@ pub(crate) struct Pairs {
     pub(crate) dropped: usize,
     /// One is kept because of what happened in it, the other one is dropped.
     pub(crate) excused: usize,
+    /// A message is dropped. It links to the trace of its batch, which is kept with another message.
+    pub(crate) of_batches: usize,
     /// One is kept by the baseline, the other one is dropped.
-    pub(crate) dangling: usize,
+    pub(crate) torn: usize,
 }
 
 impl Pairs {
@@ -35,10 +37,10 @@ impl Pairs {
                 let counter = match (kept.contains(&span.trace_id), kept.contains(*other)) {
                     (true, true) => &mut pairs.kept,
                     (false, false) => &mut pairs.dropped,
-                    // The trace of a batch is kept with one of its messages, without the others.
-                    (false, true) if is_batch(spans) => &mut pairs.dropped,
-                    _ if is_important(own) || is_important(spans) => &mut pairs.excused,
-                    _ => &mut pairs.dangling,
+                    (false, true) if is_batch(spans) => &mut pairs.of_batches,
+                    (true, false) if is_important(own) => &mut pairs.excused,
+                    (false, true) if is_important(spans) => &mut pairs.excused,
+                    _ => &mut pairs.torn,
                 };
                 *counter += 1;
             }
@@ -47,7 +49,7 @@ impl Pairs {
     }
 
     pub(crate) fn all(&self) -> usize {
-        self.kept + self.dropped + self.excused + self.dangling
+        self.kept + self.dropped + self.excused + self.of_batches + self.torn
     }
 }
 
@@ -69,4 +71,66 @@ fn is_important(trace: &[&Span]) -> bool {
         span.status == "ERROR" || reasons.iter().any(|key| span.attributes.contains_key(*key))
     };
     duration >= SLOW_NANOSECONDS || trace.iter().any(has_reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use testbed::sink::{Attributes, Scope};
+
+    use super::*;
+
+    const OWN: &str = "1";
+    const OTHER: &str = "2";
+
+    fn span(trace_id: &str, name: &str, status: &'static str) -> Span {
+        Span {
+            resource: Attributes::new(),
+            trace_id: trace_id.to_owned(),
+            span_id: trace_id.to_owned(),
+            parent_id: None,
+            name: name.to_owned(),
+            kind: "CONSUMER",
+            start: 0,
+            end: 1,
+            attributes: Attributes::new(),
+            scope: Scope::default(),
+            trace_state: String::new(),
+            links: Vec::new(),
+            status,
+        }
+    }
+
+    /// Returns the numbers of pairs, in the order of the fields, if one trace links to another one.
+    fn pairs(own: Span, other: Span, kept: &[&str]) -> [usize; 5] {
+        let links = vec![(OTHER.to_owned(), OTHER.to_owned())];
+        let spans = [Span { links, ..own }, other];
+        let kept = kept.iter().map(|id| (*id).to_owned()).collect();
+        let pairs = Pairs::of(&spans, &kept);
+        [
+            pairs.kept,
+            pairs.dropped,
+            pairs.excused,
+            pairs.of_batches,
+            pairs.torn,
+        ]
+    }
+
+    #[test]
+    fn only_what_happened_in_the_kept_trace_excuses_that_the_other_one_is_dropped() {
+        let process = |status| span(OWN, "process book.events.v1", status);
+        let send = |status| span(OTHER, "send book.events.v1", status);
+        let batch = span(OTHER, "receive book.events.v1", "UNSET");
+        let ordinary = || (process("UNSET"), send("UNSET"));
+        let failed = || (process("ERROR"), send("UNSET"));
+        for ((own, other), kept, expected) in [
+            (ordinary(), &[OWN, OTHER][..], [1, 0, 0, 0, 0]),
+            (ordinary(), &[], [0, 1, 0, 0, 0]),
+            (failed(), &[OWN], [0, 0, 1, 0, 0]),
+            (failed(), &[OTHER], [0, 0, 0, 0, 1]),
+            ((process("UNSET"), batch), &[OTHER], [0, 0, 0, 1, 0]),
+            (ordinary(), &[OWN], [0, 0, 0, 0, 1]),
+        ] {
+            assert_eq!(pairs(own, other, kept), expected);
+        }
+    }
 }

@@ -35,9 +35,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let mut table = Table::default();
         if let Some(rate) = args.spans_per_second {
             step("sending spans to a gateway");
-            tiers::load(&programs, rate, &mut table).await?;
+            let gateway = tiers::load(&programs, rate, &mut table).await?;
             print!("{table}");
-            return table.result();
+            table.result()?;
+            return scale_model::compare_gateway(&gateway);
         }
         step("one collector, and an agent with gateways");
         let figures = tiers::run(&programs, args.books, &mut table).await?;

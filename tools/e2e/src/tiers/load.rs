@@ -18,11 +18,20 @@ const GATEWAY: &str = "127.0.0.2";
 const DECISION_WAIT: Duration = Duration::from_secs(15);
 const DURATION: Duration = Duration::from_mins(1);
 
+/// What one gateway needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Gateway {
+    /// Its resident memory without telemetry, in bytes.
+    pub idle: f64,
+    /// The memory for a span that waits for a decision, in bytes.
+    pub waiting_span: f64,
+}
+
 pub(super) async fn measure(
     programs: &Programs,
     spans_per_second: u64,
     table: &mut Table,
-) -> Result<()> {
+) -> Result<Gateway> {
     let data = TempDir::with_prefix("bookapp-tiers-")?;
     let sink = Sink::start().await?;
     let spec = programs.gateway(GATEWAY, data.path(), &sink, &sink);
@@ -57,16 +66,16 @@ pub(super) async fn measure(
     let rate = to_f64(sent) / took;
     let held = rate * DECISION_WAIT.as_secs_f64();
     let (idle, most) = (to_f64(idle), to_f64(most));
+    let waiting_span = (most - idle) / held;
     let found = passed_on.map(|()| {
         format!(
-            "{rate:.0} spans/s: {cores:.2} cores; {:.0} MB idle, {:.0} MB with {held:.0} spans that wait for a decision: {:.0} bytes a span",
+            "{rate:.0} spans/s: {cores:.2} cores; {:.0} MB idle, {:.0} MB with {held:.0} spans that wait for a decision: {waiting_span:.0} bytes a span",
             idle / 1e6,
             most / 1e6,
-            (most - idle) / held,
         )
     });
     table.check("tiers", "one gateway", found);
-    Ok(())
+    Ok(Gateway { idle, waiting_span })
 }
 
 /// Returns the resident memory of the gateway, in bytes.

@@ -18,6 +18,7 @@ use crate::table::Table;
 
 pub use collectors::Programs;
 pub use figures::Figures;
+pub use load::Gateway;
 
 /// Checks that two gateways behind an agent give the figures of one collector, for the traffic of this number of books.
 /// Then counts what is lost while gateways join, leave and die.
@@ -28,7 +29,11 @@ pub async fn run(programs: &Programs, books: usize, table: &mut Table) -> Result
     Ok(figures)
 }
 
-/// Measures the CPU time and the memory of one gateway with this number of spans per second.
-pub async fn load(programs: &Programs, spans_per_second: u64, table: &mut Table) -> Result<()> {
+/// Measures the CPU time and the memory of one gateway with this number of spans per second. Returns its memory.
+pub async fn load(
+    programs: &Programs,
+    spans_per_second: u64,
+    table: &mut Table,
+) -> Result<Gateway> {
     load::measure(programs, spans_per_second, table).await
 }

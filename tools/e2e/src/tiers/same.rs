@@ -177,12 +177,13 @@ fn together(pairs: &Pairs) -> Result<String> {
         kept,
         dropped,
         excused,
-        dangling,
+        of_batches,
+        torn,
     } = pairs;
     let text = format!(
-        "of {} pairs {kept} kept, {dropped} dropped, {excused} kept at one end because of what happened there, {dangling} torn",
+        "of {} pairs {kept} kept, {dropped} dropped; kept at one end: {excused} because of what happened there, {of_batches} batches of which another message is kept, {torn} torn",
         pairs.all()
     );
-    ensure!(*dangling == 0 && *kept > 0 && *dropped > *kept, "{text}");
+    ensure!(*torn == 0 && *kept > 0 && *dropped > *kept, "{text}");
     Ok(text)
 }

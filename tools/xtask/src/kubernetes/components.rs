@@ -34,6 +34,10 @@ const COMPONENTS: [(&str, Option<(&str, &str)>); 5] = [
     ("strimzi", None),
 ];
 
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    COMPONENTS.into_iter().map(|(name, _)| name)
+}
+
 /// Applies each component after the definitions of its resources.
 pub(super) fn check(cluster: &Cluster, table: &mut Table) {
     for (name, schemas) in COMPONENTS {
@@ -72,7 +76,7 @@ fn component(cluster: &Cluster, name: &str, go_module: &str, folder: &str) -> Re
     ];
     cluster.kubectl.output(&wait)?;
     cluster.add_namespace()?;
-    let warnings = cluster.apply(&cluster.kubectl.render_component(name)?)?;
+    let warnings = cluster.apply(&cluster.kubectl.render_component(name)?.text)?;
     ensure!(warnings.is_empty(), "{warnings:?}");
     Ok(format!(
         "accepted, with {definitions} definitions of {go_module}"

@@ -1,7 +1,9 @@
 //! The manifests of an overlay, as kustomize renders them.
 
 use std::{
+    collections::BTreeMap,
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -54,41 +56,24 @@ impl Kubectl {
     /// Renders an overlay.
     pub(super) fn render(&self, overlay: &str) -> Result<Overlay> {
         let folder = Path::new(FOLDER).join("overlays").join(overlay);
-        let text = self.kustomize(&folder)?;
-        let required = folder.join("required-secrets.yaml");
-        let required_secrets = match fs::read_to_string(required) {
-            Ok(text) => serde_yaml_ng::from_str::<serde_yaml_ng::Mapping>(&text)?
-                .into_iter()
-                .map(|(name, keys)| {
-                    Ok((
-                        serde_yaml_ng::from_value(name)?,
-                        serde_yaml_ng::from_value(keys)?,
-                    ))
-                })
-                .collect::<Result<_>>()?,
-            Err(_) => Vec::new(),
-        };
-        Ok(Overlay {
-            objects: objects(&text)?,
-            required_secrets,
-            text,
-        })
+        Overlay::new(self.kustomize(&folder)?, &folder)
     }
 
-    /// Renders a folder of `components/`: a part of an overlay, or manifests of their own.
-    pub(super) fn render_component(&self, component: &str) -> Result<String> {
+    /// Renders production with a component, or only the component if it is not part of an overlay.
+    pub(super) fn render_component(&self, component: &str) -> Result<Overlay> {
         let component = Path::new(FOLDER).join("components").join(component);
         let text = fs::read_to_string(component.join("kustomization.yaml"))?;
         if !text.contains("kind: Component") {
-            return self.kustomize(&component);
+            return Overlay::new(self.kustomize(&component)?, &component);
         }
+        let production = Path::new(FOLDER).join("overlays/production");
         let folder = TempDir::with_prefix("bookapp-component-")?;
-        let component = fs::canonicalize(component)?;
-        let link = folder.path().join("component");
-        std::os::unix::fs::symlink(component, &link)?;
-        let kustomization = "namespace: bookapp\ncomponents: [component]\n";
+        for (name, target) in [("overlay", &production), ("component", &component)] {
+            symlink(fs::canonicalize(target)?, folder.path().join(name))?;
+        }
+        let kustomization = "namespace: bookapp\nresources: [overlay]\ncomponents: [component]\n";
         fs::write(folder.path().join("kustomization.yaml"), kustomization)?;
-        self.kustomize(folder.path())
+        Overlay::new(self.kustomize(folder.path())?, &production)
     }
 
     fn kustomize(&self, folder: &Path) -> Result<String> {
@@ -123,6 +108,20 @@ impl Kubectl {
 }
 
 impl Overlay {
+    /// Reads what was rendered. `folder` may have a list of secrets that must exist already.
+    fn new(text: String, folder: &Path) -> Result<Self> {
+        let required = fs::read_to_string(folder.join("required-secrets.yaml"));
+        let required: BTreeMap<_, _> = match required {
+            Ok(text) => serde_yaml_ng::from_str(&text)?,
+            Err(_) => BTreeMap::new(),
+        };
+        Ok(Self {
+            objects: objects(&text)?,
+            required_secrets: required.into_iter().collect(),
+            text,
+        })
+    }
+
     /// Validates all objects by the schemas of Kubernetes; an unknown field is an error.
     pub(super) fn validate(&self, program: &Path) -> Result<()> {
         let folder = TempDir::with_prefix("bookapp-manifests-")?;

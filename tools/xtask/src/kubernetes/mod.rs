@@ -11,7 +11,6 @@ mod planted;
 mod policies;
 mod rollout;
 mod server;
-mod settings;
 mod values;
 
 use std::{
@@ -79,10 +78,10 @@ pub(crate) fn run(action: &Action) -> Result<()> {
 fn check() -> Result<()> {
     let kubectl = Kubectl::installed()?;
     let validator = python_tool("kubernetes-validate")?;
-    let settings = settings::known()?;
+    let known = policies::Known::new()?;
     let check = |overlay: &Overlay| {
         overlay.validate(&validator)?;
-        let faults = policies::faults(overlay, &settings);
+        let faults = policies::faults(overlay, &known);
         ensure!(faults.is_empty(), "{}", faults.join("\n"));
         Ok(())
     };
@@ -98,6 +97,11 @@ fn check() -> Result<()> {
             ensure!(found.contains(said), "{fault}: {found}");
             println!("found: {fault}");
         }
+    }
+    for name in components::names() {
+        step(&format!("component {name}"));
+        let faults = policies::faults(&kubectl.render_component(name)?, &known);
+        ensure!(faults.is_empty(), "component {name}: {}", faults.join("\n"));
     }
     Ok(())
 }

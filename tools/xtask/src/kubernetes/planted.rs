@@ -14,7 +14,7 @@ type Fault = (
 
 const CONTAINER: &str = "/spec/template/spec/containers/0";
 
-const FAULTS: [Fault; 6] = [
+const FAULTS: [Fault; 11] = [
     (
         "a missing probe",
         ("Deployment", "bookapp"),
@@ -50,6 +50,39 @@ const FAULTS: [Fault; 6] = [
         ("Deployment", "bookapp"),
         |it| at(it, CONTAINER)["env"][0]["valueFrom"]["secretKeyRef"]["name"] = json!("databases"),
         "no secret databases",
+    ),
+    (
+        "a policy for pods that do not exist",
+        ("NetworkPolicy", "otel-gateway"),
+        |it| {
+            let from = at(it, "/spec/ingress/0/from/0/podSelector/matchLabels");
+            from["app.kubernetes.io/name"] = json!("otel-agents");
+        },
+        "selects no pod",
+    ),
+    (
+        "a policy for a port that does not exist",
+        ("NetworkPolicy", "bookapp"),
+        |it| *at(it, "/spec/egress/1/ports/0/port") = json!(4317),
+        "no container has the port 4317",
+    ),
+    (
+        "an autoscaler without a target",
+        ("HorizontalPodAutoscaler", "bookapp"),
+        |it| it["spec"]["scaleTargetRef"]["name"] = json!("book-app"),
+        "no Deployment book-app",
+    ),
+    (
+        "too little time to end",
+        ("StatefulSet", "otel-gateway"),
+        |it| at(it, "/spec/template/spec")["terminationGracePeriodSeconds"] = json!(60),
+        "ends after 60s",
+    ),
+    (
+        "a migration with the name of another version",
+        ("Job", "migrations-0-2-0"),
+        |it| *at(it, "/metadata/name") = json!("migrations-0-1-0"),
+        "its name has no version 0.2.0",
     ),
 ];
 

@@ -10,7 +10,7 @@ use anyhow::Result;
 use self::needs::Needs;
 use crate::generated;
 
-pub(crate) use measured::compare;
+pub(crate) use measured::{compare, compare_gateway};
 
 const PAGE: &str = "docs/scaling.md";
 
@@ -22,7 +22,7 @@ type Row = (&'static str, &'static str, fn(&Needs) -> f64);
 
 const GIGA: f64 = 1e9;
 /// The rows of the table.
-const ROWS: [Row; 17] = [
+const ROWS: [Row; 19] = [
     (
         "reads, lists and additions per second",
         "80 %, 10 % and 10 % of them",
@@ -51,7 +51,7 @@ const ROWS: [Row; 17] = [
     ),
     (
         "connections to PostgreSQL",
-        "`DATABASE_MAX_CONNECTIONS` of each instance",
+        "`DATABASE_MAX_CONNECTIONS` of each instance, one for its readiness, one for the relay of each bookapp",
         Needs::connections,
     ),
     ("spans per second", "spans of each request", Needs::spans),
@@ -71,6 +71,11 @@ const ROWS: [Row; 17] = [
         Needs::gateway_memory,
     ),
     (
+        "memory limit of its container, MB",
+        "memory ÷ 64 %: it refuses data beyond 80 % of `OTELCOL_MEMORY_MIB`, which is 80 % of the limit",
+        Needs::gateway_limit,
+    ),
+    (
         "`TAIL_SAMPLING_NUM_TRACES` of a gateway",
         "2 × traces of one gateway × `decision_wait`",
         Needs::num_traces,
@@ -86,6 +91,11 @@ const ROWS: [Row; 17] = [
         Needs::series,
     ),
     (
+        "samples per second in Prometheus",
+        "series ÷ 15 s, the time between two exports",
+        Needs::samples,
+    ),
+    (
         "spans, GB a day, of which 10 % are kept",
         "spans × bytes of a span",
         |it| it.span_bytes() / GIGA,
@@ -96,8 +106,8 @@ const ROWS: [Row; 17] = [
         |it| it.log_bytes() / GIGA,
     ),
     (
-        "metrics, GB a day",
-        "one export a minute by each instance",
+        "metrics of the services, GB a day",
+        "an export each 15 s by each instance",
         |it| it.metric_bytes() / GIGA,
     ),
 ];

@@ -14,8 +14,13 @@ const UTILISATION: f64 = 0.6;
 const DECISION_WAIT: f64 = 15.0;
 /// The cores of a machine.
 const CORES: f64 = 8.0;
-/// The maximum number of connections of a service instance, `DATABASE_MAX_CONNECTIONS`.
-const CONNECTIONS: f64 = 10.0;
+/// The maximum number of connections of a worker: `DATABASE_MAX_CONNECTIONS`, and one for readiness.
+const CONNECTIONS: f64 = 10.0 + 1.0;
+/// The share of a container's memory that its gateway uses at most: it refuses data beyond 80 % of `OTELCOL_MEMORY_MIB`,
+/// which is 80 % of the container's.
+const USABLE_MEMORY: f64 = 0.8 * 0.8;
+/// The time between two exports of a metric, `OTEL_METRIC_EXPORT_INTERVAL` and `OTELCOL_FLUSH_INTERVAL`, in seconds.
+const EXPORT_INTERVAL: f64 = 15.0;
 const DAY: f64 = 86_400.0;
 
 /// What a rate of requests needs.
@@ -63,8 +68,9 @@ impl Needs {
             .max(2.0)
     }
 
+    /// The relay of each bookapp has one more.
     pub(super) fn connections(&self) -> f64 {
-        self.instances() * CONNECTIONS
+        self.instances() * CONNECTIONS + self.instances() - self.workers()
     }
 
     pub(super) fn spans(&self) -> f64 {
@@ -88,6 +94,10 @@ impl Needs {
         GATEWAY_IDLE.value + self.waiting() * WAITING_SPAN.value / 1e6
     }
 
+    pub(super) fn gateway_limit(&self) -> f64 {
+        self.gateway_memory() / USABLE_MEMORY
+    }
+
     /// Twice the traces that wait, because they do not arrive evenly.
     pub(super) fn num_traces(&self) -> f64 {
         2.0 * self.sum(TRACES) / self.gateways() * DECISION_WAIT
@@ -104,6 +114,10 @@ impl Needs {
         self.instances() * SERIES.value + self.gateways() * of_gateway
     }
 
+    pub(super) fn samples(&self) -> f64 {
+        self.series() / EXPORT_INTERVAL
+    }
+
     pub(super) fn span_bytes(&self) -> f64 {
         self.spans() * SPAN_BYTES.value * DAY
     }
@@ -113,6 +127,6 @@ impl Needs {
     }
 
     pub(super) fn metric_bytes(&self) -> f64 {
-        self.instances() * METRICS.value * DAY / 60.0
+        self.instances() * METRICS.value * DAY / EXPORT_INTERVAL
     }
 }
