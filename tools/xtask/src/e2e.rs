@@ -7,7 +7,11 @@
 use std::{env, path::PathBuf};
 
 use anyhow::Result;
-use e2e::{Stack, checks, drills, table::Table};
+use e2e::{
+    Stack, checks,
+    drills::{self, Sample},
+    table::Table,
+};
 use tokio::runtime::Runtime;
 
 use crate::{step, tools::Programs};
@@ -20,6 +24,14 @@ pub(crate) struct Args {
     /// Duration of the Locust run, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+
+    /// How many of the faults that raise alerts are caused, each in about a minute [default: all].
+    #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
+    alerts: usize,
+
+    /// The seed that chooses them.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
 
     /// Use `docker compose up` with empty volumes instead of native processes.
     #[arg(long)]
@@ -49,7 +61,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         step("checking");
         checks::run(&stack, &mut table).await?;
         step("running failure drills");
-        drills::run(&mut stack, &mut table).await?;
+        let alerts = Sample {
+            count: args.alerts,
+            seed: args.seed,
+        };
+        drills::run(&mut stack, alerts, &mut table).await?;
         checks::alert_queries(&stack, &mut table).await;
         print!("{table}");
         table.result()

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use fastrand::Rng;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use testbed::{eventually, process::Signal, system::http};
@@ -17,6 +18,15 @@ use crate::{
     stack::{alerting::Notifications, native::Processes},
     table::Table,
 };
+
+/// Which faults are caused.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// How many of them.
+    pub count: usize,
+    /// The seed that chooses them.
+    pub seed: u64,
+}
 
 /// A fault with the alert that it causes.
 struct Fault {
@@ -94,7 +104,7 @@ const TIMEOUT: Duration = Duration::from_mins(4);
 const LOAD: Duration = Duration::from_millis(25);
 
 // proves: N14 R6
-pub(super) async fn run(stack: &mut Stack, table: &mut Table) -> Result<()> {
+pub(super) async fn run(stack: &mut Stack, sample: Sample, table: &mut Table) -> Result<()> {
     let url: Arc<str> = stack.bookapp.as_str().into();
     let Some(processes) = &mut stack.processes else {
         for fault in &FAULTS {
@@ -104,7 +114,13 @@ pub(super) async fn run(stack: &mut Stack, table: &mut Table) -> Result<()> {
         return Ok(());
     };
     let load = load(Arc::clone(&url))?;
-    for fault in &FAULTS {
+    let mut rng = Rng::with_seed(sample.seed);
+    let chosen = rng.choose_multiple(0..FAULTS.len(), sample.count);
+    for (number, fault) in FAULTS.iter().enumerate() {
+        if !chosen.contains(&number) {
+            table.not_run("alerts", fault.what, "the seed chose other faults");
+            continue;
+        }
         let found = drill(processes, &url, fault).await;
         table.check("alerts", format!("{}: {}", fault.what, fault.alert), found);
     }

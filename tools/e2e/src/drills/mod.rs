@@ -9,9 +9,11 @@ use anyhow::Result;
 
 use crate::{Stack, table::Table};
 
-/// Runs each drill. All components run again afterwards.
-pub async fn run(stack: &mut Stack, table: &mut Table) -> Result<()> {
-    alerts::run(stack, table).await?;
+pub use alerts::Sample;
+
+/// Runs the drills, of those of alerts only the chosen ones. All components run again afterwards.
+pub async fn run(stack: &mut Stack, alerts: Sample, table: &mut Table) -> Result<()> {
+    alerts::run(stack, alerts, table).await?;
     outages::run(stack, table).await?;
     sampling::run(stack, table).await?;
     queue::run(stack, table).await
