@@ -138,11 +138,12 @@ def dashboard():
             series(
                 "Spans, log records, metric points received",
                 "short",
-                (rate("otelcol_receiver_accepted_spans"), "spans"),
-                (rate("otelcol_receiver_accepted_log_records"), "log records"),
-                (rate("otelcol_receiver_accepted_metric_points"), "points"),
+                (rate("otelcol_receiver_accepted_spans", "tier"), "spans {{tier}}"),
+                (rate("otelcol_receiver_accepted_log_records", "tier"), "log records {{tier}}"),
+                (rate("otelcol_receiver_accepted_metric_points", "tier"), "points {{tier}}"),
                 about="Accepted items per second, over OTLP and from the collector's own"
-                " receivers. 0 means that the services do not reach the collector.",
+                " receivers. 0 means that the services do not reach the collector. Gateways"
+                " accept again what an agent has accepted.",
             ),
             series(
                 "Spans, log records, metric points exported",
@@ -191,9 +192,9 @@ def dashboard():
             series(
                 "Collector memory (RSS)",
                 "bytes",
-                ("max(otelcol_process_memory_rss)", "RSS"),
-                about="Resident memory of the collector. Near 400 MiB, memory_limiter refuses"
-                " items.",
+                ("max by (tier) (otelcol_process_memory_rss)", "RSS {{tier}}"),
+                about="Resident memory of the collector. If its heap reaches 80 % of"
+                " OTELCOL_MEMORY_MIB, memory_limiter refuses items.",
             ),
         ),
         row(

@@ -23,7 +23,7 @@ use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 /// The size up to which a body is left to hyper, in bytes.
 const SMALL: u64 = 16 << 10;
 /// The maximum size of what is read after a response, in bytes.
-const MAX_REST: usize = 16 << 20;
+const MAX_REST: u64 = 16 << 20;
 /// The maximum time of reading it.
 const MAX_TIME: Duration = Duration::from_secs(5);
 /// How many bodies are read at the same time. The connections of all others are closed, because each body may fill a
@@ -46,12 +46,19 @@ impl Drain {
             return request;
         }
         let readers = Arc::clone(&self.0);
-        request.map(|body| Body::new(Drained { body, readers }))
+        let drained = |body| Drained {
+            body,
+            is_over: false,
+            readers,
+        };
+        request.map(|body| Body::new(drained(body)))
     }
 }
 
 struct Drained {
     body: Body,
+    /// Whether its end was read, or an error. A body of unknown size does not know its end before.
+    is_over: bool,
     readers: Arc<Semaphore>,
 }
 
@@ -63,7 +70,9 @@ impl HttpBody for Drained {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        self.is_over |= matches!(frame, Poll::Ready(None | Some(Err(_))));
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -77,7 +86,8 @@ impl HttpBody for Drained {
 
 impl Drop for Drained {
     fn drop(&mut self) {
-        if self.body.is_end_stream() {
+        let is_too_long = self.body.size_hint().lower() > MAX_REST;
+        if self.is_over || self.body.is_end_stream() || is_too_long {
             return;
         }
         let reader = Arc::clone(&self.readers).try_acquire_owned();
@@ -90,7 +100,7 @@ impl Drop for Drained {
             let _reader = reader;
             let mut read = 0;
             while let Some(Ok(data)) = rest.next().await {
-                read += data.len();
+                read += data.len() as u64;
                 if read > MAX_REST {
                     return;
                 }

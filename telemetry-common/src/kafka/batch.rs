@@ -21,7 +21,7 @@ use super::{
 use crate::{
     current::Current,
     edge::{self, Edge},
-    sampling::Randomness,
+    sampling::{self, Randomness},
     semconv,
     task::run_in,
 };
@@ -106,14 +106,20 @@ impl ConsumerTelemetry {
     }
 
     /// Starts the receive span of a batch, from the contexts of the messages. It links to the message that is
-    /// kept longest by sampling, and so it is kept as long as one of them.
+    /// kept longest by sampling, and so it is kept as long as one of them: with a higher probability than that message.
     fn receive(&self, partition: &Partition, created: &[Context]) -> Edge {
         let link = created.iter().max_by_key(|created| {
             let span = created.span();
             let span = span.span_context();
             (span.is_valid(), span.is_sampled(), Randomness::of(span))
         });
-        let link = link.map(|created| created.span().span_context().clone());
+        let link = link.map(|message| {
+            let span = message.span();
+            match created.len() {
+                1 => span.span_context().clone(),
+                _ => sampling::without_threshold(span.span_context()),
+            }
+        });
         edge::start(Context::new(), SpanKind::Client, link, |attributes| {
             self.describe_partition(attributes, "receive", partition);
             let client_id = Arc::clone(&self.client_id);

@@ -71,6 +71,20 @@ fn follow(linked: &SpanContext) -> SamplingResult {
     }
 }
 
+/// Returns the context of a span without its threshold, for a link from a trace that follows the span and is kept with
+/// a higher probability.
+#[cfg(feature = "kafka")]
+pub(crate) fn without_threshold(span: &SpanContext) -> SpanContext {
+    let randomness = Some(Randomness::of(span));
+    SpanContext::new(
+        span.trace_id(),
+        span.span_id(),
+        span.trace_flags(),
+        span.is_remote(),
+        state::with(span.trace_state(), None, randomness),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use opentelemetry::{SpanId, TraceFlags};

@@ -17,6 +17,8 @@ use crate::{TelemetryConfig, TracesSampler};
 pub(crate) use count::count_dropped_child;
 pub(crate) use count::{CountingSampler, observe};
 pub use links::LinkBased;
+#[cfg(feature = "kafka")]
+pub(crate) use links::without_threshold;
 pub use probability::{ConsistentProbability, Randomness, Threshold};
 
 /// Returns the configured sampler.

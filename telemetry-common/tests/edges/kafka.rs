@@ -278,14 +278,20 @@ async fn a_message_is_sampled_as_the_span_that_created_it() {
     let consuming = consuming(TraceRelation::Link);
     let current = || Context::current().span().span_context().clone();
     let dropped = format!("00-{}-5555555555555555-00", "f".repeat(32));
-    let messages = [&dropped, OLD, NEW].map(|created| message(&[("traceparent", Some(created))]));
+    let messages = [&dropped, OLD, NEW].map(|created| {
+        message(&[
+            ("traceparent", Some(created)),
+            ("tracestate", Some("ot=th:1")),
+        ])
+    });
     let alone = consuming.process(&messages[0], 1, async { current() }, |_| None);
     assert!(!alone.await.is_sampled());
     let alone = consuming.process(&messages[1], 1, async { current() }, |_| None);
     let state = alone.await.trace_state().header();
-    assert_eq!(state, "ot=rv:11111111111111");
+    assert_eq!(state, "ot=th:1;rv:11111111111111");
 
-    // A batch is sampled if one of its messages is, with the greatest of their randomness.
+    // A batch is sampled if one of its messages is, with the greatest of their randomness. That is more probable than
+    // the threshold of one message says.
     let mut receive = None;
     let work = async {
         receive = Some(current());

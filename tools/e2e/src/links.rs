@@ -14,7 +14,7 @@ pub(crate) struct Pairs {
     pub(crate) dropped: usize,
     /// One is kept because of what happened in it, the other one is dropped.
     pub(crate) excused: usize,
-    /// A message is dropped. It links to the trace of its batch, which is kept with another message.
+    /// A message is dropped. It links to the trace of its batch, which is kept with another message that links to it.
     pub(crate) of_batches: usize,
     /// One is kept by the baseline, the other one is dropped.
     pub(crate) torn: usize,
@@ -27,6 +27,10 @@ impl Pairs {
         for span in spans {
             traces.entry(&span.trace_id).or_default().push(span);
         }
+        let of_kept = spans.iter().filter(|span| kept.contains(&span.trace_id));
+        let linked_by_kept: HashSet<_> = of_kept
+            .flat_map(|span| span.links.iter().map(|(trace, _)| trace))
+            .collect();
         let mut pairs = Self::default();
         for span in spans {
             for (linked, _) in &span.links {
@@ -37,9 +41,11 @@ impl Pairs {
                 let counter = match (kept.contains(&span.trace_id), kept.contains(*other)) {
                     (true, true) => &mut pairs.kept,
                     (false, false) => &mut pairs.dropped,
-                    (false, true) if is_batch(spans) => &mut pairs.of_batches,
                     (true, false) if is_important(own) => &mut pairs.excused,
                     (false, true) if is_important(spans) => &mut pairs.excused,
+                    (false, true) if is_batch(spans) && linked_by_kept.contains(linked) => {
+                        &mut pairs.of_batches
+                    }
                     _ => &mut pairs.torn,
                 };
                 *counter += 1;
@@ -79,10 +85,8 @@ mod tests {
 
     use super::*;
 
-    const OWN: &str = "1";
-    const OTHER: &str = "2";
-
-    fn span(trace_id: &str, name: &str, status: &'static str) -> Span {
+    /// Returns a span that has a trace for itself, and links to the trace of another one.
+    fn span(trace_id: &str, name: &str, status: &'static str, linked: &str) -> Span {
         Span {
             resource: Attributes::new(),
             trace_id: trace_id.to_owned(),
@@ -95,17 +99,15 @@ mod tests {
             attributes: Attributes::new(),
             scope: Scope::default(),
             trace_state: String::new(),
-            links: Vec::new(),
+            links: vec![(linked.to_owned(), linked.to_owned())],
             status,
         }
     }
 
-    /// Returns the numbers of pairs, in the order of the fields, if one trace links to another one.
-    fn pairs(own: Span, other: Span, kept: &[&str]) -> [usize; 5] {
-        let links = vec![(OTHER.to_owned(), OTHER.to_owned())];
-        let spans = [Span { links, ..own }, other];
+    /// Returns the numbers of pairs, in the order of the fields.
+    fn pairs(spans: &[Span], kept: &[&str]) -> [usize; 5] {
         let kept = kept.iter().map(|id| (*id).to_owned()).collect();
-        let pairs = Pairs::of(&spans, &kept);
+        let pairs = Pairs::of(spans, &kept);
         [
             pairs.kept,
             pairs.dropped,
@@ -117,20 +119,24 @@ mod tests {
 
     #[test]
     fn only_what_happened_in_the_kept_trace_excuses_that_the_other_one_is_dropped() {
-        let process = |status| span(OWN, "process book.events.v1", status);
-        let send = |status| span(OTHER, "send book.events.v1", status);
-        let batch = span(OTHER, "receive book.events.v1", "UNSET");
-        let ordinary = || (process("UNSET"), send("UNSET"));
-        let failed = || (process("ERROR"), send("UNSET"));
-        for ((own, other), kept, expected) in [
-            (ordinary(), &[OWN, OTHER][..], [1, 0, 0, 0, 0]),
-            (ordinary(), &[], [0, 1, 0, 0, 0]),
-            (failed(), &[OWN], [0, 0, 1, 0, 0]),
-            (failed(), &[OTHER], [0, 0, 0, 0, 1]),
-            ((process("UNSET"), batch), &[OTHER], [0, 0, 0, 1, 0]),
-            (ordinary(), &[OWN], [0, 0, 0, 0, 1]),
-        ] {
-            assert_eq!(pairs(own, other, kept), expected);
-        }
+        let process = |status| span("process", "process book.events.v1", status, "send");
+        let send = span("send", "send book.events.v1", "UNSET", "");
+        let ordinary = [process("UNSET"), send.clone()];
+        let failed = [process("ERROR"), send];
+        assert_eq!(pairs(&ordinary, &["process", "send"]), [1, 0, 0, 0, 0]);
+        assert_eq!(pairs(&ordinary, &[]), [0, 1, 0, 0, 0]);
+        assert_eq!(pairs(&ordinary, &["process"]), [0, 0, 0, 0, 1]);
+        assert_eq!(pairs(&failed, &["process"]), [0, 0, 1, 0, 0]);
+        assert_eq!(pairs(&failed, &["send"]), [0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_batch_is_kept_with_one_of_its_messages() {
+        let process = |trace| span(trace, "process book.events.v1", "UNSET", "batch");
+        let batch = span("batch", "receive book.events.v1", "UNSET", "");
+        let spans = [process("one"), process("other"), batch];
+        assert_eq!(pairs(&spans, &["batch", "one"]), [1, 0, 0, 1, 0]);
+        assert_eq!(pairs(&spans, &["batch"]), [0, 0, 0, 0, 2]);
+        assert_eq!(pairs(&spans, &["one"]), [0, 1, 0, 0, 1]);
     }
 }

@@ -115,7 +115,8 @@ pub(super) async fn run(stack: &mut Stack, sample: Sample, table: &mut Table) ->
     };
     let load = load(Arc::clone(&url))?;
     let mut rng = Rng::with_seed(sample.seed);
-    let chosen = rng.choose_multiple(0..FAULTS.len(), sample.count);
+    let count = sample.count.min(FAULTS.len());
+    let chosen = rng.choose_multiple(0..FAULTS.len(), count);
     for (number, fault) in FAULTS.iter().enumerate() {
         if !chosen.contains(&number) {
             table.not_run("alerts", fault.what, "the seed chose other faults");

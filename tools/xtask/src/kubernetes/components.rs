@@ -7,6 +7,9 @@ use e2e::table::Table;
 
 use super::cluster::{Cluster, TIMEOUT, module};
 
+/// The components that are parts of an overlay.
+pub(super) const OF_OVERLAYS: [&str; 3] = ["gateway-api", "keda", "prometheus-operator"];
+
 /// The components that need custom resources: their Go module and the folder with its schemas, if there is one.
 const COMPONENTS: [(&str, Option<(&str, &str)>); 5] = [
     (
@@ -33,10 +36,6 @@ const COMPONENTS: [(&str, Option<(&str, &str)>); 5] = [
     ),
     ("strimzi", None),
 ];
-
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    COMPONENTS.into_iter().map(|(name, _)| name)
-}
 
 /// Applies each component after the definitions of its resources.
 pub(super) fn check(cluster: &Cluster, table: &mut Table) {

@@ -87,7 +87,7 @@ const ROWS: [Row; 19] = [
     ),
     (
         "series",
-        "those of each instance, and those that each gateway derives for each instance",
+        "those of each instance, and those that each gateway derives for each instance and for its service graph",
         Needs::series,
     ),
     (

@@ -7,6 +7,7 @@ mod replicas;
 mod secrets;
 mod settings;
 
+use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use super::{
@@ -19,8 +20,14 @@ pub(super) use known::Known;
 /// The kinds with a template of pods.
 const WORKLOADS: [&str; 4] = ["Deployment", "StatefulSet", "DaemonSet", "Job"];
 
-/// Returns what violates a policy.
-pub(super) fn faults(overlay: &Overlay, known: &Known) -> Vec<String> {
+/// Fails with everything that violates a policy.
+pub(super) fn check(overlay: &Overlay, known: &Known) -> Result<()> {
+    let faults = faults(overlay, known);
+    ensure!(faults.is_empty(), "{}", faults.join("\n"));
+    Ok(())
+}
+
+fn faults(overlay: &Overlay, known: &Known) -> Vec<String> {
     let mut faults = Vec::new();
     let secrets = secrets::of(overlay);
     for (kind, workload) in workloads(overlay) {
@@ -31,10 +38,10 @@ pub(super) fn faults(overlay: &Overlay, known: &Known) -> Vec<String> {
         for container in list(&pod["containers"]) {
             pods::check_container(container, kind, &mut fault);
             secrets::check(container, &secrets, &mut fault);
-            settings::check(overlay, pod, container, known, &mut fault);
         }
+        settings::check(overlay, pod, known, &mut fault);
     }
-    secrets::check_ingress(overlay, &secrets, &mut faults);
+    secrets::check_others(overlay, &secrets, &mut faults);
     references::check(overlay, &mut faults);
     replicas::check(overlay, &mut faults);
     faults

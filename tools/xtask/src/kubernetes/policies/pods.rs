@@ -19,6 +19,9 @@ pub(super) fn check_pod(pod: &Value, fault: &mut impl FnMut(String)) {
     if pod["automountServiceAccountToken"] != false || pod["serviceAccountName"].is_null() {
         fault("has no service account of its own without a token".to_owned());
     }
+    if !pod["initContainers"].is_null() {
+        fault("has init containers, which these policies do not check".to_owned());
+    }
     for volume in list(&pod["volumes"]) {
         if !volume["hostPath"].is_null() {
             fault(format!("mounts the host's {}", volume["hostPath"]["path"]));

@@ -1,6 +1,6 @@
-//! References between objects: what names pods, ports or other objects names some that exist.
+//! References between objects: what names pods, ports or Services names some that exist.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::workloads;
 use crate::kubernetes::{
@@ -13,18 +13,46 @@ pub(super) fn check(overlay: &Overlay, faults: &mut Vec<String>) {
         .map(|(_, workload)| &workload["spec"]["template"])
         .collect();
     let templates = Templates(&templates);
+    check_selectors(overlay, &templates, faults);
+    for policy in overlay.of_kind("NetworkPolicy") {
+        let name = text(&policy["metadata"]["name"]);
+        let mut fault = |what: String| faults.push(format!("NetworkPolicy {name}: {what}"));
+        check_policy(&policy["spec"], &templates, &mut fault);
+    }
+    check_routes(overlay, faults);
+    for monitor in overlay.of_kind("PodMonitor") {
+        for expression in list(&monitor["spec"]["selector"]["matchExpressions"]) {
+            for value in list(&expression["values"]) {
+                let labels = json!({text(&expression["key"]): value});
+                let mut endpoints = list(&monitor["spec"]["podMetricsEndpoints"]);
+                let listen = |endpoint: &Value| templates.listen(&labels, &endpoint["port"]);
+                if !templates.is_selected(&labels) || !endpoints.all(listen) {
+                    faults.push(format!("PodMonitor: no pod {value} with its port"));
+                }
+            }
+        }
+    }
+}
+
+/// A workload selects its own pods; Services and budgets select some, which listen on the ports of the Service.
+fn check_selectors(overlay: &Overlay, templates: &Templates<'_>, faults: &mut Vec<String>) {
+    for (kind, workload) in workloads(overlay).filter(|(kind, _)| *kind != "Job") {
+        let selector = &workload["spec"]["selector"]["matchLabels"];
+        let own = &workload["spec"]["template"];
+        if !Templates(&[own]).is_selected(selector) {
+            let name = &workload["metadata"]["name"];
+            faults.push(format!("{kind} {name}: does not select its pods"));
+        }
+    }
     for (kind, path) in [
         ("Service", "/spec/selector"),
         ("PodDisruptionBudget", "/spec/selector/matchLabels"),
-        ("Deployment", "/spec/selector/matchLabels"),
     ] {
         for object in overlay.of_kind(kind) {
             let selector = object.pointer(path).unwrap_or(&Value::Null);
-            if templates.selected(selector).next().is_none() {
-                faults.push(format!(
-                    "{kind} {}: selects no pod",
-                    object["metadata"]["name"]
-                ));
+            if !templates.is_selected(selector) {
+                let name = &object["metadata"]["name"];
+                faults.push(format!("{kind} {name}: selects no pod"));
             }
         }
     }
@@ -37,31 +65,13 @@ pub(super) fn check(overlay: &Overlay, faults: &mut Vec<String>) {
             }
         }
     }
-    for policy in overlay.of_kind("NetworkPolicy") {
-        let name = text(&policy["metadata"]["name"]);
-        let mut fault = |what: String| faults.push(format!("NetworkPolicy {name}: {what}"));
-        check_policy(&policy["spec"], &templates, &mut fault);
-    }
-    for ingress in overlay.of_kind("Ingress") {
-        for rule in list(&ingress["spec"]["rules"]) {
-            for path in list(&rule["http"]["paths"]) {
-                let to = &path["backend"]["service"];
-                let is_it = |service: &&Value| service["metadata"]["name"] == to["name"];
-                let service = overlay.of_kind("Service").find(is_it);
-                let mut ports = list(&service.unwrap_or(&Value::Null)["spec"]["ports"]);
-                if !ports.any(|port| port["name"] == to["port"]["name"]) {
-                    faults.push(format!("Ingress: no Service {to}"));
-                }
-            }
-        }
-    }
 }
 
 /// The pods that a policy is for, and those that it allows, exist and listen on the ports that it allows.
 fn check_policy(policy: &Value, templates: &Templates<'_>, fault: &mut impl FnMut(String)) {
     let own = &policy["podSelector"]["matchLabels"];
     let mut check = |selector: &Value, rule: &Value| {
-        if templates.selected(selector).next().is_none() {
+        if !templates.is_selected(selector) {
             fault(format!("selects no pod: {selector}"));
         }
         for port in list(&rule["ports"]).map(|port| &port["port"]) {
@@ -92,7 +102,34 @@ fn peers(rule: &Value) -> impl Iterator<Item = &Value> {
     labels.filter(|labels| !labels.is_null())
 }
 
-/// The templates of all pods.
+/// What comes from outside goes to a port of a Service.
+fn check_routes(overlay: &Overlay, faults: &mut Vec<String>) {
+    let mut check = |kind: &str, name: &Value, port: &Value| {
+        let is_it = |service: &&Value| service["metadata"]["name"] == *name;
+        let service = overlay.of_kind("Service").find(is_it);
+        let mut ports = list(&service.unwrap_or(&Value::Null)["spec"]["ports"]);
+        let is_port = |own: &Value| own["name"] == *port || own["port"] == *port;
+        if port.is_null() || !ports.any(is_port) {
+            faults.push(format!("{kind}: no Service {name} with the port {port}"));
+        }
+    };
+    for ingress in overlay.of_kind("Ingress") {
+        for rule in list(&ingress["spec"]["rules"]) {
+            for path in list(&rule["http"]["paths"]) {
+                let to = &path["backend"]["service"];
+                let port = to["port"].get("name").unwrap_or(&to["port"]["number"]);
+                check("Ingress", &to["name"], port);
+            }
+        }
+    }
+    for route in overlay.of_kind("HTTPRoute") {
+        for to in list(&route["spec"]["rules"]).flat_map(|rule| list(&rule["backendRefs"])) {
+            check("HTTPRoute", &to["name"], &to["port"]);
+        }
+    }
+}
+
+/// The templates of pods.
 struct Templates<'o>(&'o [&'o Value]);
 
 impl Templates<'_> {
@@ -106,12 +143,18 @@ impl Templates<'_> {
         self.0.iter().filter(has_all).copied()
     }
 
+    /// Whether any pod has these labels.
+    fn is_selected(&self, labels: &Value) -> bool {
+        self.selected(labels).next().is_some()
+    }
+
     /// Whether a container of each pod with these labels has this port, by its name or its number.
     fn listen(&self, labels: &Value, port: &Value) -> bool {
-        self.selected(labels).all(|template| {
+        let has_port = |template: &Value| {
             let containers = list(&template["spec"]["containers"]);
             let mut ports = containers.flat_map(|container| list(&container["ports"]));
             ports.any(|own| own["name"] == *port || own["containerPort"] == *port)
-        })
+        };
+        !port.is_null() && self.selected(labels).all(has_port)
     }
 }

@@ -23,7 +23,9 @@ pub(super) fn check(overlay: &Overlay, faults: &mut Vec<String>) {
     for deployment in overlay.of_kind("Deployment") {
         let seconds = deployment["spec"]["minReadySeconds"].as_u64();
         if deployment["metadata"]["name"] == WORKER && seconds.unwrap_or(0) < WORKER_SECONDS {
-            faults.push(format!("Deployment {WORKER}: no minReadySeconds"));
+            faults.push(format!(
+                "Deployment {WORKER}: minReadySeconds is less than {WORKER_SECONDS}"
+            ));
         }
     }
 }
@@ -49,8 +51,8 @@ fn check_scalers(overlay: &Overlay, faults: &mut Vec<String>) {
 fn check_budgets(overlay: &Overlay, faults: &mut Vec<String>) {
     let selector = |object: &Value| object["spec"]["selector"]["matchLabels"].clone();
     for budget in overlay.of_kind("PodDisruptionBudget") {
-        let most = budget["spec"]["maxUnavailable"].as_u64();
-        if most.is_none_or(|count| count == 0) {
+        let most = &budget["spec"]["maxUnavailable"];
+        if most.is_null() || most == 0 || most == "0%" {
             let name = &budget["metadata"]["name"];
             faults.push(format!("PodDisruptionBudget {name}: lets no pod go"));
         }
@@ -75,7 +77,7 @@ fn check_job(job: &Value, faults: &mut Vec<String>) {
     for container in list(&job["spec"]["template"]["spec"]["containers"]) {
         let image = text(&container["image"]);
         let version = image.rsplit(':').next().unwrap_or_default();
-        if !name.ends_with(&version.replace('.', "-")) {
+        if !name.ends_with(&format!("-{}", version.replace('.', "-"))) {
             faults.push(format!("Job {name}: its name has no version {version}"));
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn check(container: &Value, secrets: &Secrets, fault: &mut impl FnMut
         let reference = &variable["valueFrom"]["secretKeyRef"];
         if !reference.is_null() {
             let (secret, key) = (text(&reference["name"]), text(&reference["key"]));
-            if !secrets.get(secret).is_some_and(|keys| keys.contains(key)) {
+            if !has(secrets, secret, key) {
                 fault(format!("{name}: no secret {secret} with the key {key}"));
             }
         } else if is_credential(name) && !variable["value"].is_null() {
@@ -40,8 +40,8 @@ pub(super) fn check(container: &Value, secrets: &Secrets, fault: &mut impl FnMut
     }
 }
 
-/// The certificate of each Ingress exists.
-pub(super) fn check_ingress(overlay: &Overlay, secrets: &Secrets, faults: &mut Vec<String>) {
+/// The certificate of each Ingress exists, and what a scaler signs in with.
+pub(super) fn check_others(overlay: &Overlay, secrets: &Secrets, faults: &mut Vec<String>) {
     for ingress in overlay.of_kind("Ingress") {
         for tls in list(&ingress["spec"]["tls"]) {
             let secret = text(&tls["secretName"]);
@@ -50,6 +50,20 @@ pub(super) fn check_ingress(overlay: &Overlay, secrets: &Secrets, faults: &mut V
             }
         }
     }
+    for trigger in overlay.of_kind("TriggerAuthentication") {
+        for reference in list(&trigger["spec"]["secretTargetRef"]) {
+            let (secret, key) = (text(&reference["name"]), text(&reference["key"]));
+            if !has(secrets, secret, key) {
+                faults.push(format!(
+                    "TriggerAuthentication: no secret {secret} with the key {key}"
+                ));
+            }
+        }
+    }
+}
+
+fn has(secrets: &Secrets, secret: &str, key: &str) -> bool {
+    secrets.get(secret).is_some_and(|keys| keys.contains(key))
 }
 
 pub(super) fn is_credential(name: &str) -> bool {
