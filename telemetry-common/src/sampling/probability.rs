@@ -99,13 +99,10 @@ impl Threshold {
 /// As the value of `th`.
 impl fmt::Display for Threshold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = format!("{:014x}", self.0);
-        let significant = digits.trim_end_matches('0');
-        f.write_str(if significant.is_empty() {
-            "0"
-        } else {
-            significant
-        })
+        // Without the zeros at the end, but with one digit.
+        let zeros = (self.0.trailing_zeros() as usize / 4).min(DIGITS - 1);
+        let digits = self.0 >> (4 * zeros);
+        write!(f, "{digits:0width$x}", width = DIGITS - zeros)
     }
 }
 

@@ -151,7 +151,7 @@ async fn linked(stack: &Stack, received: &Sink) -> Result<String> {
     let (kept, all) = (pairs.kept, pairs.all());
     ensure!(kept > 0 && kept < all / 3, "{kept} of {all} pairs are kept");
     Ok(format!(
-        "{kept} of {all} pairs are kept; one of two for {} important traces and {} batches",
+        "{kept} of {all} pairs are kept; of {} pairs only the important trace, of {} only the batch",
         pairs.excused, pairs.of_batches
     ))
 }
