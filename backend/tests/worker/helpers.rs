@@ -195,13 +195,13 @@ impl TestWorker {
     }
 
     /// Makes the database note in the table `effects` each time that the details of a book are stored, after
-    /// this check in PL/pgSQL. It may take numbers from the sequence `tries`.
+    /// this check in PL/pgSQL. It may take numbers from the sequence `tries`. A row has its `transaction`.
     pub(crate) async fn check_details(&self, check: &str) {
         let trigger = format!(
-            "create table effects (book_id int4);
+            "create table effects (book_id int4, transaction xid8 default pg_current_xact_id());
              create sequence tries;
              create function check_and_note() returns trigger language plpgsql as
-             $$ begin {check} insert into effects values (new.book_id); return null; end $$;
+             $$ begin {check} insert into effects (book_id) values (new.book_id); return null; end $$;
              create trigger check_and_note after insert or update on book_details
              for each row execute function check_and_note();"
         );
