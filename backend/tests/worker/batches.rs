@@ -21,6 +21,12 @@ const KEY: &str = "1";
 /// The book whose message holds up the others.
 const FIRST: i32 = 1;
 
+/// A check of [`TestWorker::check_details`] that makes storing slower than receiving, so that messages wait.
+const STORING_IS_SLOW: &str =
+    "if not exists (select from effects where transaction = pg_current_xact_id()) then
+        perform pg_sleep(0.1);
+     end if;";
+
 /// Sends a message that fails until [`TestWorker::accept_details`], and then these behind it. Returns their
 /// spans.
 async fn publish_behind_the_first(worker: &TestWorker, events: &[BookEvent]) -> Spans {
@@ -102,6 +108,7 @@ fn once() -> Vec<(String, String)> {
 #[tokio::test]
 async fn messages_that_wait_are_processed_together_and_each_has_its_own_span() {
     let worker = spawn_worker().await;
+    worker.check_details(STORING_IS_SLOW).await;
     let events: Vec<_> = (2..=21).map(event).collect();
     let spans = publish_behind_the_first(&worker, &events).await;
     worker.accept_details().await;
@@ -234,13 +241,14 @@ async fn an_error_that_passes_is_no_attempt_of_the_messages_of_its_batch() {
     let worker = spawn_worker().await;
     // The second message of the first batch fails once, whichever message that is.
     worker
-        .check_details(
-            "if exists (select from effects where transaction = pg_current_xact_id()) then
+        .check_details(&format!(
+            "{STORING_IS_SLOW}
+             if exists (select from effects where transaction = pg_current_xact_id()) then
                 if nextval('tries') = 1 then
                     raise exception 'later' using errcode = '40001';
                 end if;
-             end if;",
-        )
+             end if;"
+        ))
         .await;
     let events: Vec<_> = (2..=21).map(event).collect();
     let spans = publish_behind_the_first(&worker, &events).await;
