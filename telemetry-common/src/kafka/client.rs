@@ -114,6 +114,7 @@ mod tests {
         assert!(recent.is_due(one, now + INTERVAL));
         assert!(!recent.is_due(one, now + INTERVAL));
     }
+
     #[test]
     fn a_failed_handshake_is_one_kind_whenever_openssl_notices_it() {
         let transport = Some(RDKafkaErrorCode::BrokerTransportFailure);

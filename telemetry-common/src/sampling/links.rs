@@ -75,6 +75,9 @@ fn follow(linked: &SpanContext) -> SamplingResult {
 /// a higher probability.
 #[cfg(feature = "kafka")]
 pub(crate) fn without_threshold(span: &SpanContext) -> SpanContext {
+    if state::threshold(span.trace_state()).is_none() {
+        return span.clone();
+    }
     let randomness = Some(Randomness::of(span));
     SpanContext::new(
         span.trace_id(),
